@@ -1,0 +1,32 @@
+# What a program outside of this repository builds against: the archives, the public headers under include/tenure, and
+# a package that find_package(tenure) finds.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(PUBLIC_HEADERS
+  client/client.h client/device_buffer.h client/dtype.h client/export.h client/options.h client/tensor.h
+  common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h)
+# Inside the repository includes are rooted there; installed, they are rooted in include/tenure, so that no other
+# program's "common/bytes.h" is meant.
+foreach(header IN LISTS PUBLIC_HEADERS ITEMS client/include/tenure/client.h)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${header})
+  file(READ ${PROJECT_SOURCE_DIR}/${header} text)
+  string(REGEX REPLACE "#include \"(client|common)/" "#include \"tenure/\\1/" text "${text}")
+  string(REPLACE "client/include/tenure/" "" installed ${header})
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/installed/${installed} CONTENT "${text}" @ONLY)
+endforeach()
+install(DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/installed/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tenure
+  COMPONENT client)
+
+foreach(room tenure_client tenure_cuda tenure_proto tenure_common)
+  install(FILES $<TARGET_FILE:${room}> DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)
+endforeach()
+
+set(PACKAGE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/tenure)
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tenureConfig.cmake.in
+  ${CMAKE_CURRENT_BINARY_DIR}/tenureConfig.cmake INSTALL_DESTINATION ${PACKAGE_FOLDER}
+  PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/tenureConfigVersion.cmake
+  VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/tenureConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/tenureConfigVersion.cmake
+  DESTINATION ${PACKAGE_FOLDER} COMPONENT client)

@@ -1,0 +1,227 @@
+#include "client/connection.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "client/backoff.h"
+#include "client/channel.h"
+#include "client/deadline.h"
+#include "client/grpc_status.h"
+#include "common/check.h"
+
+namespace tenure {
+namespace {
+
+// The largest answer is that of a full AllocateBatch: 1024 tokens of about 130 bytes.
+constexpr Bytes kMaxMessage = MiB(1);
+
+// A third of the whole, so that one lost reply does not use up a call's time; yet at least a
+// second, which is longer than any driver call takes.
+absl::Duration AttemptTimeout(absl::Duration whole, absl::Duration left) {
+  return std::min(std::max(whole / 3, absl::Seconds(1)), left);
+}
+
+uint64_t RandomStart() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+}  // namespace
+
+Connection::Connection(const Options& options, std::shared_ptr<grpc::Channel> channel)
+    : options_(options),
+      stub_(v1::Allocator::NewStub(std::move(channel))),
+      next_request_id_(RandomStart()) {}
+
+absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const Options& options) {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = OpenChannel(options.socket, kMaxMessage);
+  if (!channel.ok()) return channel.status();
+  auto connection = std::unique_ptr<Connection>(new Connection(options, *std::move(channel)));
+  v1::OpenSessionRequest request;
+  request.set_request_id(connection->NextRequestId());
+  request.set_name(options.name);
+  const absl::Status opened =
+      connection->Repeat(&v1::Allocator::Stub::OpenSession, request, &connection->session_);
+  if (!opened.ok()) {
+    return absl::Status(opened.code(),
+                        absl::StrCat("open a session at ", options.socket, ": ", opened.message()));
+  }
+  return connection;
+}
+
+uint64_t Connection::NextRequestId() {
+  const uint64_t id = next_request_id_.fetch_add(1, std::memory_order_relaxed);
+  return id != 0 ? id : next_request_id_.fetch_add(1, std::memory_order_relaxed);
+}
+
+absl::Status Connection::Usable() const {
+  const absl::Status forked = fork_guard_.Check();
+  if (!forked.ok()) return forked;
+  if (!lost_flag_.load(std::memory_order_acquire)) return absl::OkStatus();
+  absl::MutexLock lock(&mutex_);
+  return lost_;
+}
+
+template <typename Request, typename Response>
+absl::Status Connection::Attempt(Method<Request, Response> method, const Request& request,
+                                 Response* response, absl::Duration timeout) {
+  grpc::ClientContext context;
+  SetTimeout(context, timeout);
+  // While the channel has no connection a call waits for one. A call that failed at once instead
+  // would leave the socket unread until gRPC's backup poller comes by, which is every five seconds.
+  context.set_wait_for_ready(true);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (interrupted_) return absl::CancelledError("the client is being closed");
+    under_way_.insert(&context);
+  }
+  const grpc::Status status = (stub_.get()->*method)(&context, request, response);
+  absl::MutexLock lock(&mutex_);
+  under_way_.erase(&context);
+  return FromGrpc(status);
+}
+
+template <typename Request, typename Response>
+absl::Status Connection::Repeat(Method<Request, Response> method, const Request& request,
+                                Response* response) {
+  const Deadline deadline = Deadline::After(options_.call_timeout);
+  Backoff backoff;
+  while (true) {
+    const absl::Status usable = Usable();
+    if (!usable.ok()) return usable;
+    const absl::Duration timeout = AttemptTimeout(options_.call_timeout, deadline.Left());
+    const absl::Status status = Attempt(method, request, response, timeout);
+    if (!IsTransient(status)) return status;
+    const absl::Duration pause = backoff.Next();
+    if (pause >= deadline.Left()) return GiveUp(status);
+    absl::SleepFor(pause);
+  }
+}
+
+absl::Status Connection::GiveUp(const absl::Status& status) const {
+  const std::string span = absl::FormatDuration(options_.call_timeout);
+  const absl::Status reachable = CheckSocket(options_.socket);
+  if (!reachable.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("the daemon could not be reached for ", span, ": ", reachable.message()));
+  }
+  return absl::Status(status.code(),
+                      absl::StrCat("no success within ", span, ": ", status.message()));
+}
+
+absl::Status Connection::Settle(absl::Status status, bool only_names_session) {
+  const bool lost = status.code() == absl::StatusCode::kAborted ||
+                    (only_names_session && status.code() == absl::StatusCode::kNotFound);
+  if (!lost) return status;
+  absl::MutexLock lock(&mutex_);
+  if (lost_.ok()) {
+    lost_ = absl::AbortedError(
+        absl::StrCat("the session at ", options_.socket,
+                     " is over (the daemon was restarted, or ended it); connect anew. It said: ",
+                     status.message()));
+    lost_flag_.store(true, std::memory_order_release);
+  }
+  return lost_;
+}
+
+template <typename Request, typename Response>
+absl::Status Connection::Grant(Method<Request, Response> method, const Request& request,
+                               Response* response) {
+  absl::Status status = Repeat(method, request, response);
+  if (status.code() == absl::StatusCode::kFailedPrecondition && Usable().ok() &&
+      TryKeepAlive(options_.call_timeout).ok()) {
+    // A process that slept through its lease is suspended until it speaks up, which it has just
+    // done.
+    status = Repeat(method, request, response);
+  }
+  return Settle(std::move(status), /*only_names_session=*/true);
+}
+
+absl::StatusOr<v1::Token> Connection::Allocate(v1::AllocateRequest request) {
+  request.set_session_id(session_id());
+  request.set_request_id(NextRequestId());
+  v1::AllocateResponse response;
+  const absl::Status status = Grant(&v1::Allocator::Stub::Allocate, request, &response);
+  if (!status.ok()) return status;
+  return std::move(*response.mutable_token());
+}
+
+absl::StatusOr<std::vector<v1::Token>> Connection::AllocateBatch(v1::AllocateBatchRequest request) {
+  for (v1::AllocateRequest& one : *request.mutable_requests()) {
+    one.set_session_id(session_id());
+    one.set_request_id(NextRequestId());
+  }
+  v1::AllocateBatchResponse response;
+  const absl::Status status = Grant(&v1::Allocator::Stub::AllocateBatch, request, &response);
+  if (!status.ok()) return status;
+  if (response.tokens_size() != request.requests_size()) {
+    return absl::InternalError(absl::StrCat("the daemon answered ", request.requests_size(),
+                                            " requests with ", response.tokens_size(), " tokens"));
+  }
+  return std::vector<v1::Token>(std::make_move_iterator(response.mutable_tokens()->begin()),
+                                std::make_move_iterator(response.mutable_tokens()->end()));
+}
+
+absl::StatusOr<v1::FreeResponse> Connection::Free(v1::FreeRequest request) {
+  request.set_session_id(session_id());
+  v1::FreeResponse response;
+  const absl::Status status = Settle(Repeat(&v1::Allocator::Stub::Free, request, &response),
+                                     /*only_names_session=*/false);
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::KeepAliveResponse> Connection::TryKeepAlive(absl::Duration timeout) {
+  v1::KeepAliveRequest request;
+  request.set_session_id(session_id());
+  v1::KeepAliveResponse response;
+  const absl::Status status =
+      Settle(Attempt(&v1::Allocator::Stub::KeepAlive, request, &response, timeout),
+             /*only_names_session=*/true);
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::FreeBatchResponse> Connection::TryFreeBatch(v1::FreeBatchRequest request,
+                                                               absl::Duration timeout) {
+  for (v1::FreeRequest& one : *request.mutable_requests()) one.set_session_id(session_id());
+  v1::FreeBatchResponse response;
+  const absl::Status status =
+      Settle(Attempt(&v1::Allocator::Stub::FreeBatch, request, &response, timeout),
+             /*only_names_session=*/true);
+  if (!status.ok()) return status;
+  if (response.outcomes_size() != request.requests_size()) {
+    return absl::InternalError(absl::StrCat("the daemon answered ", request.requests_size(),
+                                            " frees with ", response.outcomes_size(), " outcomes"));
+  }
+  return response;
+}
+
+absl::Status Connection::TryReleaseRegions(v1::ReleaseRegionsRequest request,
+                                           absl::Duration timeout) {
+  request.set_session_id(session_id());
+  v1::ReleaseRegionsResponse response;
+  return Settle(Attempt(&v1::Allocator::Stub::ReleaseRegions, request, &response, timeout),
+                /*only_names_session=*/true);
+}
+
+void Connection::Interrupt() {
+  absl::MutexLock lock(&mutex_);
+  interrupted_ = true;
+  for (grpc::ClientContext* context : under_way_) context->TryCancel();
+}
+
+absl::Status Connection::Close(absl::Duration timeout) {
+  v1::CloseSessionRequest request;
+  request.set_session_id(session_id());
+  v1::CloseSessionResponse response;
+  grpc::ClientContext context;
+  SetTimeout(context, timeout);
+  return FromGrpc(stub_->CloseSession(&context, request, &response));
+}
+
+}  // namespace tenure

@@ -1,0 +1,116 @@
+#ifndef CLIENT_CONNECTION_H_
+#define CLIENT_CONNECTION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include "client/fork_guard.h"
+#include "tenure/v1/allocator.grpc.pb.h"
+
+namespace tenure {
+
+// One session at the daemon, as calls. Fills in the session id and the request ids, gives every
+// call a deadline, and repeats a call that met UNAVAILABLE or DEADLINE_EXCEEDED, with the same
+// request id, while its deadline allows: the daemon answers a repeated request with the first
+// answer, so a lost reply leaks nothing.
+//
+// Hides: gRPC's channel, attempts and backoff, the renewal of a suspended session.
+// Invariants: 1. once the session is lost it stays lost, and every call says so with the same
+// words; 2. in a forked child no call reaches gRPC.
+// Owns: its channel.
+// Thread safety: thread-safe.
+// Errors: the daemon's own; ABORTED once the session is lost; UNAVAILABLE or DEADLINE_EXCEEDED when
+// the daemon could not be reached in time; FAILED_PRECONDITION in a forked child.
+class Connection {
+ public:
+  struct Options {
+    std::string socket;
+    std::string name;
+    absl::Duration call_timeout;
+  };
+
+  // Errors: as CheckSocket for a daemon that cannot be reached; those of OpenSession.
+  static absl::StatusOr<std::unique_ptr<Connection>> Open(const Options& options);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  uint64_t session_id() const { return session_.session_id(); }
+  // What the daemon said when the session was opened.
+  const v1::OpenSessionResponse& session() const { return session_; }
+  absl::Duration call_timeout() const { return options_.call_timeout; }
+  // Not used before in this session, and never 0.
+  uint64_t NextRequestId();
+
+  // OK while calls make sense: the session is not lost, the process is no forked child.
+  absl::Status Usable() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool InForkedChild() const { return fork_guard_.InChild(); }
+
+  // Size, alignment and placement are the caller's; the rest is filled in.
+  absl::StatusOr<v1::Token> Allocate(v1::AllocateRequest request);
+  absl::StatusOr<std::vector<v1::Token>> AllocateBatch(v1::AllocateBatchRequest request);
+  // The session id is filled in; the request id is the caller's, who may have to repeat the request
+  // later.
+  absl::StatusOr<v1::FreeResponse> Free(v1::FreeRequest request);
+
+  // One attempt each, for a caller that repeats by itself. Request ids are the caller's.
+  absl::StatusOr<v1::KeepAliveResponse> TryKeepAlive(absl::Duration timeout);
+  absl::StatusOr<v1::FreeBatchResponse> TryFreeBatch(v1::FreeBatchRequest request,
+                                                     absl::Duration timeout);
+  absl::Status TryReleaseRegions(v1::ReleaseRegionsRequest request, absl::Duration timeout);
+
+  // Ends every call under way and to come with CANCELLED, except Close.
+  void Interrupt() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends the session; one attempt. Every region has been unmapped.
+  absl::Status Close(absl::Duration timeout);
+
+ private:
+  template <typename Request, typename Response>
+  using Method = grpc::Status (v1::Allocator::Stub::*)(grpc::ClientContext*, const Request&,
+                                                       Response*);
+
+  Connection(const Options& options, std::shared_ptr<grpc::Channel> channel);
+
+  // The three layers of a call: one attempt, attempts until the deadline, and what its end says
+  // about the session.
+  template <typename Request, typename Response>
+  absl::Status Attempt(Method<Request, Response> method, const Request& request, Response* response,
+                       absl::Duration timeout);
+  template <typename Request, typename Response>
+  absl::Status Repeat(Method<Request, Response> method, const Request& request, Response* response);
+  // The last error of a call whose time is up, with what stands between this process and the
+  // daemon.
+  absl::Status GiveUp(const absl::Status& status) const;
+  absl::Status Settle(absl::Status status, bool only_names_session) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Repeat, and once more after a keep-alive if the session turned out to be suspended.
+  template <typename Request, typename Response>
+  absl::Status Grant(Method<Request, Response> method, const Request& request, Response* response);
+
+  const Options options_;
+  const ForkGuard fork_guard_;
+  const std::unique_ptr<v1::Allocator::Stub> stub_;
+  v1::OpenSessionResponse session_;  // set by Open, then immutable
+  std::atomic<uint64_t> next_request_id_;
+  std::atomic<bool> lost_flag_ = false;  // whether lost_ is an error, readable without the lock
+
+  // Guards what a call touches before and after the wire; never held across it.
+  mutable absl::Mutex mutex_;
+  absl::Status lost_ ABSL_GUARDED_BY(mutex_);
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::flat_hash_set<grpc::ClientContext*> under_way_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tenure
+
+#endif  // CLIENT_CONNECTION_H_

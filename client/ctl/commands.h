@@ -1,0 +1,25 @@
+// tenurectl's subcommands, one file each. Every one prints to stdout and returns the exit code.
+#ifndef CLIENT_CTL_COMMANDS_H_
+#define CLIENT_CTL_COMMANDS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "client/ctl/exit_code.h"
+
+namespace tenure::ctl {
+
+// What every subcommand is told.
+struct CommonOptions {
+  std::string socket;
+  bool json = false;
+};
+
+ExitCode RunStatus(const CommonOptions& options);
+ExitCode RunPs(const CommonOptions& options);
+// `session_id` 0: all sessions that the caller may see.
+ExitCode RunLs(const CommonOptions& options, uint64_t session_id);
+
+}  // namespace tenure::ctl
+
+#endif  // CLIENT_CTL_COMMANDS_H_

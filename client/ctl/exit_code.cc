@@ -1,0 +1,31 @@
+#include "client/ctl/exit_code.h"
+
+#include <cstdio>
+#include <string>
+
+namespace tenure::ctl {
+
+ExitCode ExitCodeOf(const absl::Status& status, Stage stage) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return kOk;
+    case absl::StatusCode::kNotFound:
+      return stage == Stage::kConnecting ? kNoDaemon : kNotFound;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kUnreachable;
+    case absl::StatusCode::kPermissionDenied:
+      return kNotPermitted;
+    case absl::StatusCode::kInvalidArgument:
+      return kUsage;
+    default:
+      return kFailure;
+  }
+}
+
+ExitCode Fail(const absl::Status& status, Stage stage) {
+  std::fprintf(stderr, "tenurectl: %s\n", std::string(status.message()).c_str());
+  return ExitCodeOf(status, stage);
+}
+
+}  // namespace tenure::ctl

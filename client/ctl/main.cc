@@ -1,0 +1,114 @@
+#include <iostream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "client/ctl/commands.h"
+#include "client/ctl/live_totals.h"
+#include "client/ctl/replay.h"
+#include "common/socket_path.h"
+#include "common/version.h"
+
+namespace tenure::ctl {
+namespace {
+
+// The command line, and after parsing what it chose.
+struct CommandLine {
+  CLI::App app{"Looks after tenured, the daemon that leases GPU memory.", "tenurectl"};
+  CommonOptions common;
+  uint64_t session_id = 0;
+  ReplayOptions replay;
+  double hold_seconds = 0;
+  bool no_map = false;
+  size_t worker = 0;
+  int totals_fd = -1;
+  CLI::App* status = nullptr;
+  CLI::App* ps = nullptr;
+  CLI::App* ls = nullptr;
+  CLI::App* replay_command = nullptr;
+  CLI::App* replay_worker = nullptr;
+};
+
+CLI::App* AddCommand(CommandLine& line, const std::string& name, const std::string& description) {
+  CLI::App* command = line.app.add_subcommand(name, description);
+  command->add_flag("--json", line.common.json,
+                    "Print JSON: names as in the .proto, sizes in bytes");
+  return command;
+}
+
+// What a replay and its workers have in common.
+void AddReplayOptions(CommandLine& line, CLI::App* command) {
+  ReplayOptions& replay = line.replay;
+  command->add_option("trace", replay.trace, "The recorded trace, gzipped or not")->required();
+  command->add_option("--repeat", replay.repeat, "How often each worker replays the trace")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command
+      ->add_option("--check-every", replay.check_every,
+                   "Operations of a worker between two looks at the daemon's books")
+      ->check(CLI::Range(1, 1'000'000'000))
+      ->capture_default_str();
+  command->add_flag("--no-map", line.no_map, "Do not map the memory: load the daemon only");
+  command
+      ->add_option("--hold-at-end", line.hold_seconds,
+                   "Seconds to hold what the trace leaves allocated, before it is freed")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+}
+
+void Describe(CommandLine& line) {
+  line.app.set_version_flag("--version", std::string("tenurectl ") + kVersion);
+  line.app.require_subcommand(1);
+  line.app.fallthrough();
+  line.common.socket = ConnectPath();
+  line.app.add_option("--socket", line.common.socket, "The daemon's socket")
+      ->envname("TENURE_SOCKET")
+      ->capture_default_str();
+  line.status = AddCommand(line, "status", "Show the device, its memory and who holds how much");
+  line.ps = AddCommand(line, "ps", "List sessions, and dead ones whose memory is in quarantine");
+  line.ls = AddCommand(line, "ls", "List allocations");
+  line.ls->add_option("--session", line.session_id, "Only those of this session (0: all)")
+      ->capture_default_str();
+
+  line.replay_command =
+      AddCommand(line, "replay", "Replay a recorded trace of allocations, and check the books");
+  AddReplayOptions(line, line.replay_command);
+  line.replay_command
+      ->add_option("--workers", line.replay.workers, "Processes that replay the trace at once")
+      ->check(CLI::Range(size_t{1}, LiveTotals::kMaxWorkers))
+      ->capture_default_str();
+  line.replay_command->add_flag("--allow-deaths", line.replay.allow_deaths,
+                                "A killed worker does not make the replay fail");
+  line.replay_worker = line.app.add_subcommand("replay-worker", "One worker of a replay");
+  line.replay_worker->group("");
+  AddReplayOptions(line, line.replay_worker);
+  line.replay_worker->add_option("--worker", line.worker)->required();
+  line.replay_worker->add_option("--totals-fd", line.totals_fd)->required();
+}
+
+ExitCode Run(CommandLine& line) {
+  line.replay.socket = line.common.socket;
+  line.replay.json = line.common.json;
+  line.replay.map = !line.no_map;
+  line.replay.hold_at_end = absl::Seconds(line.hold_seconds);
+  if (line.status->parsed()) return RunStatus(line.common);
+  if (line.ps->parsed()) return RunPs(line.common);
+  if (line.ls->parsed()) return RunLs(line.common, line.session_id);
+  if (line.replay_command->parsed()) return RunReplay(line.replay);
+  return RunReplayWorker(line.replay, line.worker, line.totals_fd);
+}
+
+}  // namespace
+}  // namespace tenure::ctl
+
+int main(int argc, char** argv) {
+  tenure::ctl::CommandLine line;
+  tenure::ctl::Describe(line);
+  try {
+    line.app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version come this way too, with exit code 0.
+    return line.app.exit(error) == 0 ? tenure::ctl::kOk : tenure::ctl::kUsage;
+  }
+  return tenure::ctl::Run(line);
+}

@@ -1,0 +1,61 @@
+#include "client/ctl/proto_json.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include "common/check.h"
+
+namespace tenure::ctl {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using Json = nlohmann::ordered_json;
+
+Json One(const Message& message, const FieldDescriptor* field) {
+  const google::protobuf::Reflection* fields = message.GetReflection();
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return fields->GetInt32(message, field);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return fields->GetInt64(message, field);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return fields->GetUInt32(message, field);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return fields->GetUInt64(message, field);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return fields->GetBool(message, field);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return fields->GetDouble(message, field);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return fields->GetString(message, field);
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return ToJson(fields->GetMessage(message, field));
+    default:
+      TENURE_CHECK(false && "a kind of field that the Stats service does not use");
+  }
+  return nullptr;
+}
+
+Json List(const Message& message, const FieldDescriptor* field) {
+  TENURE_CHECK(field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE);
+  const google::protobuf::Reflection* fields = message.GetReflection();
+  Json list = Json::array();
+  for (int i = 0; i < fields->FieldSize(message, field); ++i) {
+    list.push_back(ToJson(fields->GetRepeatedMessage(message, field, i)));
+  }
+  return list;
+}
+
+}  // namespace
+
+Json ToJson(const Message& message) {
+  Json object = Json::object();
+  const google::protobuf::Descriptor* type = message.GetDescriptor();
+  for (int i = 0; i < type->field_count(); ++i) {
+    const FieldDescriptor* field = type->field(i);
+    object[field->name()] = field->is_repeated() ? List(message, field) : One(message, field);
+  }
+  return object;
+}
+
+}  // namespace tenure::ctl

@@ -1,0 +1,58 @@
+#include "client/ctl/stats_client.h"
+
+#include <utility>
+
+#include "client/channel.h"
+#include "client/grpc_status.h"
+
+namespace tenure::ctl {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(10);
+// 16 384 sessions, the daemon's limit, of at most 300 bytes each.
+constexpr Bytes kMaxMessage = MiB(8);
+
+}  // namespace
+
+absl::StatusOr<StatsClient> StatsClient::Open(const std::string& socket) {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = OpenChannel(socket, kMaxMessage);
+  if (!channel.ok()) return channel.status();
+  return StatsClient(v1::Stats::NewStub(*std::move(channel)));
+}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> StatsClient::Call(
+    grpc::Status (v1::Stats::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+    const Request& request) const {
+  grpc::ClientContext context;
+  SetTimeout(context, kTimeout);
+  Response response;
+  const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
+}
+
+absl::StatusOr<v1::GetStatsResponse> StatsClient::GetStats() const {
+  return Call(&v1::Stats::Stub::GetStats, v1::GetStatsRequest());
+}
+
+absl::StatusOr<v1::ListSessionsResponse> StatsClient::ListSessions() const {
+  return Call(&v1::Stats::Stub::ListSessions, v1::ListSessionsRequest());
+}
+
+absl::StatusOr<std::vector<v1::Allocation>> StatsClient::ListAllocations(
+    uint64_t session_id) const {
+  std::vector<v1::Allocation> allocations;
+  v1::ListAllocationsRequest request;
+  request.set_session_id(session_id);
+  do {
+    absl::StatusOr<v1::ListAllocationsResponse> page =
+        Call(&v1::Stats::Stub::ListAllocations, request);
+    if (!page.ok()) return page.status();
+    for (v1::Allocation& one : *page->mutable_allocations()) allocations.push_back(std::move(one));
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return allocations;
+}
+
+}  // namespace tenure::ctl

@@ -1,0 +1,96 @@
+#include <iostream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "client/ctl/commands.h"
+#include "client/ctl/proto_json.h"
+#include "client/ctl/stats_client.h"
+#include "client/ctl/text.h"
+#include "common/bytes.h"
+
+namespace tenure::ctl {
+namespace {
+
+constexpr size_t kBarWidth = 32;
+
+std::string DaemonLines(const v1::GetStatsResponse& stats, const std::string& socket,
+                        bool colourful) {
+  const bool serving = stats.health() == "SERVING";
+  std::string text = absl::StrCat(
+      Toned("device       ", Tone::kHeading, colourful), stats.device_name(), "  ",
+      stats.device_uuid(), "\n", Toned("driver       ", Tone::kHeading, colourful), stats.driver(),
+      " ", stats.driver_version(), "\n", Toned("daemon       ", Tone::kHeading, colourful),
+      Toned(stats.health(), serving ? Tone::kGood : Tone::kBad, colourful), ", up ",
+      Age(stats.uptime_ms()), ", epoch ", stats.epoch(), ", ", socket, "\n");
+  if (!stats.health_reason().empty()) {
+    absl::StrAppend(&text, "             ", Printable(stats.health_reason()), "\n");
+  }
+  return text;
+}
+
+std::string MemoryLine(absl::string_view name, uint64_t part_bytes, uint64_t whole_bytes) {
+  const Bytes part(part_bytes);
+  const Bytes whole(whole_bytes);
+  return absl::StrFormat("  %-11s%12s %8s  %s\n", name, FormatBytes(part), Percent(part, whole),
+                         Bar(part, whole, kBarWidth));
+}
+
+std::string MemoryLines(const v1::GetStatsResponse& stats, bool colourful) {
+  const uint64_t total = stats.total_bytes();
+  return absl::StrCat(Toned("memory       ", Tone::kHeading, colourful), FormatBytes(Bytes(total)),
+                      ", of which the daemon holds ", FormatBytes(Bytes(stats.reserved_bytes())),
+                      ":\n", MemoryLine("leased", stats.leased_bytes(), total),
+                      MemoryLine("warm", stats.warm_bytes(), total),
+                      MemoryLine("quarantined", stats.quarantined_bytes(), total), "and others:\n",
+                      MemoryLine("other", stats.other_bytes(), total),
+                      MemoryLine("free", stats.driver_free_bytes(), total));
+}
+
+std::string UseLines(const v1::GetStatsResponse& stats, bool colourful) {
+  const v1::Totals& totals = stats.totals();
+  return absl::StrCat(
+      Toned("sessions     ", Tone::kHeading, colourful), stats.active_sessions(), " active, ",
+      stats.suspended_sessions(), " suspended\n", Toned("allocations  ", Tone::kHeading, colourful),
+      stats.active_allocations(), " live: ", FormatBytes(Bytes(stats.allocated_bytes())),
+      " granted for ", FormatBytes(Bytes(stats.requested_bytes())), " asked for\n",
+      Toned("since start  ", Tone::kHeading, colourful), totals.allocations(), " allocations, ",
+      totals.refused_allocations(), " refused, ", totals.frees(), " freed, ",
+      totals.reclaimed_allocations(), " reclaimed; ", totals.sessions_opened(),
+      " sessions opened, ", totals.sessions_reclaimed(), " reclaimed\n");
+}
+
+std::string PoolLines(const v1::GetStatsResponse& stats, bool colourful) {
+  Table table({{"block", Table::Align::kRight},
+               {"blocks", Table::Align::kRight},
+               {"allocated", Table::Align::kRight},
+               {"free", Table::Align::kRight}});
+  for (const v1::Pool& pool : stats.pools()) {
+    if (pool.total_blocks() == 0) continue;
+    table.Add({FormatBytes(Bytes(pool.block_size_bytes())), absl::StrCat(pool.total_blocks()),
+               absl::StrCat(pool.allocated_blocks()), absl::StrCat(pool.free_blocks())});
+  }
+  const std::string heading = Toned("pools        ", Tone::kHeading, colourful);
+  if (table.empty()) return absl::StrCat(heading, "none in use\n");
+  return absl::StrCat(heading, "\n", table.ToString(2));
+}
+
+}  // namespace
+
+ExitCode RunStatus(const CommonOptions& options) {
+  const absl::StatusOr<StatsClient> client = StatsClient::Open(options.socket);
+  if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
+  const absl::StatusOr<v1::GetStatsResponse> stats = client->GetStats();
+  if (!stats.ok()) return Fail(stats.status(), Stage::kCalling);
+  if (options.json) {
+    std::cout << ToJson(*stats).dump(2) << "\n";
+    return kOk;
+  }
+  const bool colourful = StdoutIsColourful();
+  std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
+            << UseLines(*stats, colourful) << PoolLines(*stats, colourful);
+  return kOk;
+}
+
+}  // namespace tenure::ctl

@@ -1,0 +1,98 @@
+#include "client/ctl/text.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "common/check.h"
+
+namespace tenure::ctl {
+
+bool StdoutIsColourful() {
+  const char* term = std::getenv("TERM");
+  const char* no_colour = std::getenv("NO_COLOR");
+  return isatty(STDOUT_FILENO) == 1 && term != nullptr && absl::string_view(term) != "dumb" &&
+         (no_colour == nullptr || *no_colour == '\0');
+}
+
+std::string Toned(absl::string_view text, Tone tone, bool colourful) {
+  if (!colourful || tone == Tone::kPlain) return std::string(text);
+  const absl::string_view code = tone == Tone::kGood ? "32" : tone == Tone::kBad ? "31" : "1";
+  return absl::StrCat("\x1b[", code, "m", text, "\x1b[0m");
+}
+
+std::string Printable(absl::string_view text) {
+  std::string printable(text);
+  for (char& c : printable) {
+    const unsigned char byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) c = '?';
+  }
+  return printable;
+}
+
+void Table::Add(std::vector<std::string> cells) {
+  TENURE_CHECK(cells.size() == columns_.size());
+  rows_.push_back(std::move(cells));
+}
+
+std::string Table::Line(const std::vector<std::string>& cells,
+                        const std::vector<size_t>& widths) const {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const std::string padding(widths[i] - std::min(cells[i].size(), widths[i]), ' ');
+    const bool right = columns_[i].align == Align::kRight;
+    absl::StrAppend(&line, i == 0 ? "" : "  ", right ? padding : "", cells[i],
+                    right ? "" : padding);
+  }
+  absl::StripTrailingAsciiWhitespace(&line);
+  return line;
+}
+
+std::string Table::ToString(size_t indent) const {
+  std::vector<std::string> titles;
+  std::vector<size_t> widths;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    titles.push_back(columns_[i].title);
+    widths.push_back(columns_[i].title.size());
+    for (const std::vector<std::string>& row : rows_) {
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
+  const std::string margin(indent, ' ');
+  std::string text = absl::StrCat(margin, Line(titles, widths), "\n");
+  for (const std::vector<std::string>& row : rows_) {
+    absl::StrAppend(&text, margin, Line(row, widths), "\n");
+  }
+  return text;
+}
+
+std::string Bar(Bytes part, Bytes whole, size_t width) {
+  if (whole == Bytes(0)) return std::string(width, '-');
+  const double share =
+      std::min(1.0, static_cast<double>(part.value()) / static_cast<double>(whole.value()));
+  size_t filled = static_cast<size_t>(share * static_cast<double>(width) + 0.5);
+  if (part > Bytes(0)) filled = std::max<size_t>(filled, 1);
+  return std::string(filled, '#') + std::string(width - filled, '-');
+}
+
+std::string Percent(Bytes part, Bytes whole) {
+  if (whole == Bytes(0)) return "0 %";
+  return absl::StrFormat(
+      "%.1f %%", 100 * static_cast<double>(part.value()) / static_cast<double>(whole.value()));
+}
+
+std::string Age(uint64_t ms) {
+  if (ms < 1000) return absl::StrCat(ms, " ms");
+  const uint64_t s = ms / 1000;
+  if (s < 60) return absl::StrCat(s, " s");
+  if (s < 3600) return absl::StrCat(s / 60, " min ", s % 60, " s");
+  if (s < 86400) return absl::StrCat(s / 3600, " h ", s % 3600 / 60, " min");
+  return absl::StrCat(s / 86400, " d ", s % 86400 / 3600, " h");
+}
+
+}  // namespace tenure::ctl

@@ -1,0 +1,164 @@
+#include "common/cuda/device.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include <cuda.h>
+
+#include "common/cuda/driver.h"
+#include "common/cuda/scoped_context.h"
+#include "common/cuda/status.h"
+
+namespace tenure::cuda {
+namespace {
+
+// Runs one call inside a context: push, call, translate. `attempt` is only built into text when the
+// call fails.
+template <typename Call, typename Attempt>
+absl::Status Run(const Device& device, absl::string_view name, const Attempt& attempt,
+                 const Call& call) {
+  const ScopedContext scope(device.driver(), device.context());
+  if (!scope.status().ok()) return scope.status();
+  const CUresult result = call();
+  if (result == CUDA_SUCCESS) return absl::OkStatus();
+  return ToStatus(device.driver(), result, name, absl::StrCat(attempt(), " on ", device.uuid()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> Device::Open(const Driver& driver,
+                                                     absl::string_view selector) {
+  absl::StatusOr<DeviceIdentity> identity = Identify(driver, selector);
+  if (!identity.ok()) return identity.status();
+  CUcontext context = nullptr;
+  // Device handles of the driver are its ordinals.
+  const CUresult result = driver.cuDevicePrimaryCtxRetain(&context, identity->ordinal);
+  if (result != CUDA_SUCCESS) {
+    return ToStatus(driver, result, "cuDevicePrimaryCtxRetain",
+                    absl::StrCat("open a context on ", identity->uuid));
+  }
+  std::unique_ptr<Device> device =
+      absl::WrapUnique(new Device(driver, *std::move(identity), context));
+  if (absl::Status made = device->MakeStream(); !made.ok()) return made;
+  return device;
+}
+
+Device::Device(const Driver& driver, DeviceIdentity identity, CUctx_st* context)
+    : driver_(driver), identity_(std::move(identity)), context_(context) {}
+
+Device::~Device() {
+  if (stream_ != nullptr) {
+    const ScopedContext scope(driver_, context_);
+    if (scope.status().ok()) driver_.cuStreamDestroy(stream_);
+  }
+  driver_.cuDevicePrimaryCtxRelease(identity_.ordinal);
+}
+
+absl::Status Device::MakeStream() {
+  return Run(
+      *this, "cuStreamCreate", [] { return "create a stream"; },
+      // Not ordered with the legacy stream: clearing must not wait for whatever a library queued
+      // there.
+      [&] { return driver_.cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING); });
+}
+
+absl::StatusOr<MemoryInfo> Device::GetMemoryInfo() {
+  size_t free = 0;
+  size_t total = 0;
+  const absl::Status status = Run(
+      *this, "cuMemGetInfo", [] { return "read the memory in use"; },
+      [&] { return driver_.cuMemGetInfo(&free, &total); });
+  if (!status.ok()) return status;
+  return MemoryInfo{Bytes(free), Bytes(total)};
+}
+
+absl::StatusOr<DevicePointer> Device::Allocate(Bytes size) {
+  CUdeviceptr pointer = 0;
+  const absl::Status status = Run(
+      *this, "cuMemAlloc", [&] { return absl::StrCat("allocate ", FormatBytes(size)); },
+      [&] { return driver_.cuMemAlloc(&pointer, size.value()); });
+  if (!status.ok()) return status;
+  return DevicePointer{pointer};
+}
+
+absl::Status Device::Free(DevicePointer pointer) {
+  return Run(
+      *this, "cuMemFree", [] { return "free an allocation"; },
+      [&] { return driver_.cuMemFree(pointer); });
+}
+
+absl::StatusOr<IpcHandle> Device::Export(DevicePointer pointer) {
+  CUipcMemHandle handle = {};
+  static_assert(sizeof(handle.reserved) == IpcHandle::kSize);
+  const absl::Status status = Run(
+      *this, "cuIpcGetMemHandle", [] { return "export an allocation"; },
+      [&] { return driver_.cuIpcGetMemHandle(&handle, pointer); });
+  if (!status.ok()) return status;
+  return IpcHandle::FromBytes(absl::string_view(handle.reserved, sizeof(handle.reserved)));
+}
+
+absl::StatusOr<DevicePointer> Device::Import(const IpcHandle& handle) {
+  CUipcMemHandle raw = {};
+  std::memcpy(raw.reserved, handle.AsBytes().data(), sizeof(raw.reserved));
+  CUdeviceptr pointer = 0;
+  const absl::Status status = Run(
+      *this, "cuIpcOpenMemHandle", [] { return "map another process's allocation"; },
+      [&] {
+        return driver_.cuIpcOpenMemHandle(&pointer, raw, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+      });
+  if (!status.ok()) return status;
+  return DevicePointer{pointer};
+}
+
+absl::Status Device::CloseImport(DevicePointer pointer) {
+  return Run(
+      *this, "cuIpcCloseMemHandle", [] { return "unmap another process's allocation"; },
+      [&] { return driver_.cuIpcCloseMemHandle(pointer); });
+}
+
+absl::Status Device::Clear(DevicePointer pointer, Bytes size) {
+  const auto attempt = [&] { return absl::StrCat("clear ", FormatBytes(size)); };
+  const absl::Status queued = Run(*this, "cuMemsetD8Async", attempt, [&] {
+    return driver_.cuMemsetD8Async(pointer, 0, size.value(), stream_);
+  });
+  if (!queued.ok()) return queued;
+  return Run(*this, "cuStreamSynchronize", attempt,
+             [&] { return driver_.cuStreamSynchronize(stream_); });
+}
+
+absl::Status Device::CopyToDevice(DevicePointer to, const void* from, Bytes size) {
+  const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " to the device"); };
+  const absl::Status copied = Run(*this, "cuMemcpyHtoD", attempt,
+                                  [&] { return driver_.cuMemcpyHtoD(to, from, size.value()); });
+  if (!copied.ok()) return copied;
+  // The copy returns once the bytes left pageable memory, which is before they have arrived.
+  return Run(*this, "cuStreamSynchronize", attempt,
+             [&] { return driver_.cuStreamSynchronize(nullptr); });
+}
+
+absl::Status Device::CopyToHost(void* to, DevicePointer from, Bytes size) {
+  return Run(
+      *this, "cuMemcpyDtoH",
+      [&] { return absl::StrCat("copy ", FormatBytes(size), " from the device"); },
+      [&] { return driver_.cuMemcpyDtoH(to, from, size.value()); });
+}
+
+absl::Status Device::CopyOnDevice(DevicePointer to, DevicePointer from, Bytes size) {
+  const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " on the device"); };
+  const absl::Status queued = Run(*this, "cuMemcpyDtoD", attempt,
+                                  [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); });
+  if (!queued.ok()) return queued;
+  // The call only queues the copy.
+  return Run(*this, "cuStreamSynchronize", attempt,
+             [&] { return driver_.cuStreamSynchronize(nullptr); });
+}
+
+absl::Status Device::Synchronize() {
+  return Run(
+      *this, "cuCtxSynchronize", [] { return "wait for queued work"; },
+      [&] { return driver_.cuCtxSynchronize(); });
+}
+
+}  // namespace tenure::cuda

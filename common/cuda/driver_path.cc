@@ -1,0 +1,67 @@
+#include "common/cuda/driver_path.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdlib>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include <stdlib.h>
+
+namespace tenure::cuda {
+namespace {
+
+constexpr char kEmulatedFile[] = "libtenure_emulated_cuda.so";
+
+// The folder of a file, with symbolic links resolved; "" when there is no such file.
+std::string FolderOf(const char* file) {
+  char resolved[PATH_MAX];
+  if (realpath(file, resolved) == nullptr) return "";
+  const std::string path(resolved);
+  return path.substr(0, path.rfind('/'));
+}
+
+std::string FolderOfThisCode() {
+  Dl_info here = {};
+  const bool known =
+      dladdr(reinterpret_cast<void*>(&ResolveDriver), &here) != 0 && here.dli_fname != nullptr;
+  return known ? FolderOf(here.dli_fname) : "";
+}
+
+absl::StatusOr<std::string> FindEmulated() {
+  const std::string program = FolderOf("/proc/self/exe");
+  const std::string library = FolderOfThisCode();
+  std::vector<std::string> places = {absl::StrCat(program, "/", kEmulatedFile),
+                                     absl::StrCat(program, "/../lib/", kEmulatedFile)};
+  if (!library.empty() && library != program) {
+    places.push_back(absl::StrCat(library, "/", kEmulatedFile));
+  }
+  for (const std::string& place : places) {
+    if (access(place.c_str(), R_OK) == 0) return place;
+  }
+  return absl::NotFoundError(
+      absl::StrCat("no emulated driver is installed: looked for ", absl::StrJoin(places, ", "),
+                   "; name its file instead, as in --driver /path/to/", kEmulatedFile));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ResolveDriver(absl::string_view name) {
+  if (name == "cuda") return std::string("libcuda.so.1");
+  if (name == "emulated") return FindEmulated();
+  if (absl::StrContains(name, '/')) return std::string(name);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", name, "' names no driver: write cuda, emulated, or a path with a '/' in it"));
+}
+
+absl::StatusOr<std::string> ResolveClientDriver(absl::string_view told) {
+  const char* preferred = std::getenv("TENURE_DRIVER");
+  return ResolveDriver(preferred != nullptr && *preferred != '\0' ? preferred : told);
+}
+
+}  // namespace tenure::cuda

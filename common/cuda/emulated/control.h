@@ -1,0 +1,91 @@
+// Faults on demand: what a test asks of the emulated driver that no real one can do.
+//
+// The functions are exported by libtenure_emulated_cuda.so only. Control finds them in the library
+// that the process has loaded already, so a program that uses it still runs on a real driver, where
+// Open says that there is no such control. The same faults reach a process from outside through
+// TENURE_EMULATED_FAULTS, a comma-separated list:
+//   cuMemAlloc_v2:3=2         the third call answers 2
+//   cuMemFree_v2:1+=700       the first call and all later ones answer 700
+//   cuMemAlloc_v2:delay=5000  each call takes 5000 microseconds longer
+// Symbols are exported names. A call that fails does nothing else.
+#ifndef COMMON_CUDA_EMULATED_CONTROL_H_
+#define COMMON_CUDA_EMULATED_CONTROL_H_
+
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+#include "common/cuda/driver.h"
+
+extern "C" {
+
+// Each answers 0, or 1 when no entry point has that name. `nth` counts from the next call, which is
+// 1. `result` is a CUresult, for an nvml symbol an nvmlReturn_t.
+int tenureEmulatedFail(const char* symbol, uint64_t nth, int and_later, int result);
+int tenureEmulatedDelay(const char* symbol, uint64_t microseconds);
+// Calls of a symbol since the library was loaded, failed ones included.
+int tenureEmulatedCalls(const char* symbol, uint64_t* calls);
+void tenureEmulatedClear();
+
+}  // extern "C"
+
+namespace tenure::cuda::emulated {
+
+// The functions above, found at run time.
+// Thread safety: thread-safe.
+// Errors: a symbol that is no entry point is a bug of the test: aborts.
+class Control {
+ public:
+  // FAILED_PRECONDITION: `driver` is not the emulated one.
+  static absl::StatusOr<Control> Open(const Driver& driver) {
+    void* library = dlopen(driver.path().c_str(), RTLD_NOW | RTLD_NOLOAD);
+    Control control;
+    if (library == nullptr || !control.Fill(library)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the driver '", driver.path(), "' takes no faults: it is a real one"));
+    }
+    return control;
+  }
+
+  void Fail(const char* symbol, uint64_t nth, CUresult result) const {
+    TENURE_CHECK(fail_(symbol, nth, 0, static_cast<int>(result)) == 0);
+  }
+  void FailFrom(const char* symbol, uint64_t nth, CUresult result) const {
+    TENURE_CHECK(fail_(symbol, nth, 1, static_cast<int>(result)) == 0);
+  }
+  void Delay(const char* symbol, uint64_t microseconds) const {
+    TENURE_CHECK(delay_(symbol, microseconds) == 0);
+  }
+  uint64_t Calls(const char* symbol) const {
+    uint64_t calls = 0;
+    TENURE_CHECK(calls_(symbol, &calls) == 0);
+    return calls;
+  }
+  // Forgets all faults and delays; the counts go on.
+  void Clear() const { clear_(); }
+
+ private:
+  Control() = default;
+
+  bool Fill(void* library) {
+    fail_ = reinterpret_cast<decltype(fail_)>(dlsym(library, "tenureEmulatedFail"));
+    delay_ = reinterpret_cast<decltype(delay_)>(dlsym(library, "tenureEmulatedDelay"));
+    calls_ = reinterpret_cast<decltype(calls_)>(dlsym(library, "tenureEmulatedCalls"));
+    clear_ = reinterpret_cast<decltype(clear_)>(dlsym(library, "tenureEmulatedClear"));
+    return fail_ != nullptr && delay_ != nullptr && calls_ != nullptr && clear_ != nullptr;
+  }
+
+  decltype(&tenureEmulatedFail) fail_ = nullptr;
+  decltype(&tenureEmulatedDelay) delay_ = nullptr;
+  decltype(&tenureEmulatedCalls) calls_ = nullptr;
+  decltype(&tenureEmulatedClear) clear_ = nullptr;
+};
+
+}  // namespace tenure::cuda::emulated
+
+#endif  // COMMON_CUDA_EMULATED_CONTROL_H_

@@ -1,0 +1,59 @@
+#ifndef COMMON_CUDA_EMULATED_FAULTS_H_
+#define COMMON_CUDA_EMULATED_FAULTS_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+#include "common/cuda/emulated/entry.h"
+
+namespace tenure::cuda::emulated {
+
+// Which calls are to fail or to take longer, and how often each entry point was called.
+// Thread safety: thread-safe.
+class Faults {
+ public:
+  // Counts one call, waits as long as it was told to, and gives the answer that the call must fail
+  // with, if any.
+  std::optional<int> Meet(Entry entry);
+
+  // `nth` counts from the next call, which is 1.
+  void Fail(Entry entry, uint64_t nth, bool and_later, int result);
+  void Delay(Entry entry, absl::Duration delay);
+  uint64_t Calls(Entry entry) const;
+  void Clear();
+
+  // Arms what TENURE_EMULATED_FAULTS says, as control.h describes it. False: it is malformed, and
+  // nothing was armed from the first wrong item on.
+  bool Parse(absl::string_view list);
+
+ private:
+  struct Fault {
+    uint64_t at = 0;  // in calls of the entry point since the library was loaded
+    bool and_later = false;
+    int result = 0;
+  };
+  struct State {
+    uint64_t calls = 0;
+    absl::Duration delay;
+    std::vector<Fault> faults;
+  };
+
+  bool ParseItem(absl::string_view item);
+  State& StateOf(Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return states_[static_cast<size_t>(entry)];
+  }
+
+  mutable absl::Mutex mutex_;
+  std::array<State, kEntryNames.size()> states_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tenure::cuda::emulated
+
+#endif  // COMMON_CUDA_EMULATED_FAULTS_H_

@@ -1,0 +1,52 @@
+#include "common/cuda/emulated/settings.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/cuda/emulated/layout.h"
+
+namespace tenure::cuda::emulated {
+namespace {
+
+constexpr int kMostDevices = 16;
+
+std::string Variable(const char* name, std::string otherwise) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : std::move(otherwise);
+}
+
+std::string DefaultFolder() {
+  const char* base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  return absl::StrCat(base, "/tenure-emulated-", geteuid());
+}
+
+}  // namespace
+
+absl::StatusOr<Settings> ReadSettings() {
+  Settings settings;
+  settings.folder = Variable("TENURE_EMULATED_DIR", DefaultFolder());
+  const std::string devices = Variable("TENURE_EMULATED_DEVICES", "1");
+  if (!absl::SimpleAtoi(devices, &settings.devices) || settings.devices < 0 ||
+      settings.devices > kMostDevices) {
+    return absl::InvalidArgumentError(absl::StrCat("TENURE_EMULATED_DEVICES is '", devices,
+                                                   "', not a number from 0 to ", kMostDevices));
+  }
+  const absl::StatusOr<Bytes> memory = ParseBytes(Variable("TENURE_EMULATED_MEMORY", "8GiB"));
+  if (!memory.ok()) return memory.status();
+  if (*memory < kSmallestCard || *memory > kLargestCard) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("TENURE_EMULATED_MEMORY is ", FormatBytes(*memory), ", not from ",
+                     FormatBytes(kSmallestCard), " to ", FormatBytes(kLargestCard)));
+  }
+  settings.memory = *memory;
+  settings.faults = Variable("TENURE_EMULATED_FAULTS", "");
+  settings.strict = Variable("TENURE_EMULATED_STRICT", "0") == "1";
+  return settings;
+}
+
+}  // namespace tenure::cuda::emulated

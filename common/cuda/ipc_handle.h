@@ -1,0 +1,36 @@
+#ifndef COMMON_CUDA_IPC_HANDLE_H_
+#define COMMON_CUDA_IPC_HANDLE_H_
+
+#include <array>
+#include <cstddef>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace tenure::cuda {
+
+// What another process needs to map a region of kind CUDA_IPC: the driver's 64 opaque bytes.
+// Whoever knows them and may use the device can map the region, so they never appear in a message
+// or a log.
+//
+// Thread safety: immutable value.
+// Source: CU_IPC_HANDLE_SIZE in cuda.h.
+class IpcHandle {
+ public:
+  static constexpr size_t kSize = 64;
+
+  // All zero: opens nothing.
+  IpcHandle() = default;
+  // Errors: INVALID_ARGUMENT: not kSize bytes.
+  static absl::StatusOr<IpcHandle> FromBytes(absl::string_view bytes);
+  absl::string_view AsBytes() const { return absl::string_view(bytes_.data(), bytes_.size()); }
+
+  bool operator==(const IpcHandle&) const = default;
+
+ private:
+  std::array<char, kSize> bytes_ = {};
+};
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_IPC_HANDLE_H_

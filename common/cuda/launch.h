@@ -1,0 +1,63 @@
+// Running kernels: for examples and for tests on a GPU. The daemon never does, so these entry
+// points are not in Driver, and this is a library of its own.
+#ifndef COMMON_CUDA_LAUNCH_H_
+#define COMMON_CUDA_LAUNCH_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+#include "common/cuda/device.h"
+
+struct CUmod_st;
+struct CUfunc_st;
+
+namespace tenure::cuda {
+
+struct LaunchTable;
+
+// The size of a grid in blocks, or of a block in threads.
+struct Dimensions {
+  unsigned int x = 1;
+  unsigned int y = 1;
+  unsigned int z = 1;
+};
+
+// One compiled kernel, loaded on one device.
+//
+// Borrows: the device, which must outlive it.
+// Owns: the loaded module.
+// Thread safety: thread-safe, except for its destruction.
+class Kernel {
+ public:
+  // `source` is CUDA C++, in which `function` is a kernel declared extern "C".
+  // Errors: FAILED_PRECONDITION: the driver runs no kernels, which is so for the emulated one.
+  // Otherwise as CompileToCubin.
+  static absl::StatusOr<Kernel> Compile(const Driver& driver, Device& device,
+                                        absl::string_view source, absl::string_view function);
+  ~Kernel();
+  Kernel(Kernel&& other) noexcept;
+  Kernel& operator=(Kernel&&) = delete;
+
+  // Queues it on the legacy default stream; Device::Synchronize() waits for it. `arguments` point
+  // to the values, in the order of the kernel's parameters.
+  absl::Status Launch(const Dimensions& grid, const Dimensions& block,
+                      absl::Span<void* const> arguments);
+
+ private:
+  Kernel(Device& device, std::unique_ptr<const LaunchTable> table);
+
+  absl::Status LoadModule(const void* image, absl::string_view function);
+
+  Device& device_;
+  std::unique_ptr<const LaunchTable> table_;
+  CUmod_st* module_ = nullptr;
+  CUfunc_st* function_ = nullptr;
+};
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_LAUNCH_H_

@@ -1,0 +1,20 @@
+// Opening a shared library whose absence is somebody's to mend, with a message that says how.
+#ifndef COMMON_CUDA_LIBRARY_H_
+#define COMMON_CUDA_LIBRARY_H_
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace tenure::cuda {
+
+// Opens `path` as dlopen(3) finds it. The library is never closed again: the drivers behind these
+// names run threads and exit handlers of their own. `remedy` says what to do without it.
+// Errors: NOT_FOUND: no such file. FAILED_PRECONDITION: the file is there and cannot be loaded.
+absl::StatusOr<void*> OpenLibrary(absl::string_view path, absl::string_view remedy);
+
+// The address of an exported symbol; null where there is none.
+void* FindSymbol(void* library, const char* symbol);
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_LIBRARY_H_

@@ -1,0 +1,21 @@
+#ifndef COMMON_CUDA_NVRTC_H_
+#define COMMON_CUDA_NVRTC_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace tenure::cuda {
+
+// Compiles CUDA C++ to a cubin for one architecture ("sm_90"), with NVIDIA's run-time compiler.
+// That is opened at run time: the library that TENURE_NVRTC names, else libnvrtc.so.13 or .12.
+// Errors: NOT_FOUND: no compiler is installed. FAILED_PRECONDITION: it is not one.
+// INVALID_ARGUMENT: it refused the source or the architecture; the message carries its log. Thread
+// safety: thread-safe.
+absl::StatusOr<std::string> CompileToCubin(absl::string_view source,
+                                           absl::string_view architecture);
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_NVRTC_H_

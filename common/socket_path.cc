@@ -1,0 +1,41 @@
+#include "common/socket_path.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+
+namespace tenure {
+namespace {
+
+std::string HostPath(int device_ordinal) {
+  return absl::StrCat("/run/tenured/", device_ordinal, "/grpc.sock");
+}
+
+// The value of an environment variable; empty when it is not set.
+absl::string_view Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? absl::string_view() : absl::string_view(value);
+}
+
+}  // namespace
+
+std::string ListenPath(int device_ordinal) {
+  if (geteuid() == 0) return HostPath(device_ordinal);
+  const absl::string_view runtime = Environment("XDG_RUNTIME_DIR");
+  const std::string base = runtime.empty() ? absl::StrCat("/tmp/tenured-", geteuid())
+                                           : absl::StrCat(runtime, "/tenured");
+  return absl::StrCat(base, "/", device_ordinal, "/grpc.sock");
+}
+
+std::string ConnectPath() {
+  const absl::string_view named = Environment("TENURE_SOCKET");
+  if (!named.empty()) return std::string(named);
+  for (const std::string& path : {HostPath(0), ListenPath(0)}) {
+    if (access(path.c_str(), F_OK) == 0) return path;
+  }
+  return HostPath(0);
+}
+
+}  // namespace tenure

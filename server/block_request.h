@@ -1,0 +1,21 @@
+// The edge of Allocate: from an untrusted message to a request that the pools may rely on.
+#ifndef SERVER_BLOCK_REQUEST_H_
+#define SERVER_BLOCK_REQUEST_H_
+
+#include "absl/status/statusor.h"
+
+#include "common/bytes.h"
+#include "server/session_pool.h"
+#include "tenure/v1/allocator.pb.h"
+
+namespace tenure::server {
+
+// Checks every field once. INVALID_ARGUMENT for what no device could grant: size 0, an alignment
+// that is no power of two or above 2 MiB, an unknown placement or memory kind, request id 0.
+// RESOURCE_EXHAUSTED for more than the device has in all.
+absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& request,
+                                               Bytes device_total);
+
+}  // namespace tenure::server
+
+#endif  // SERVER_BLOCK_REQUEST_H_

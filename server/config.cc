@@ -1,0 +1,121 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include <CLI/CLI.hpp>
+
+#include "common/version.h"
+
+namespace tenure::server {
+namespace {
+
+// The most of the device that may stay warm: what is warm is ready for us and lost to everybody
+// else.
+constexpr uint64_t kWarmLimitPercent = 25;
+constexpr absl::Duration kShortestTtl = absl::Milliseconds(100);
+constexpr absl::Duration kLongestTtl = absl::Hours(24);
+
+std::string CheckDuration(const std::string& text) {
+  absl::Duration duration;
+  if (absl::ParseDuration(text, &duration) && duration >= kShortestTtl && duration <= kLongestTtl)
+    return "";
+  return absl::StrCat("'", text, "' is not a time from 100ms to 24h, such as 10s");
+}
+
+std::string CheckSize(const std::string& text) {
+  return std::string(ParseBytes(text, /*whole=*/GiB(1)).status().message());
+}
+
+std::string CheckHttp(const std::string& text) {
+  if (text == "off" || text.find(':') != std::string::npos) return "";
+  return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
+}
+
+void AddFlags(CLI::App& app, Config& config, std::string& lease_ttl) {
+  app.add_option("--device", config.device, "the GPU to own: an ordinal, or its UUID (GPU-...)")
+      ->capture_default_str();
+  app.add_option("--driver", config.driver,
+                 "'cuda' (libcuda.so.1), 'emulated', or the path of a libcuda")
+      ->capture_default_str();
+  app.add_option("--emulated-memory", config.emulated_memory, "size of the emulated device")
+      ->check(CheckSize)
+      ->capture_default_str();
+  app.add_option("--socket", config.socket,
+                 "path of the gRPC socket [/run/tenured/INDEX/grpc.sock, unprivileged "
+                 "$XDG_RUNTIME_DIR/tenured/INDEX/grpc.sock]");
+  app.add_option("--http", config.http,
+                 "ADDRESS:PORT that serves /metrics, or 'off' [127.0.0.1:9450 + INDEX]")
+      ->check(CheckHttp);
+  app.add_option("--lease-ttl", lease_ttl,
+                 "a session without a keep-alive for this long is suspended")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_option("--isolation", config.isolation,
+                 "'tenant': CUDA IPC handles, which any user of the device could open")
+      ->check(CLI::IsMember({"tenant"}))
+      ->capture_default_str();
+  app.add_option("--warm-reserve", config.warm_reserve,
+                 "memory kept ready for grants without a driver call; a size or a share of the "
+                 "device, 25% at most")
+      ->check(CheckSize)
+      ->capture_default_str();
+  app.add_option("--max-pool-block", config.max_pool_block,
+                 "blocks up to this size come from pools, larger ones are regions of their own; "
+                 "1MiB at most")
+      ->check(CheckSize)
+      ->capture_default_str();
+  app.add_option("--max-sessions", config.max_sessions, "sessions served at once")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--log-level", config.log_level, "what is written to stderr")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  app.add_flag("--check-config", config.check_config, "check flags and config file, then exit");
+  app.set_config("--config", "",
+                 "file with a line 'flag=value' for each flag to set; the command line wins");
+  app.set_version_flag("--version", absl::StrCat("tenured ", kVersion));
+}
+
+}  // namespace
+
+ParsedConfig ParseConfig(int argc, const char* const* argv) {
+  CLI::App app("tenured owns the memory of one GPU and leases it to other processes over gRPC.",
+               "tenured");
+  Config config;
+  std::string lease_ttl = "10s";
+  AddFlags(app, config, lease_ttl);
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.footer(
+      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device or "
+      "another daemon\n"
+      "owns it, 70 the driver failed while serving, 73 socket or metrics address not to be had.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return ParsedConfig{std::nullopt,
+                        app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
+  }
+  TENURE_CHECK(absl::ParseDuration(lease_ttl, &config.lease_ttl));
+  return ParsedConfig{std::move(config), kExitOk};
+}
+
+absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
+  const Bytes limit(device_total.value() / 100 * kWarmLimitPercent);
+  const absl::StatusOr<Bytes> reserve = ParseBytes(config.warm_reserve, device_total);
+  const absl::StatusOr<Bytes> block = ParseBytes(config.max_pool_block);
+  if (!reserve.ok() || *reserve > limit) {
+    return absl::InvalidArgumentError(absl::StrCat("--warm-reserve ", config.warm_reserve,
+                                                   " is above 25% of the device (",
+                                                   FormatBytes(limit), ")"));
+  }
+  if (!block.ok() || *block < KiB(1) || *block > MiB(1)) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-pool-block ", config.max_pool_block,
+                                                   " is not a size from 1KiB to 1MiB"));
+  }
+  return Sizes{*reserve, limit, *block};
+}
+
+}  // namespace tenure::server

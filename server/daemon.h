@@ -1,0 +1,86 @@
+// The daemon's parts, wired.
+#ifndef SERVER_DAEMON_H_
+#define SERVER_DAEMON_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include <grpcpp/server.h>
+
+#include "common/clock.h"
+#include "common/cuda/device.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/process_list.h"
+#include "server/allocator_service.h"
+#include "server/config.h"
+#include "server/connection_table.h"
+#include "server/device_heap.h"
+#include "server/executor.h"
+#include "server/fence.h"
+#include "server/health.h"
+#include "server/http.h"
+#include "server/lease_registry.h"
+#include "server/listener.h"
+#include "server/metrics.h"
+#include "server/reaper.h"
+#include "server/stats.h"
+#include "server/stats_service.h"
+
+namespace tenure::server {
+
+// Everything that serves one device, in the order in which it is built; it ends in the opposite
+// order, so that nothing outlives what it borrows, and the last to go is the driver's context, with
+// no region left.
+//
+// Thread safety: thread-confined.
+class Daemon {
+ public:
+  // `driver` outlives the daemon, `device` names one of its devices. Serves when it returns.
+  // Errors: as the parts.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
+                                                       const cuda::Driver& driver,
+                                                       const cuda::DeviceIdentity& device);
+  // Drains: takes no new connection, finishes calls under way, ends all sessions, gives all memory
+  // back.
+  ~Daemon();
+
+  Health& health() { return health_; }
+  const std::string& socket_path() const { return listener_->path(); }
+  // -1 when off.
+  int http_port() const { return http_ == nullptr ? -1 : http_->port(); }
+  bool has_process_list() const { return processes_ != nullptr; }
+  Books books() const { return heap_->books(); }
+
+ private:
+  Daemon() = default;
+
+  void OpenProcessList(const cuda::Driver& driver);
+  absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
+
+  void NoteReclaimed(const QuarantineInfo& reclaimed);
+
+  SystemClock clock_;
+  Health health_;
+  std::unique_ptr<cuda::Device> device_;
+  // Null where the driver's list cannot be had or does not name this process.
+  std::unique_ptr<cuda::ProcessList> processes_;
+  std::unique_ptr<DeviceHeap> heap_;
+  std::unique_ptr<Fence> fence_;
+  std::unique_ptr<LeaseRegistry> registry_;
+  std::unique_ptr<Stats> stats_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Reaper> reaper_;
+  std::unique_ptr<Executor> executor_;
+  ConnectionTable connections_;
+  std::unique_ptr<AllocatorService> allocator_service_;
+  std::unique_ptr<StatsService> stats_service_;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_DAEMON_H_

@@ -1,0 +1,382 @@
+#include "server/device_heap.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/cuda/no_driver_calls.h"
+
+namespace tenure::server {
+namespace {
+
+// The sizes that session pools grow by, most of them small because most sessions are: with these
+// shares a reserve of 82 MiB holds sixteen first regions and two of each larger size.
+constexpr std::array<std::pair<uint64_t, uint64_t>, 4> kReserveMix = {
+    {{2, 16}, {4, 2}, {8, 2}, {16, 1}}};
+
+std::map<Bytes, uint64_t> PlanReserve(Bytes target) {
+  uint64_t mix_mib = 0;
+  for (const auto& [size_mib, count] : kReserveMix) mix_mib += size_mib * count;
+  const uint64_t whole_mixes = target.value() / MiB(mix_mib).value();
+  std::map<Bytes, uint64_t> plan;
+  for (const auto& [size_mib, count] : kReserveMix) plan[MiB(size_mib)] = whole_mixes * count;
+  plan[kRegionUnit] += (target.value() - whole_mixes * MiB(mix_mib).value()) / kRegionUnit.value();
+  return plan;
+}
+
+// The share of a size's planned regions under which a refill does not wait for the next look.
+// Waking a thread costs a grant several microseconds, so one grant alone does not.
+constexpr uint64_t kUrgentRefillPercent = 75;
+constexpr int kSnapshotAttempts = 8;
+// Well above what freeing or clearing a whole device takes.
+constexpr absl::Duration kLongestDriverCall = absl::Seconds(2);
+
+}  // namespace
+
+void DeviceHeap::Shelf::Put(Region region) { by_size_[region.size()].push_back(std::move(region)); }
+
+std::optional<Region> DeviceHeap::Shelf::Take(Bytes at_least, Bytes at_most) {
+  const auto stack = by_size_.lower_bound(at_least);
+  if (stack == by_size_.end() || stack->first > at_most) return std::nullopt;
+  Region region = std::move(stack->second.back());
+  stack->second.pop_back();
+  if (stack->second.empty()) by_size_.erase(stack);
+  return region;
+}
+
+size_t DeviceHeap::Shelf::Count(Bytes size) const {
+  const auto stack = by_size_.find(size);
+  return stack == by_size_.end() ? 0 : stack->second.size();
+}
+
+std::vector<Region> DeviceHeap::Shelf::TakeAll() {
+  std::vector<Region> all;
+  for (auto& [size, stack] : by_size_) {
+    for (Region& region : stack) all.push_back(std::move(region));
+  }
+  by_size_.clear();
+  return all;
+}
+
+Bytes DeviceHeap::Shelf::Sum() const {
+  Bytes sum;
+  for (const auto& [size, stack] : by_size_) {
+    for (const Region& region : stack) {
+      TENURE_CHECK(region.size() == size);
+      sum += size;
+    }
+  }
+  return sum;
+}
+
+DeviceHeap::DeviceHeap(cuda::Device& device, Health& health, const Options& options)
+    : device_(device),
+      health_(health),
+      epoch_(options.epoch),
+      warm_limit_(options.warm_limit),
+      plan_(PlanReserve(std::min(options.warm_reserve, options.warm_limit))) {}
+
+DeviceHeap::~DeviceHeap() {
+  Trim();
+  absl::MutexLock lock(&mu_);
+  TENURE_CHECK(books_.reserved() == Bytes(0));
+}
+
+std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant) {
+  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCalls no_driver_calls;
+  std::optional<Region> region;
+  const auto cached = cached_.find(tenant);
+  if (cached != cached_.end()) region = cached->second.Take(at_least, at_most);
+  if (!region) region = reserve_.Take(at_least, at_most);
+  if (!region) return std::nullopt;
+  clean_bytes_ -= region->size();
+  books_.warm -= region->size();
+  books_.leased += region->size();
+  return region;
+}
+
+absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size) {
+  absl::StatusOr<Region> region = Make(size);
+  // Idle memory of ours must never be the reason for a refusal, nor what is on its way to become
+  // idle.
+  while (absl::IsResourceExhausted(region.status()) && MakeRoom()) region = Make(size);
+  if (absl::IsResourceExhausted(region.status())) return Full(size);
+  if (!region.ok()) return region.status();
+  absl::MutexLock lock(&mu_);
+  ++driver_changes_;
+  books_.leased += size;
+  return region;
+}
+
+void DeviceHeap::GiveBack(Region region, Tenant tenant, bool unmapped) {
+  absl::MutexLock lock(&mu_);
+  books_.leased -= region.size();
+  books_.warm += region.size();
+  refill_paused_ = false;
+  if (unmapped) {
+    region.set_shared_in_tenant();
+    dirty_.push_back(Dirty{std::move(region), tenant});
+  } else {
+    condemned_.push_back(std::move(region));
+  }
+}
+
+void DeviceHeap::Quarantine(const Region& region) {
+  absl::MutexLock lock(&mu_);
+  books_.leased -= region.size();
+  books_.quarantined += region.size();
+}
+
+void DeviceHeap::GiveBackProven(Region region, Tenant tenant) {
+  absl::MutexLock lock(&mu_);
+  books_.quarantined -= region.size();
+  books_.warm += region.size();
+  refill_paused_ = false;
+  dirty_.push_back(Dirty{std::move(region), tenant});
+}
+
+void DeviceHeap::GiveBackUnproven(Region region) {
+  absl::MutexLock lock(&mu_);
+  books_.quarantined -= region.size();
+  books_.warm += region.size();
+  refill_paused_ = false;
+  condemned_.push_back(std::move(region));
+}
+
+bool DeviceHeap::MaintainOnce() {
+  return health_.Check().ok() && (ClearOne() || FreeOne() || RefillOne());
+}
+
+bool DeviceHeap::ClearOne() {
+  std::optional<Dirty> dirty;
+  {
+    absl::MutexLock lock(&mu_);
+    if (dirty_.empty()) return false;
+    dirty.emplace(std::move(dirty_.front()));
+    dirty_.pop_front();
+    if (clean_bytes_ + dirty->region.size() > warm_limit_) {
+      // It would not be kept, so it need not be cleared: the driver isolates what it takes back.
+      condemned_.push_back(std::move(dirty->region));
+      return true;
+    }
+    in_hand_ += dirty->region.size();
+  }
+  const absl::Status cleared = Clear(dirty->region);
+  absl::MutexLock lock(&mu_);
+  in_hand_ -= dirty->region.size();
+  if (cleared.ok()) {
+    Keep(std::move(dirty->region), dirty->tenant);
+  } else {
+    // Nobody gets a region that was not cleared. The health has failed by now; the daemon is on its
+    // way out.
+    condemned_.push_back(std::move(dirty->region));
+  }
+  return true;
+}
+
+bool DeviceHeap::FreeOne() {
+  std::optional<Region> condemned;
+  {
+    absl::MutexLock lock(&mu_);
+    if (condemned_.empty()) return false;
+    condemned.emplace(std::move(condemned_.front()));
+    condemned_.pop_front();
+    in_hand_ += condemned->size();
+  }
+  GiveToDriver(*std::move(condemned));
+  return true;
+}
+
+bool DeviceHeap::RefillOne() {
+  Bytes missing;
+  {
+    absl::MutexLock lock(&mu_);
+    missing = MissingReserve(100);
+  }
+  if (missing == Bytes(0)) return false;
+  absl::StatusOr<Region> region = Make(missing);
+  absl::MutexLock lock(&mu_);
+  if (!region.ok()) {
+    refill_paused_ = true;
+    return true;
+  }
+  ++driver_changes_;
+  books_.warm += missing;
+  Keep(*std::move(region), Tenant{});
+  return true;
+}
+
+void DeviceHeap::WaitForWork(absl::Duration timeout) {
+  absl::MutexLock lock(&mu_);
+  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasUrgentWork), timeout);
+}
+
+Bytes DeviceHeap::Trim() {
+  std::vector<Region> regions;
+  {
+    absl::MutexLock lock(&mu_);
+    regions = TakeAllWarm();
+    refill_paused_ = true;
+  }
+  Bytes freed;
+  for (Region& region : regions) {
+    freed += region.size();
+    GiveToDriver(std::move(region));
+  }
+  return freed;
+}
+
+Books DeviceHeap::books() const {
+  absl::MutexLock lock(&mu_);
+  return books_;
+}
+
+absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() {
+  Snapshot snapshot;
+  // The driver's count and ours belong to one moment only if no region was made or freed in
+  // between.
+  for (int attempt = 0; attempt < kSnapshotAttempts; ++attempt) {
+    uint64_t before = 0;
+    {
+      absl::MutexLock lock(&mu_);
+      before = driver_changes_;
+    }
+    const absl::StatusOr<cuda::MemoryInfo> memory = device_.GetMemoryInfo();
+    if (!memory.ok()) {
+      health_.Fail(memory.status());
+      return memory.status();
+    }
+    absl::MutexLock lock(&mu_);
+    snapshot = Snapshot{books_, memory->total, memory->free};
+    if (driver_changes_ == before) break;
+  }
+  // Under a storm of changes the driver's count may be of a slightly earlier moment than ours; ours
+  // is exact.
+  snapshot.driver_free = std::min(snapshot.driver_free, snapshot.total - snapshot.books.reserved());
+  return snapshot;
+}
+
+void DeviceHeap::CheckInvariants() const {
+  absl::MutexLock lock(&mu_);
+  Bytes clean = reserve_.Sum();
+  for (const auto& [tenant, shelf] : cached_) clean += shelf.Sum();
+  TENURE_CHECK(clean == clean_bytes_);
+  TENURE_CHECK(clean <= warm_limit_);
+  Bytes warm = clean + in_hand_;
+  for (const Dirty& dirty : dirty_) warm += dirty.region.size();
+  for (const Region& region : condemned_) warm += region.size();
+  TENURE_CHECK(warm == books_.warm);
+}
+
+void DeviceHeap::Keep(Region region, Tenant tenant) {
+  if (clean_bytes_ + region.size() > warm_limit_) {
+    condemned_.push_back(std::move(region));
+    return;
+  }
+  clean_bytes_ += region.size();
+  if (region.shared_in_tenant()) {
+    cached_[tenant].Put(std::move(region));
+  } else {
+    reserve_.Put(std::move(region));
+  }
+}
+
+Bytes DeviceHeap::MissingReserve(uint64_t below_percent) const {
+  if (refill_paused_) return Bytes(0);
+  for (const auto& [size, count] : plan_) {
+    if (reserve_.Count(size) * 100 < count * below_percent && clean_bytes_ + size <= warm_limit_) {
+      return size;
+    }
+  }
+  return Bytes(0);
+}
+
+bool DeviceHeap::HasUrgentWork() const {
+  return health_.Check().ok() && (!dirty_.empty() || !condemned_.empty() ||
+                                  MissingReserve(kUrgentRefillPercent) != Bytes(0));
+}
+
+std::vector<Region> DeviceHeap::TakeAllWarm() {
+  std::vector<Region> regions = reserve_.TakeAll();
+  for (auto& [tenant, shelf] : cached_) {
+    for (Region& region : shelf.TakeAll()) regions.push_back(std::move(region));
+  }
+  cached_.clear();
+  clean_bytes_ = Bytes(0);
+  for (Dirty& dirty : dirty_) regions.push_back(std::move(dirty.region));
+  dirty_.clear();
+  for (Region& region : condemned_) regions.push_back(std::move(region));
+  condemned_.clear();
+  for (const Region& region : regions) in_hand_ += region.size();
+  return regions;
+}
+
+bool DeviceHeap::MakeRoom() {
+  bool waited = false;
+  {
+    absl::MutexLock lock(&mu_);
+    waited = in_hand_ > Bytes(0);
+    const auto nothing_in_hand = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return in_hand_ == Bytes(0);
+    };
+    mu_.AwaitWithTimeout(absl::Condition(&nothing_in_hand), kLongestDriverCall);
+  }
+  return Trim() > Bytes(0) || waited;
+}
+
+absl::Status DeviceHeap::Full(Bytes size) {
+  const absl::StatusOr<Snapshot> now = TakeSnapshot();
+  if (!now.ok()) return now.status();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no room for ", FormatBytes(size), " (", size.value(), " bytes): of ",
+                   FormatBytes(now->total), " are ", FormatBytes(now->driver_free), " free, ",
+                   FormatBytes(now->books.leased), " leased, ", FormatBytes(now->books.quarantined),
+                   " quarantined and ", FormatBytes(now->other()),
+                   " used by other programs and contexts; free or close what is not needed "
+                   "(`tenurectl ps`), then repeat"));
+}
+
+absl::StatusOr<Region> DeviceHeap::Make(Bytes size) {
+  TENURE_CHECK(size.value() > 0 && size.value() % kRegionUnit.value() == 0);
+  if (absl::Status healthy = health_.Check(); !healthy.ok()) return healthy;
+  const absl::StatusOr<cuda::DevicePointer> base = device_.Allocate(size);
+  if (!base.ok()) {
+    if (!absl::IsResourceExhausted(base.status())) health_.Fail(base.status());
+    return base.status();
+  }
+  const absl::StatusOr<cuda::IpcHandle> handle = device_.Export(*base);
+  const absl::Status cleared = handle.ok() ? device_.Clear(*base, size) : handle.status();
+  if (!cleared.ok()) {
+    health_.Fail(cleared);
+    // The context is lost in any case; the driver's answer changes nothing.
+    device_.Free(*base).IgnoreError();
+    return health_.Check();
+  }
+  absl::MutexLock lock(&mu_);
+  const RegionId id = (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | next_region_++;
+  return Region(id, *base, size, *handle);
+}
+
+absl::Status DeviceHeap::Clear(const Region& region) {
+  absl::Status cleared = device_.Clear(region.base(), region.size());
+  if (!cleared.ok()) health_.Fail(cleared);
+  return cleared;
+}
+
+void DeviceHeap::GiveToDriver(Region region) {
+  // Off the books first: meanwhile the bytes count as other, never as free and reserved at once.
+  {
+    absl::MutexLock lock(&mu_);
+    ++driver_changes_;
+    in_hand_ -= region.size();
+    books_.warm -= region.size();
+  }
+  const absl::Status freed = device_.Free(region.base());
+  if (!freed.ok()) health_.Fail(freed);
+  region.Forget();
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,176 @@
+// Every byte of the device that is ours, region by region.
+#ifndef SERVER_DEVICE_HEAP_H_
+#define SERVER_DEVICE_HEAP_H_
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+
+#include "common/bytes.h"
+#include "common/cuda/device.h"
+#include "server/health.h"
+#include "server/ids.h"
+#include "server/peer.h"
+#include "server/region.h"
+
+namespace tenure::server {
+
+// Where the reserved bytes are. reserved() is their sum, always.
+struct Books {
+  Bytes leased;
+  Bytes warm;
+  Bytes quarantined;
+  Bytes reserved() const { return leased + warm + quarantined; }
+};
+
+// The regions of one device: takes them from the driver, exports and clears them, keeps some warm,
+// gives them back.
+//
+// Invariants
+//  1. Every region is in exactly one place: with a holder (leased or quarantined), warm (clean,
+//     waiting to be cleared, or waiting for the driver to take it back), or being made.
+//  2. A region handed out is all zero, and cleared by us: the driver promises nothing.
+//  3. A region that a session gave back while it lived goes only to the same tenant, and only when
+//     the session said that it had unmapped it; otherwise it goes back to the driver, which never
+//     reuses memory that is still mapped.
+//  4. The clean warm memory never exceeds the warm limit.
+// Borrows: the device and the health, which outlive it.
+// Thread safety: thread-safe. Driver calls are made without the lock: a slow one holds up only its
+// own caller.
+// Errors: RESOURCE_EXHAUSTED when the device is full even after all warm memory went back to the
+// driver; UNAVAILABLE after any other driver error, which also fails the health.
+class DeviceHeap {
+ public:
+  struct Options {
+    Epoch epoch = 1;
+    // How much to keep ready, in regions of the sizes that pools grow by, so that a grant needs no
+    // driver call.
+    Bytes warm_reserve;
+    // The most that may be kept clean for later grants.
+    Bytes warm_limit;
+  };
+
+  DeviceHeap(cuda::Device& device, Health& health, const Options& options);
+  // All regions have come back; gives them to the driver.
+  ~DeviceHeap();
+
+  // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest there is. No
+  // driver call.
+  std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant);
+  // A new region of `size` bytes, a multiple of 2 MiB, from the driver.
+  absl::StatusOr<Region> TakeFromDriver(Bytes size);
+
+  // A live session is done with the region. `unmapped`: it says that it no longer maps it.
+  void GiveBack(Region region, Tenant tenant, bool unmapped);
+
+  // A dead session's region changes from leased to quarantined. The caller keeps it.
+  void Quarantine(const Region& region);
+  // The dead session is proven silent: the region is cleared and serves again.
+  void GiveBackProven(Region region, Tenant tenant);
+  // The dead session has exited, but its silence cannot be proven here: the driver takes the region
+  // and isolates it.
+  void GiveBackUnproven(Region region);
+
+  // Does one piece of waiting work: clears a region, gives one to the driver, or makes one for the
+  // reserve. False when there was nothing to do.
+  bool MaintainOnce();
+  // Waits until there is work for MaintainOnce that should not wait longer, at most `timeout`.
+  void WaitForWork(absl::Duration timeout);
+  // Gives all warm memory to the driver and stops refilling the reserve until the next GiveBack.
+  // Returns how much.
+  Bytes Trim();
+
+  Books books() const;
+  // The books and the driver's count, as of one moment. A driver call.
+  struct Snapshot {
+    Books books;
+    Bytes total;
+    Bytes driver_free;
+    Bytes other() const { return total - driver_free - books.reserved(); }
+  };
+  absl::StatusOr<Snapshot> TakeSnapshot();
+  cuda::Device& device() { return device_; }
+
+  // Restates the books from scratch and aborts when they do not balance.
+  void CheckInvariants() const;
+
+ private:
+  struct Dirty {
+    Region region;
+    Tenant tenant;
+  };
+
+  // Clean regions by size, the one that came last on top: looked up at every grant, while most
+  // sizes are there many times.
+  class Shelf {
+   public:
+    void Put(Region region);
+    // The smallest region of `at_least` to `at_most` bytes.
+    std::optional<Region> Take(Bytes at_least, Bytes at_most);
+    size_t Count(Bytes size) const;
+    std::vector<Region> TakeAll();
+    Bytes Sum() const;
+
+   private:
+    std::map<Bytes, std::vector<Region>> by_size_;  // no empty stacks
+  };
+
+  // The pieces of maintenance; each is false when there was nothing to do.
+  bool ClearOne();
+  bool FreeOne();
+  bool RefillOne();
+
+  // Puts a cleared region where it may serve next.
+  void Keep(Region region, Tenant tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // A size of which the reserve holds less than this share of what is planned; zero when there is
+  // none.
+  Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasUrgentWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<Region> TakeAllWarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // Gives idle memory to the driver, and waits for what other threads are just giving back. False
+  // when there was none.
+  bool MakeRoom();
+  // Why there is no room, and what would make some.
+  absl::Status Full(Bytes size);
+  absl::StatusOr<Region> Make(Bytes size);
+  absl::Status Clear(const Region& region);
+  void GiveToDriver(Region region);
+
+  cuda::Device& device_;
+  Health& health_;
+  const Epoch epoch_;
+  const Bytes warm_limit_;
+  // How many regions of each size the reserve should hold.
+  const std::map<Bytes, uint64_t> plan_;
+
+  // Guards who has which region. No driver call is made under it.
+  mutable absl::Mutex mu_;
+  uint64_t next_region_ ABSL_GUARDED_BY(mu_) = 1;
+  Books books_ ABSL_GUARDED_BY(mu_);
+  // Counts the regions that entered or left the books, to see whether two readings belong together.
+  uint64_t driver_changes_ ABSL_GUARDED_BY(mu_) = 0;
+  // Clean, for anybody.
+  Shelf reserve_ ABSL_GUARDED_BY(mu_);
+  // Clean, for one tenant.
+  absl::flat_hash_map<Tenant, Shelf> cached_ ABSL_GUARDED_BY(mu_);
+  Bytes clean_bytes_ ABSL_GUARDED_BY(mu_);
+  // To be cleared, oldest first.
+  std::deque<Dirty> dirty_ ABSL_GUARDED_BY(mu_);
+  // To be given to the driver.
+  std::deque<Region> condemned_ ABSL_GUARDED_BY(mu_);
+  // Warm bytes in a thread's hands: being cleared or freed.
+  Bytes in_hand_ ABSL_GUARDED_BY(mu_);
+  // The device was full when the reserve was last filled: wait until something changes.
+  bool refill_paused_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_DEVICE_HEAP_H_

@@ -1,0 +1,112 @@
+// Ids that travel. An id names a slot in a table of the daemon, the generation of what stands in it
+// and the daemon's epoch, so that an id of something gone, or of an earlier life of the daemon,
+// never names something new. An id has no power: what a caller may do follows from its session's
+// process, which the kernel names.
+#ifndef SERVER_IDS_H_
+#define SERVER_IDS_H_
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/check.h"
+
+namespace tenure::server {
+
+// One life of the daemon; never 0.
+using Epoch = uint16_t;
+
+using SessionId = uint64_t;
+using AllocationId = uint64_t;
+using RegionId = uint64_t;
+
+// How an id is laid out, from the high bits: epoch, generation, slot.
+inline constexpr int kSlotBits = 20;
+inline constexpr int kGenerationBits = 28;
+inline constexpr uint64_t kMaxSlots = uint64_t{1} << kSlotBits;
+
+constexpr Epoch EpochOf(uint64_t id) {
+  return static_cast<Epoch>(id >> (kSlotBits + kGenerationBits));
+}
+
+// Values under ids: constant-time insert, find and take; slots are used again, ids are not (a
+// slot's generation wraps after 2^28 uses, and even then an id only works for the session that
+// holds what it names).
+//
+// Thread safety: thread-compatible.
+template <typename T>
+class SlotTable {
+ public:
+  explicit SlotTable(Epoch epoch) : epoch_(epoch) { TENURE_CHECK(epoch != 0); }
+
+  size_t size() const { return size_; }
+
+  // The new value's id; nullopt when kMaxSlots values are in the table, with `value` unchanged.
+  std::optional<uint64_t> Insert(T&& value) {
+    if (free_.empty()) {
+      if (slots_.size() == kMaxSlots) return std::nullopt;
+      free_.push_back(static_cast<uint32_t>(slots_.size()));
+      slots_.emplace_back();
+    }
+    const uint32_t index = free_.back();
+    free_.pop_back();
+    Slot& slot = slots_[index];
+    slot.generation = (slot.generation + 1) & ((uint32_t{1} << kGenerationBits) - 1);
+    slot.value.emplace(std::move(value));
+    ++size_;
+    return Compose(slot.generation, index);
+  }
+
+  // The value with this id; nullptr when there is none. Valid until it is taken.
+  const T* Find(uint64_t id) const {
+    const uint64_t index = id & (kMaxSlots - 1);
+    if (index >= slots_.size()) return nullptr;
+    const Slot& slot = slots_[index];
+    if (!slot.value || Compose(slot.generation, index) != id) return nullptr;
+    return &*slot.value;
+  }
+  T* Find(uint64_t id) { return const_cast<T*>(std::as_const(*this).Find(id)); }
+
+  // Takes the value with this id out of the table. The id must be in it.
+  T Take(uint64_t id) {
+    T* found = Find(id);
+    TENURE_CHECK(found != nullptr);
+    T value = std::move(*found);
+    const uint64_t index = id & (kMaxSlots - 1);
+    slots_[index].value.reset();
+    free_.push_back(static_cast<uint32_t>(index));
+    --size_;
+    return value;
+  }
+
+  // Calls `visit(id, value)` for values in slot order, starting at `first_slot`, until it returns
+  // false.
+  template <typename Visit>
+  void ForEach(Visit visit, uint64_t first_slot = 0) const {
+    for (uint64_t index = first_slot; index < slots_.size(); ++index) {
+      const Slot& slot = slots_[index];
+      if (slot.value && !visit(Compose(slot.generation, index), *slot.value)) return;
+    }
+  }
+
+ private:
+  struct Slot {
+    uint32_t generation = 0;
+    std::optional<T> value;
+  };
+
+  uint64_t Compose(uint64_t generation, uint64_t index) const {
+    return (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | (generation << kSlotBits) | index;
+  }
+
+  const Epoch epoch_;
+  std::deque<Slot> slots_;  // values do not move when it grows
+  std::vector<uint32_t> free_;
+  size_t size_ = 0;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_IDS_H_

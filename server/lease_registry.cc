@@ -1,0 +1,395 @@
+#include "server/lease_registry.h"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
+
+namespace tenure::server {
+namespace {
+
+// Takes the registry's lock, under which a driver call is a bug.
+class ABSL_SCOPED_LOCKABLE RegistryLock {
+ public:
+  explicit RegistryLock(absl::Mutex* mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : lock_(mu) {}
+  ~RegistryLock() ABSL_UNLOCK_FUNCTION() = default;
+
+ private:
+  absl::MutexLock lock_;
+  cuda::NoDriverCalls no_driver_calls_;
+};
+
+absl::Status UnknownSession(SessionId id) {
+  return absl::NotFoundError(absl::StrCat("this process has no session ", id,
+                                          "; open one with tenure.v1.Allocator/OpenSession"));
+}
+
+absl::Status UnknownAllocation(AllocationId id) {
+  return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,
+                                          "; `tenurectl ls` shows what it holds"));
+}
+
+absl::Status StillUnderWay() {
+  return absl::UnavailableError(
+      "the same request is still under way; repeat it with the same request id");
+}
+
+absl::Status RequestIdTaken(uint64_t request_id) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "request id ", request_id, " was used for another request of this session; make a new one"));
+}
+
+}  // namespace
+
+LeaseRegistry::LeaseRegistry(DeviceHeap& heap, Fence& fence, const Clock& clock,
+                             const Options& options)
+    : heap_(heap),
+      fence_(fence),
+      clock_(clock),
+      options_(options),
+      sessions_(options.epoch),
+      allocations_(options.epoch) {}
+
+LeaseRegistry::~LeaseRegistry() {
+  absl::MutexLock lock(&mu_);
+  TENURE_CHECK(sessions_.size() == 0);
+}
+
+absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
+                                              std::string name) {
+  std::shared_ptr<SessionPool> pool =
+      SessionPool::Create(heap_, peer->tenant(), options_.max_pool_block);
+  absl::MutexLock lock(&mu_);
+  std::vector<SessionId>& of_process = by_process_[peer->key()];
+  for (const SessionId id : of_process) {
+    if (sessions_.Find(id)->open_request == request_id) return id;
+  }
+  Session session;
+  session.name = std::move(name);
+  session.open_request = request_id;
+  session.opened = clock_.Now();
+  session.deadline = session.opened + options_.lease_ttl;
+  session.pool = std::move(pool);
+  session.peer = peer;
+  std::optional<SessionId> id;
+  if (sessions_.size() < options_.max_sessions) id = sessions_.Insert(std::move(session));
+  if (!id) {
+    if (of_process.empty()) by_process_.erase(peer->key());
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the daemon serves at most ", options_.max_sessions,
+                     " sessions at once; close some (`tenurectl ps`) or try later"));
+  }
+  of_process.push_back(*id);
+  ++totals_.sessions_opened;
+  return *id;
+}
+
+absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
+  RegistryLock lock(&mu_);
+  const absl::StatusOr<Session*> session = Find(caller, id);
+  if (!session.ok()) return session.status();
+  (*session)->deadline = clock_.Now() + options_.lease_ttl;
+  return absl::OkStatus();
+}
+
+absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
+  std::optional<Ended> ended;
+  {
+    RegistryLock lock(&mu_);
+    const absl::StatusOr<Session*> session = Find(caller, id);
+    if (!session.ok()) return session.status();
+    ended.emplace(Remove(id));
+    totals_.frees += ended->allocations.size();
+  }
+  const Tenant tenant = caller.tenant();
+  ended->session.pool->End([this, tenant](std::vector<Region> regions) {
+    for (Region& region : regions) heap_.GiveBack(std::move(region), tenant, /*unmapped=*/true);
+  });
+  return absl::OkStatus();
+}
+
+LeaseRegistry::Admission::Admission(Admission&& other) noexcept
+    : registry_(std::exchange(other.registry_, nullptr)),
+      session_(other.session_),
+      request_id_(other.request_id_),
+      pool_(std::move(other.pool_)) {}
+
+LeaseRegistry::Admission::~Admission() {
+  if (registry_ != nullptr) registry_->Forget(session_, request_id_);
+}
+
+absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Admit(
+    const Peer& caller, SessionId id, uint64_t request_id) {
+  RegistryLock lock(&mu_);
+  const absl::StatusOr<Session*> session = Find(caller, id);
+  if (!session.ok()) return session.status();
+  if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
+    if (before->state == RequestWindow::State::kUnderWay) return StillUnderWay();
+    Allocation* allocation = allocations_.Find(before->allocation);
+    if (before->state == RequestWindow::State::kFreed || allocation == nullptr)
+      return RequestIdTaken(request_id);
+    return GrantOf(before->allocation, allocation->block);
+  }
+  if (clock_.Now() > (*session)->deadline) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "session ", id, " is suspended: its keep-alive is overdue; send KeepAlive, then repeat"));
+  }
+  (*session)->requests.Note(request_id, {RequestWindow::State::kUnderWay, 0});
+  return Admission(this, id, request_id, (*session)->pool);
+}
+
+absl::StatusOr<std::vector<Grant>> LeaseRegistry::Attach(std::vector<Pending> pending) {
+  TENURE_CHECK(!pending.empty());
+  // `pending` goes after the lock does: blocks that find no session return unlocked.
+  RegistryLock lock(&mu_);
+  const SessionId id = pending.front().admission.session_;
+  Session* session = sessions_.Find(id);
+  absl::Status refusal;
+  if (session == nullptr) {
+    refusal = UnknownSession(id);
+  } else if (allocations_.size() + pending.size() > kMaxSlots) {
+    refusal = absl::ResourceExhaustedError(
+        absl::StrCat("the daemon holds at most ", kMaxSlots,
+                     " allocations at once; free some, or allocate fewer, larger ones"));
+  }
+  std::vector<Grant> grants;
+  for (Pending& one : pending) {
+    one.admission.registry_ = nullptr;
+    if (refusal.ok()) {
+      grants.push_back(AttachOne(*session, std::move(one)));
+    } else if (session != nullptr) {
+      session->requests.Forget(one.admission.request_id_);
+    }
+  }
+  if (!refusal.ok()) return refusal;
+  return grants;
+}
+
+absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, SessionId id,
+                                                          uint64_t request_id,
+                                                          AllocationId allocation, bool unmapped) {
+  std::optional<Block> block;
+  std::shared_ptr<SessionPool> pool;
+  {
+    RegistryLock lock(&mu_);
+    const absl::StatusOr<Session*> session = Find(caller, id);
+    if (!session.ok()) return session.status();
+    if (absl::Status epoch = CheckEpoch(allocation); !epoch.ok()) return epoch;
+    if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
+      if (before->state == RequestWindow::State::kFreed && before->allocation == allocation) {
+        return std::vector<RegionId>();
+      }
+      return RequestIdTaken(request_id);
+    }
+    if (!(*session)->allocations.contains(allocation)) return UnknownAllocation(allocation);
+    block.emplace(Detach(allocation));
+    (*session)->requests.Note(request_id, {RequestWindow::State::kFreed, allocation});
+    ++totals_.frees;
+    pool = (*session)->pool;
+  }
+  if (unmapped) block->set_unmapped();
+  block.reset();
+  return pool->IdleRegions();
+}
+
+absl::StatusOr<uint32_t> LeaseRegistry::ReleaseRegions(const Peer& caller, SessionId id,
+                                                       absl::Span<const RegionId> regions) {
+  std::shared_ptr<SessionPool> pool;
+  {
+    RegistryLock lock(&mu_);
+    const absl::StatusOr<Session*> session = Find(caller, id);
+    if (!session.ok()) return session.status();
+    pool = (*session)->pool;
+  }
+  return pool->Release(regions);
+}
+
+size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
+  std::deque<Ended> ended;
+  {
+    RegistryLock lock(&mu_);
+    const auto found = by_process_.find(process);
+    if (found == by_process_.end()) return 0;
+    const std::vector<SessionId> ids = found->second;
+    for (const SessionId id : ids) {
+      ended.push_back(Remove(id));
+      totals_.reclaimed_allocations += ended.back().allocations.size();
+      ++totals_.sessions_reclaimed;
+    }
+  }
+  for (Ended& dead : ended) {
+    dead.session.pool->End(
+        [this, session = DeadSession{dead.id, dead.session.peer, dead.session.name}](
+            std::vector<Region> regions) { fence_.Hold(session, std::move(regions)); });
+  }
+  return ended.size();
+}
+
+void LeaseRegistry::CloseAll() {
+  std::deque<Ended> ended;
+  RegistryLock lock(&mu_);
+  std::vector<SessionId> ids;
+  sessions_.ForEach([&](SessionId id, const Session&) {
+    ids.push_back(id);
+    return true;
+  });
+  for (const SessionId id : ids) {
+    ended.push_back(Remove(id));
+    totals_.frees += ended.back().allocations.size();
+  }
+}
+
+void LeaseRegistry::CountRefusal() {
+  absl::MutexLock lock(&mu_);
+  ++totals_.refused_allocations;
+}
+
+LeaseTotals LeaseRegistry::totals() const {
+  absl::MutexLock lock(&mu_);
+  LeaseTotals totals = totals_;
+  const BootTime now = clock_.Now();
+  totals.active_allocations = allocations_.size();
+  sessions_.ForEach([&](SessionId, const Session& session) {
+    ++(now > session.deadline ? totals.suspended_sessions : totals.active_sessions);
+    return true;
+  });
+  return totals;
+}
+
+std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
+  absl::MutexLock lock(&mu_);
+  const BootTime now = clock_.Now();
+  std::vector<SessionInfo> list;
+  sessions_.ForEach([&](SessionId id, const Session& session) {
+    list.push_back(SessionInfo{id, session.peer, session.name, now > session.deadline,
+                               now - session.opened, session.deadline - now,
+                               session.allocations.size(), session.allocated, session.requested,
+                               session.pool});
+    return true;
+  });
+  std::stable_sort(list.begin(), list.end(),
+                   [](const SessionInfo& a, const SessionInfo& b) { return a.age > b.age; });
+  return list;
+}
+
+std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
+    uint64_t first_slot, size_t limit, SessionId session, std::optional<uid_t> uid) const {
+  absl::MutexLock lock(&mu_);
+  const BootTime now = clock_.Now();
+  std::vector<AllocationInfo> list;
+  uint64_t next = 0;
+  allocations_.ForEach(
+      [&](AllocationId id, const Allocation& allocation) {
+        mu_.AssertHeld();
+        const Session& owner = *sessions_.Find(allocation.session);
+        if ((session != 0 && allocation.session != session) || (uid && owner.peer->uid() != *uid))
+          return true;
+        if (list.size() == limit) {
+          next = id & (kMaxSlots - 1);
+          return false;
+        }
+        const Block& block = allocation.block;
+        list.push_back(AllocationInfo{id, allocation.session, owner.peer->pid(),
+                                      block.region().id(), block.offset(), block.size(),
+                                      block.requested(), block.direct(), now - allocation.since});
+        return true;
+      },
+      first_slot);
+  return {std::move(list), next};
+}
+
+void LeaseRegistry::CheckInvariants() const {
+  absl::MutexLock lock(&mu_);
+  Bytes allocated;
+  Bytes requested;
+  uint64_t allocations = 0;
+  sessions_.ForEach([&](SessionId id, const Session& session) {
+    mu_.AssertHeld();
+    Bytes session_allocated;
+    Bytes session_requested;
+    for (const AllocationId allocation : session.allocations) {
+      const Allocation* found = allocations_.Find(allocation);
+      TENURE_CHECK(found != nullptr && found->session == id);
+      session_allocated += found->block.size();
+      session_requested += found->block.requested();
+    }
+    TENURE_CHECK(session_allocated == session.allocated && session_requested == session.requested);
+    allocated += session_allocated;
+    requested += session_requested;
+    allocations += session.allocations.size();
+    return true;
+  });
+  TENURE_CHECK(allocations == allocations_.size());
+  TENURE_CHECK(allocated == totals_.allocated && requested == totals_.requested);
+}
+
+absl::StatusOr<LeaseRegistry::Session*> LeaseRegistry::Find(const Peer& caller, SessionId id) {
+  if (absl::Status epoch = CheckEpoch(id); !epoch.ok()) return epoch;
+  Session* session = sessions_.Find(id);
+  if (session == nullptr || session->peer->key() != caller.key()) return UnknownSession(id);
+  return session;
+}
+
+absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
+  if (EpochOf(id) == options_.epoch) return absl::OkStatus();
+  return absl::AbortedError(
+      absl::StrCat("id ", id,
+                   " is not of this life of the daemon: it was restarted, and what the "
+                   "id named is gone; open a new session and allocate anew"));
+}
+
+Grant LeaseRegistry::GrantOf(AllocationId id, const Block& block) const {
+  const Region& region = block.region();
+  return Grant{id, region.id(), region.size(), block.offset(), block.size(), region.handle()};
+}
+
+Grant LeaseRegistry::AttachOne(Session& session, Pending pending) {
+  const SessionId session_id = pending.admission.session_;
+  const Bytes size = pending.block.size();
+  const Bytes requested = pending.block.requested();
+  const AllocationId id =
+      *allocations_.Insert(Allocation{session_id, clock_.Now(), std::move(pending.block)});
+  session.requests.Note(pending.admission.request_id_, {RequestWindow::State::kGranted, id});
+  session.allocations.insert(id);
+  session.allocated += size;
+  session.requested += requested;
+  totals_.allocated += size;
+  totals_.requested += requested;
+  ++totals_.allocations;
+  return GrantOf(id, allocations_.Find(id)->block);
+}
+
+LeaseRegistry::Ended LeaseRegistry::Remove(SessionId id) {
+  Ended ended{id, sessions_.Take(id), {}};
+  for (const AllocationId allocation : ended.session.allocations) {
+    ended.allocations.push_back(allocations_.Take(allocation));
+  }
+  totals_.allocated -= ended.session.allocated;
+  totals_.requested -= ended.session.requested;
+  const auto of_process = by_process_.find(ended.session.peer->key());
+  std::erase(of_process->second, id);
+  if (of_process->second.empty()) by_process_.erase(of_process);
+  return ended;
+}
+
+Block LeaseRegistry::Detach(AllocationId id) {
+  Allocation allocation = allocations_.Take(id);
+  Session& session = *sessions_.Find(allocation.session);
+  session.allocations.erase(id);
+  session.allocated -= allocation.block.size();
+  session.requested -= allocation.block.requested();
+  totals_.allocated -= allocation.block.size();
+  totals_.requested -= allocation.block.requested();
+  return std::move(allocation.block);
+}
+
+void LeaseRegistry::Forget(SessionId session, uint64_t request_id) {
+  absl::MutexLock lock(&mu_);
+  if (Session* found = sessions_.Find(session)) found->requests.Forget(request_id);
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,224 @@
+// Who holds what, and until when.
+#ifndef SERVER_LEASE_REGISTRY_H_
+#define SERVER_LEASE_REGISTRY_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+
+#include "common/clock.h"
+#include "server/fence.h"
+#include "server/ids.h"
+#include "server/peer.h"
+#include "server/request_window.h"
+#include "server/session_pool.h"
+
+namespace tenure::server {
+
+// A block in a session's hands, as told to its client.
+struct Grant {
+  AllocationId allocation = 0;
+  RegionId region = 0;
+  Bytes region_size;
+  Bytes offset;
+  Bytes size;
+  cuda::IpcHandle handle;
+};
+
+struct SessionInfo {
+  SessionId id = 0;
+  std::shared_ptr<const Peer> peer;
+  std::string name;
+  bool suspended = false;
+  absl::Duration age;
+  absl::Duration lease_left;
+  uint64_t allocations = 0;
+  Bytes allocated;
+  Bytes requested;
+  std::shared_ptr<const SessionPool> pool;
+};
+
+struct AllocationInfo {
+  AllocationId id = 0;
+  SessionId session = 0;
+  pid_t pid = 0;
+  RegionId region = 0;
+  Bytes offset;
+  Bytes size;
+  Bytes requested;
+  bool direct = false;
+  absl::Duration age;
+};
+
+// Counts since the start, and what is held now.
+struct LeaseTotals {
+  uint64_t active_sessions = 0;
+  uint64_t suspended_sessions = 0;
+  uint64_t active_allocations = 0;
+  Bytes allocated;
+  Bytes requested;
+  uint64_t allocations = 0;
+  uint64_t refused_allocations = 0;
+  uint64_t frees = 0;
+  uint64_t reclaimed_allocations = 0;
+  uint64_t sessions_opened = 0;
+  uint64_t sessions_reclaimed = 0;
+};
+
+// The sessions, their leases and the allocations in them.
+//
+// Hides: which requests were answered already, so that a repeated one gets its first answer and
+// takes effect once.
+// Invariants
+//  1. An allocation belongs to one session, a session to one process; ids are answered only to that
+//  process.
+//  2. Granting nothing new is all that time does to a session: its memory ends with CloseSession or
+//  with the process.
+//  3. Reclaiming a dead client is destroying its lease: the blocks return by themselves, the
+//     regions go to the fence.
+// Borrows: device heap, fence, clock; they outlive it, and so do they every Admission.
+// Thread safety: thread-safe. No driver call and no block's end happens under the lock.
+// Errors: NOT_FOUND (an id that is unknown or another process's), ABORTED (an id of another epoch),
+//     FAILED_PRECONDITION (suspended; a request id that was used for something else), UNAVAILABLE
+//     (the same request is still under way), RESOURCE_EXHAUSTED (limits).
+class LeaseRegistry {
+ public:
+  struct Options {
+    Epoch epoch = 1;
+    absl::Duration lease_ttl = absl::Seconds(10);
+    uint64_t max_sessions = 16384;
+    Bytes max_pool_block = MiB(1);
+  };
+
+  LeaseRegistry(DeviceHeap& heap, Fence& fence, const Clock& clock, const Options& options);
+  // Every session has ended.
+  ~LeaseRegistry();
+
+  // Idempotent by (process, request id).
+  absl::StatusOr<SessionId> Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
+                                 std::string name);
+  absl::Status KeepAlive(const Peer& caller, SessionId session);
+  absl::Status Close(const Peer& caller, SessionId session);
+
+  // The right to make one allocation: reserve, try, roll back. Between Admit and Attach the pool
+  // works, unlocked.
+  class Admission {
+   public:
+    Admission(Admission&& other) noexcept;
+    Admission& operator=(Admission&&) = delete;
+    // Forgets the request, unless Attach was called, so that it may be tried again.
+    ~Admission();
+    SessionPool& pool() const { return *pool_; }
+
+   private:
+    friend class LeaseRegistry;
+    Admission(LeaseRegistry* registry, SessionId session, uint64_t request_id,
+              std::shared_ptr<SessionPool> pool)
+        : registry_(registry), session_(session), request_id_(request_id), pool_(std::move(pool)) {}
+    LeaseRegistry* registry_;
+    SessionId session_;
+    uint64_t request_id_;
+    std::shared_ptr<SessionPool> pool_;
+  };
+
+  // Either the grant that this request got before, or the right to allocate.
+  absl::StatusOr<std::variant<Grant, Admission>> Admit(const Peer& caller, SessionId session,
+                                                       uint64_t request_id);
+  // An admitted request and the block made for it.
+  struct Pending {
+    Admission admission;
+    Block block;
+  };
+  // Puts the blocks into their session's lease: all or none. When the session ended meanwhile, they
+  // return and this is NOT_FOUND. All are of one session.
+  absl::StatusOr<std::vector<Grant>> Attach(std::vector<Pending> pending);
+
+  // Ends an allocation; the block returns to its pool. Returns the session's idle regions.
+  // Idempotent by request id.
+  absl::StatusOr<std::vector<RegionId>> Free(const Peer& caller, SessionId session,
+                                             uint64_t request_id, AllocationId allocation,
+                                             bool unmapped);
+  absl::StatusOr<uint32_t> ReleaseRegions(const Peer& caller, SessionId session,
+                                          absl::Span<const RegionId> regions);
+
+  // The process has exited: ends all its sessions; their regions go to the fence. Returns how many
+  // there were.
+  size_t Reclaim(const ProcessKey& process);
+  // The daemon drains: ends every session; regions go back to the driver.
+  void CloseAll();
+  void CountRefusal();
+
+  LeaseTotals totals() const;
+  // Oldest first.
+  std::vector<SessionInfo> ListSessions() const;
+  // From `first_slot` on, at most `limit` that `wanted` lets pass; also the slot to go on from, 0
+  // when that was all.
+  std::pair<std::vector<AllocationInfo>, uint64_t> ListAllocations(uint64_t first_slot,
+                                                                   size_t limit, SessionId session,
+                                                                   std::optional<uid_t> uid) const;
+  absl::Duration lease_ttl() const { return options_.lease_ttl; }
+  Epoch epoch() const { return options_.epoch; }
+
+  // Restates the books from scratch and aborts when they do not balance.
+  void CheckInvariants() const;
+
+ private:
+  struct Session {
+    std::shared_ptr<const Peer> peer;
+    std::string name;
+    uint64_t open_request = 0;
+    BootTime opened;
+    BootTime deadline;
+    std::shared_ptr<SessionPool> pool;
+    absl::flat_hash_set<AllocationId> allocations;
+    Bytes allocated;
+    Bytes requested;
+    RequestWindow requests;
+  };
+  struct Allocation {
+    SessionId session = 0;
+    BootTime since;
+    Block block;
+  };
+  // What is left of an ended session; its end happens outside the lock.
+  struct Ended {
+    SessionId id = 0;
+    Session session;
+    std::vector<Allocation> allocations;
+  };
+
+  absl::StatusOr<Session*> Find(const Peer& caller, SessionId id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckEpoch(uint64_t id) const;
+  Grant GrantOf(AllocationId id, const Block& block) const;
+  Grant AttachOne(Session& session, Pending pending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Ended Remove(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Block Detach(AllocationId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Forget(SessionId session, uint64_t request_id);
+
+  DeviceHeap& heap_;
+  Fence& fence_;
+  const Clock& clock_;
+  const Options options_;
+
+  // Guards who holds what. No driver call is made under it, and no block or pool ends under it.
+  mutable absl::Mutex mu_;
+  SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
+  SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<ProcessKey, std::vector<SessionId>> by_process_ ABSL_GUARDED_BY(mu_);
+  LeaseTotals totals_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_LEASE_REGISTRY_H_

@@ -1,0 +1,86 @@
+// The daemon's front door.
+#ifndef SERVER_LISTENER_H_
+#define SERVER_LISTENER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "server/connection_table.h"
+#include "server/unique_fd.h"
+
+namespace tenure::server {
+
+// Accepts connections on a unix socket and learns from the kernel who is calling before gRPC sees a
+// byte: who connected (SO_PEERCRED, SO_PEERPIDFD) and who wrote the first bytes (SCM_CREDENTIALS)
+// must be the same process, so a socket that was passed on or inherited gives nothing. gRPC's own
+// listener tells nobody who the peer is, and falls silent for ever after one failed accept.
+//
+// Owns: the socket file, the accepting thread, connections that have not written yet.
+// Borrows: table and clock.
+// Thread safety: Start and Stop from one thread.
+// Source: unix(7), accept(2).
+class Listener {
+ public:
+  // Takes over a socket whose peer is in the table.
+  using Adopt = std::function<void(UniqueFd socket)>;
+
+  struct Options {
+    std::string path;
+    // How long a new connection may stay silent.
+    absl::Duration first_bytes_timeout = absl::Seconds(2);
+  };
+
+  // Binds the socket: mode 0660, its folder is made where missing. ALREADY_EXISTS: somebody listens
+  // there, or the path is something else than a socket. A socket file that nobody listens on any
+  // more is replaced.
+  static absl::StatusOr<std::unique_ptr<Listener>> Bind(ConnectionTable& table, const Clock& clock,
+                                                        Options options);
+  // Stops, and removes the socket file.
+  ~Listener();
+
+  void Start(Adopt adopt);
+  // Accepts nothing more; returns when the thread is gone. Idempotent.
+  void Stop();
+
+  const std::string& path() const { return options_.path; }
+
+ private:
+  Listener(ConnectionTable& table, const Clock& clock, Options options, UniqueFd socket,
+           UniqueFd epoll, UniqueFd wake);
+
+  void Run();
+  void AcceptAll();
+  void Examine(int socket);
+  void DropSilent();
+  bool AcceptFailed(int error);
+
+  ConnectionTable& table_;
+  const Clock& clock_;
+  const Options options_;
+  UniqueFd socket_;
+  const UniqueFd epoll_;
+  const UniqueFd wake_;
+  // Given up for a moment when the process runs out of descriptors, so that a caller can be turned
+  // away.
+  UniqueFd reserve_;
+  Adopt adopt_;
+  // Accepted, silent so far: when they came. Only the thread touches it.
+  struct Newcomer {
+    UniqueFd socket;
+    BootTime since;
+  };
+  absl::flat_hash_map<int, Newcomer> newcomers_;
+  std::thread thread_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_LISTENER_H_

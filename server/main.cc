@@ -1,0 +1,108 @@
+// tenured: reads the flags, finds the device, serves until told to stop.
+
+#include <signal.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include "common/bytes.h"
+#include "common/cuda/device.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/driver_path.h"
+#include "server/config.h"
+#include "server/daemon.h"
+#include "server/instance_lock.h"
+
+namespace tenure::server {
+namespace {
+
+// How often the main thread looks whether the device failed, between signals.
+constexpr timespec kHealthInterval = {0, 100'000'000};
+
+int Fail(const absl::Status& status, ExitCode code) {
+  spdlog::error("{}", std::string(status.message()));
+  return code;
+}
+
+ExitCode CodeFor(const absl::Status& status) {
+  if (absl::IsAlreadyExists(status)) return kExitNoSocket;
+  if (absl::IsInvalidArgument(status)) return kExitUsage;
+  return kExitUnavailable;
+}
+
+// Blocks the signals that end the daemon, in this and all later threads, so that only this thread
+// takes them.
+sigset_t BlockEndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // A client that hangs up while it is written to is an error of that write, not a signal.
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+// Returns when a signal asks for the end, or the device failed.
+absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
+  while (true) {
+    const int signal = sigtimedwait(&signals, nullptr, &kHealthInterval);
+    if (signal > 0) {
+      spdlog::info("stopping on signal {}", signal);
+      return absl::OkStatus();
+    }
+    if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
+  }
+}
+
+int Run(const Config& config) {
+  const sigset_t signals = BlockEndSignals();
+  // The emulated driver reads the size of a card that does not exist yet from its environment.
+  setenv("TENURE_EMULATED_MEMORY", config.emulated_memory.c_str(), /*overwrite=*/1);
+  const absl::StatusOr<std::string> path = cuda::ResolveDriver(config.driver);
+  if (!path.ok()) return Fail(path.status(), CodeFor(path.status()));
+  const absl::StatusOr<std::unique_ptr<cuda::Driver>> driver = cuda::Driver::Load(*path);
+  if (!driver.ok()) return Fail(driver.status(), kExitUnavailable);
+  const absl::StatusOr<cuda::DeviceIdentity> device = cuda::Identify(**driver, config.device);
+  if (!device.ok()) return Fail(device.status(), CodeFor(device.status()));
+  const absl::StatusOr<UniqueFd> claim = ClaimDevice(device->uuid);
+  if (!claim.ok()) return Fail(claim.status(), kExitUnavailable);
+
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(config, **driver, *device);
+  if (!daemon.ok()) return Fail(daemon.status(), CodeFor(daemon.status()));
+  spdlog::info("serving {} ({}, {}, {} driver {}) on {}", device->uuid, device->name,
+               FormatBytes(device->total), (*driver)->emulated() ? "emulated" : "CUDA",
+               (*driver)->version(), (*daemon)->socket_path());
+  if ((*daemon)->http_port() >= 0) spdlog::info("metrics on port {}", (*daemon)->http_port());
+  if (!(*daemon)->has_process_list()) {
+    spdlog::warn(
+        "the driver's process list does not name this process, so the silence of a dead client "
+        "cannot be "
+        "proven: its regions go back to the driver instead of being used again");
+  }
+  sd_notify(0, "READY=1");
+  const absl::Status end = Serve(**daemon, signals);
+  sd_notify(0, "STOPPING=1");
+  daemon->reset();
+  if (!end.ok()) return Fail(end, kExitLost);
+  return kExitOk;
+}
+
+}  // namespace
+}  // namespace tenure::server
+
+int main(int argc, char** argv) {
+  using tenure::server::ParseConfig;
+  const tenure::server::ParsedConfig parsed = ParseConfig(argc, argv);
+  if (!parsed.config) return parsed.exit_code;
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("tenured"));
+  spdlog::set_level(spdlog::level::from_str(parsed.config->log_level));
+  if (parsed.config->check_config) return parsed.exit_code;
+  return tenure::server::Run(*parsed.config);
+}

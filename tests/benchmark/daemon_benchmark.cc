@@ -1,0 +1,184 @@
+// What the daemon costs: an allocation through it, beside the empty call on the same socket and the
+// bare driver.
+//
+// Each line is a pair of allocate and free, except Grant and EmptyCall, which are one call. The
+// ratios at the end are of medians of one run.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+#include "client/client.h"
+#include "common/check.h"
+#include "common/cuda/device.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/driver_path.h"
+#include "tests/support/raw_session.h"
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+TestDaemon* g_daemon = nullptr;
+std::map<std::string, double> g_median_us;
+
+// Times single steps, so that medians and tails can be told, and what lies between them does not
+// count.
+class Stopwatch {
+ public:
+  explicit Stopwatch(benchmark::State& state) : state_(state) {}
+
+  template <typename Step>
+  void Time(Step step) {
+    const Clock::time_point start = Clock::now();
+    step();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    state_.SetIterationTime(seconds);
+    seconds_.push_back(seconds);
+  }
+
+  void Report(const std::string& name) {
+    std::sort(seconds_.begin(), seconds_.end());
+    state_.counters["p50_us"] = At(0.5);
+    state_.counters["p99_us"] = At(0.99);
+    g_median_us[name] = At(0.5);
+  }
+
+ private:
+  double At(double share) const {
+    return seconds_[static_cast<size_t>(share * static_cast<double>(seconds_.size() - 1))] * 1e6;
+  }
+
+  benchmark::State& state_;
+  std::vector<double> seconds_;
+};
+
+Bytes SizeOf(const benchmark::State& state) { return Bytes(static_cast<uint64_t>(state.range(0))); }
+
+void EmptyCall(benchmark::State& state) {
+  Stopwatch watch(state);
+  for (auto _ : state) {
+    watch.Time([&] {
+      grpc::ClientContext context;
+      v1::PingResponse response;
+      TENURE_CHECK(g_daemon->stats().Ping(&context, {}, &response).ok());
+    });
+  }
+  watch.Report("EmptyCall");
+}
+
+// One Allocate that the warm reserve answers. The free between two of them is not timed.
+void Grant(benchmark::State& state, const std::string& name) {
+  RawSession session(g_daemon->allocator());
+  Stopwatch watch(state);
+  for (auto _ : state) {
+    const v1::AllocateRequest request = session.Request(SizeOf(state).value());
+    v1::Token token;
+    watch.Time([&] { TENURE_CHECK(session.Send(request, &token).ok()); });
+    TENURE_CHECK(session.Free(token.allocation_id()).ok());
+  }
+  watch.Report(name);
+  TENURE_CHECK(session.Close().ok());
+}
+
+// Allocate, map, free: what a user of the client library pays.
+void Client(benchmark::State& state, Placement placement, const std::string& name) {
+  ConnectOptions options;
+  options.socket = g_daemon->socket();
+  absl::StatusOr<tenure::Client> client = tenure::Client::Connect(options);
+  TENURE_CHECK(client.ok());
+  AllocateOptions how;
+  how.placement = placement;
+  Stopwatch watch(state);
+  for (auto _ : state) {
+    watch.Time([&] {
+      absl::StatusOr<DeviceBuffer> buffer = client->Allocate(SizeOf(state), how);
+      TENURE_CHECK(buffer.ok());
+      TENURE_CHECK(buffer->Release().ok());
+    });
+  }
+  watch.Report(name + "/" + std::to_string(state.range(0)));
+}
+
+void BareDriver(benchmark::State& state) {
+  const absl::StatusOr<std::string> path =
+      cuda::ResolveDriver(OnRealDevice() ? "cuda" : "emulated");
+  TENURE_CHECK(path.ok());
+  const absl::StatusOr<std::unique_ptr<cuda::Driver>> driver = cuda::Driver::Load(*path);
+  TENURE_CHECK(driver.ok());
+  const absl::StatusOr<std::unique_ptr<cuda::Device>> device = cuda::Device::Open(**driver, "0");
+  TENURE_CHECK(device.ok());
+  Stopwatch watch(state);
+  for (auto _ : state) {
+    watch.Time([&] {
+      const absl::StatusOr<cuda::DevicePointer> pointer = (*device)->Allocate(SizeOf(state));
+      TENURE_CHECK(pointer.ok());
+      TENURE_CHECK((*device)->Free(*pointer).ok());
+    });
+  }
+  watch.Report("BareDriver/" + std::to_string(state.range(0)));
+}
+
+void Register() {
+  constexpr int kCalls = 5000;
+  constexpr int kPairs = 2000;
+  const auto manual = [](benchmark::internal::Benchmark* one, int64_t size, int iterations) {
+    one->UseManualTime()->Iterations(iterations)->Unit(benchmark::kMicrosecond);
+    if (size > 0) one->Arg(size);
+  };
+  manual(benchmark::RegisterBenchmark("EmptyCall", EmptyCall), 0, kCalls);
+  manual(benchmark::RegisterBenchmark(
+             "GrantFromWarmReserve",
+             [](benchmark::State& state) { Grant(state, "GrantFromWarmReserve"); }),
+         2 << 20, kCalls);
+  manual(benchmark::RegisterBenchmark(
+             "GrantFromPool", [](benchmark::State& state) { Grant(state, "GrantFromPool"); }),
+         4096, kCalls);
+  for (const int64_t size : {int64_t{4096}, int64_t{65536}, int64_t{1 << 20}}) {
+    manual(benchmark::RegisterBenchmark(
+               "Pool", [](benchmark::State& state) { Client(state, Placement::kPool, "Pool"); }),
+           size, kPairs);
+    manual(
+        benchmark::RegisterBenchmark(
+            "Direct", [](benchmark::State& state) { Client(state, Placement::kDirect, "Direct"); }),
+        size, kPairs);
+    manual(benchmark::RegisterBenchmark("BareDriver", BareDriver), size, kPairs);
+  }
+}
+
+void PrintRatios() {
+  const auto ratio = [](const std::string& what, const std::string& to) {
+    std::printf("%-22s / %-18s %6.2f\n", what.c_str(), to.c_str(),
+                g_median_us[what] / g_median_us[to]);
+  };
+  std::printf("\nratio of medians\n");
+  ratio("GrantFromWarmReserve", "EmptyCall");
+  ratio("GrantFromPool", "EmptyCall");
+  for (const char* size : {"4096", "65536", "1048576"}) {
+    ratio(std::string("Pool/") + size, std::string("Direct/") + size);
+    ratio(std::string("Pool/") + size, std::string("BareDriver/") + size);
+  }
+}
+
+}  // namespace
+}  // namespace tenure::testing
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  tenure::testing::TestDaemon daemon(tenure::testing::TestDaemon::Options{.memory = "8GiB"});
+  tenure::testing::g_daemon = &daemon;
+  tenure::testing::Register();
+  benchmark::RunSpecifiedBenchmarks();
+  tenure::testing::PrintRatios();
+  return 0;
+}

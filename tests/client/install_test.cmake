@@ -1,0 +1,17 @@
+# Installs the client into a folder of its own and builds the README's example against it there.
+#   cmake -D BUILD=... -D SOURCE=... -D WORK=... -P install_test.cmake
+file(REMOVE_RECURSE ${WORK})
+function(run)
+  execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+run(${CMAKE_COMMAND} --install ${BUILD} --component client --prefix ${WORK}/prefix)
+run(${CMAKE_COMMAND} -S ${SOURCE}/tests/client/consumer -B ${WORK}/build -D CMAKE_PREFIX_PATH=${WORK}/prefix
+    -D EXAMPLE=${SOURCE}/client/examples/five_lines.cc -D CMAKE_CXX_FLAGS=${FLAGS})
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+# Without a daemon the program says so, which is proof that it runs.
+execute_process(COMMAND ${CMAKE_COMMAND} -E env TENURE_SOCKET=${WORK}/none ${WORK}/build/consumer
+  RESULT_VARIABLE result ERROR_VARIABLE said)
+if(NOT result EQUAL 1 OR NOT said MATCHES "no daemon at")
+  message(FATAL_ERROR "the example ended with ${result}: ${said}")
+endif()
+file(REMOVE_RECURSE ${WORK})

@@ -1,0 +1,280 @@
+// Another process for the driver's contract: does on one line's word what a test asks, and answers
+// in one line. CUDA does not survive fork, so a test's other processes are programs of their own.
+//
+//   usage: driver_contract_peer DRIVER COMMANDS_FD LIFELINE_FD
+//
+// A request is a verb and its operands. An answer is "ok", perhaps with a value, or "error N" with
+// the driver's CUresult. Allocations and imports are named by numbers in the order of their making.
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "common/check.h"
+#include "common/cuda/driver.h"
+
+namespace {
+
+using tenure::cuda::Driver;
+using Operands = std::vector<std::string>;
+
+uint64_t Number(const std::string& text) {
+  uint64_t value = 0;
+  TENURE_CHECK(absl::SimpleAtoi(text, &value));
+  return value;
+}
+
+// Ends with the process that holds the other end, so that no child outlives its test.
+[[noreturn]] void WaitForTheEnd(int lifeline) {
+  char byte = 0;
+  while (read(lifeline, &byte, 1) > 0) {
+  }
+  _exit(0);
+}
+
+class Peer {
+ public:
+  Peer(std::string path, int lifeline) : path_(std::move(path)), lifeline_(lifeline) {}
+
+  std::string Do(const std::string& request) {
+    const Operands words = absl::StrSplit(request, ' ');
+    const auto verb = verbs_.find(words[0]);
+    TENURE_CHECK(verb != verbs_.end());
+    return verb->second(words);
+  }
+
+ private:
+  static std::string Answer(CUresult result, const std::string& value = "") {
+    if (result != CUDA_SUCCESS) return absl::StrCat("error ", static_cast<int>(result));
+    return value.empty() ? "ok" : absl::StrCat("ok ", value);
+  }
+
+  std::string Add(CUresult result, CUdeviceptr pointer) {
+    if (result == CUDA_SUCCESS) pointers_.push_back(pointer);
+    return Answer(result, absl::StrCat(pointers_.size() - 1));
+  }
+
+  CUdeviceptr At(const std::string& name) const { return pointers_.at(Number(name)); }
+
+  std::string Context(const Operands&) {
+    if (driver_ == nullptr) {
+      absl::StatusOr<std::unique_ptr<Driver>> driver = Driver::Load(path_);
+      if (!driver.ok()) return absl::StrCat("failed ", driver.status().message());
+      driver_ = *std::move(driver);
+    }
+    CUcontext context = nullptr;
+    const CUresult result = driver_->cuDevicePrimaryCtxRetain(&context, 0);
+    return Answer(result != CUDA_SUCCESS ? result : driver_->cuCtxSetCurrent(context));
+  }
+
+  std::string Release(const Operands&) { return Answer(driver_->cuDevicePrimaryCtxRelease(0)); }
+
+  std::string Allocate(const Operands& words) {
+    CUdeviceptr pointer = 0;
+    const CUresult result = driver_->cuMemAlloc(&pointer, Number(words.at(1)));
+    return Add(result, pointer);
+  }
+
+  // Many at once: allocate-many COUNT SIZE. Answers the number of the last one.
+  std::string AllocateMany(const Operands& words) {
+    std::string last;
+    for (uint64_t i = 0; i < Number(words.at(1)); ++i) {
+      last = Allocate({"", words.at(2)});
+      if (!absl::StartsWith(last, "ok")) break;
+    }
+    return last;
+  }
+
+  std::string Free(const Operands& words) { return Answer(driver_->cuMemFree(At(words.at(1)))); }
+
+  std::string FreeWithoutContext(const Operands& words) {
+    CUcontext context = nullptr;
+    TENURE_CHECK(driver_->cuCtxPopCurrent(&context) == CUDA_SUCCESS);
+    const CUresult result = driver_->cuMemFree(At(words.at(1)));
+    TENURE_CHECK(driver_->cuCtxPushCurrent(context) == CUDA_SUCCESS);
+    return Answer(result);
+  }
+
+  // What a call answers in a context whose last release has been.
+  std::string UseReleasedContext(const Operands&) {
+    TENURE_CHECK(driver_->cuDevicePrimaryCtxRelease(0) == CUDA_SUCCESS);
+    size_t free = 0;
+    size_t total = 0;
+    return Answer(driver_->cuMemGetInfo(&free, &total));
+  }
+
+  // export NAME [OFFSET]
+  std::string Export(const Operands& words) {
+    CUipcMemHandle handle = {};
+    const CUdeviceptr pointer = At(words.at(1)) + (words.size() > 2 ? Number(words[2]) : 0);
+    const CUresult result = driver_->cuIpcGetMemHandle(&handle, pointer);
+    return Answer(result, absl::BytesToHexString(
+                              absl::string_view(handle.reserved, sizeof(handle.reserved))));
+  }
+
+  std::string Open(const Operands& words) {
+    CUipcMemHandle handle = {};
+    const std::string bytes = absl::HexStringToBytes(words.at(1));
+    TENURE_CHECK(bytes.size() == sizeof(handle.reserved));
+    bytes.copy(handle.reserved, sizeof(handle.reserved));
+    CUdeviceptr pointer = 0;
+    const CUresult result =
+        driver_->cuIpcOpenMemHandle(&pointer, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+    return Add(result, pointer);
+  }
+
+  std::string Close(const Operands& words) {
+    return Answer(driver_->cuIpcCloseMemHandle(At(words.at(1))));
+  }
+
+  // distance FROM TO: in bytes, with a sign.
+  std::string Distance(const Operands& words) {
+    return Answer(CUDA_SUCCESS,
+                  absl::StrCat(static_cast<int64_t>(At(words.at(2)) - At(words.at(1)))));
+  }
+
+  // modulo NAME DIVISOR: of the address.
+  std::string Modulo(const Operands& words) {
+    return Answer(CUDA_SUCCESS, absl::StrCat(At(words.at(1)) % Number(words.at(2))));
+  }
+
+  // fill NAME OFFSET SIZE BYTE
+  std::string Fill(const Operands& words) {
+    CUresult result =
+        driver_->cuMemsetD8(At(words.at(1)) + Number(words.at(2)),
+                            static_cast<unsigned char>(Number(words.at(4))), Number(words.at(3)));
+    if (result == CUDA_SUCCESS) result = driver_->cuCtxSynchronize();
+    return Answer(result);
+  }
+
+  // holds NAME OFFSET SIZE BYTE: whether each byte there is BYTE.
+  std::string Holds(const Operands& words) {
+    std::string bytes(Number(words.at(3)), '\0');
+    const CUresult result =
+        driver_->cuMemcpyDtoH(bytes.data(), At(words.at(1)) + Number(words.at(2)), bytes.size());
+    const char expected = static_cast<char>(Number(words.at(4)));
+    return Answer(result, bytes.find_first_not_of(expected) == std::string::npos ? "yes" : "no");
+  }
+
+  // A child without exec, that keeps what it inherited until the test ends it. Answers its pid.
+  std::string ForkChild(const Operands&) {
+    const pid_t child = fork();
+    TENURE_CHECK(child >= 0);
+    if (child == 0) WaitForTheEnd(lifeline_);
+    return Answer(CUDA_SUCCESS, absl::StrCat(child));
+  }
+
+  // What a forked child is told when it calls the driver.
+  std::string CallInChild(const Operands&) {
+    int answers[2] = {};
+    TENURE_CHECK(pipe(answers) == 0);
+    const pid_t child = fork();
+    TENURE_CHECK(child >= 0);
+    if (child == 0) {
+      size_t free = 0;
+      size_t total = 0;
+      const int result = static_cast<int>(driver_->cuMemGetInfo(&free, &total));
+      TENURE_CHECK(write(answers[1], &result, sizeof(result)) == sizeof(result));
+      _exit(0);
+    }
+    close(answers[1]);
+    int result = CUDA_ERROR_UNKNOWN;
+    TENURE_CHECK(read(answers[0], &result, sizeof(result)) == sizeof(result));
+    close(answers[0]);
+    return Answer(static_cast<CUresult>(result));
+  }
+
+  // Another user from here on. Before the context, since that is what the driver looks at.
+  std::string BecomeUser(const Operands& words) {
+    const auto user = static_cast<uid_t>(Number(words.at(1)));
+    return setgid(user) == 0 && setuid(user) == 0 ? "ok" : "failed";
+  }
+
+  // Allocates, exports and frees at random until it is killed. Never answers again.
+  std::string Churn(const Operands& words) {
+    std::minstd_rand random(static_cast<std::minstd_rand::result_type>(Number(words.at(1))));
+    std::vector<CUdeviceptr> live;
+    for (;;) {
+      CUdeviceptr pointer = 0;
+      const size_t size = (random() % 2 == 0 ? 4096 : 2 << 20) * (1 + random() % 4);
+      if (live.size() < 16 && driver_->cuMemAlloc(&pointer, size) == CUDA_SUCCESS) {
+        live.push_back(pointer);
+        continue;
+      }
+      const size_t victim = random() % live.size();
+      TENURE_CHECK(driver_->cuMemFree(live[victim]) == CUDA_SUCCESS);
+      live[victim] = live.back();
+      live.pop_back();
+    }
+  }
+
+  std::string Exit(const Operands&) { std::exit(0); }
+
+  std::function<std::string(const Operands&)> Bind(std::string (Peer::*verb)(const Operands&)) {
+    return [this, verb](const Operands& words) { return (this->*verb)(words); };
+  }
+
+  const std::string path_;
+  const int lifeline_;
+  std::unique_ptr<Driver> driver_;
+  std::vector<CUdeviceptr> pointers_;
+  const std::map<std::string, std::function<std::string(const Operands&)>> verbs_ = {
+      {"context", Bind(&Peer::Context)},
+      {"release", Bind(&Peer::Release)},
+      {"allocate", Bind(&Peer::Allocate)},
+      {"allocate-many", Bind(&Peer::AllocateMany)},
+      {"free", Bind(&Peer::Free)},
+      {"free-without-context", Bind(&Peer::FreeWithoutContext)},
+      {"use-released-context", Bind(&Peer::UseReleasedContext)},
+      {"export", Bind(&Peer::Export)},
+      {"open", Bind(&Peer::Open)},
+      {"close", Bind(&Peer::Close)},
+      {"distance", Bind(&Peer::Distance)},
+      {"modulo", Bind(&Peer::Modulo)},
+      {"fill", Bind(&Peer::Fill)},
+      {"holds", Bind(&Peer::Holds)},
+      {"fork-child", Bind(&Peer::ForkChild)},
+      {"call-in-child", Bind(&Peer::CallInChild)},
+      {"become-user", Bind(&Peer::BecomeUser)},
+      {"churn", Bind(&Peer::Churn)},
+      {"exit", Bind(&Peer::Exit)},
+  };
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: %s DRIVER COMMANDS_FD LIFELINE_FD\n", argv[0]);
+    return 2;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  const int commands = static_cast<int>(Number(argv[2]));
+  Peer peer(argv[1], static_cast<int>(Number(argv[3])));
+  std::string pending;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t got = read(commands, buffer, sizeof(buffer));
+    if (got <= 0) return 0;
+    pending.append(buffer, static_cast<size_t>(got));
+    for (size_t end = pending.find('\n'); end != std::string::npos; end = pending.find('\n')) {
+      const std::string answer = peer.Do(pending.substr(0, end)) + "\n";
+      pending.erase(0, end + 1);
+      if (send(commands, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return 0;
+    }
+  }
+}

@@ -1,0 +1,79 @@
+#ifndef TESTS_DRIVER_CONTRACT_PEER_H_
+#define TESTS_DRIVER_CONTRACT_PEER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+#include "common/cuda/driver.h"
+
+namespace tenure::testing {
+
+// What a peer said: the driver's answer, and the value that came with CUDA_SUCCESS.
+struct PeerAnswer {
+  CUresult result = CUDA_SUCCESS;
+  std::string value;
+};
+
+// A driver_contract_peer: another process with a context of its own on device 0.
+//
+// Owns: the process, which ends with it, and the children it forked.
+// Thread safety: thread-compatible.
+// Errors: a peer that dies unasked or stays silent for 20 s ends the test program with a message.
+class Peer {
+ public:
+  // `driver`: a path for Driver::Load. With a `user` it becomes that one before its first call; a
+  // peer that cannot says so in failure().
+  explicit Peer(const std::string& driver, uid_t user = 0, bool with_context = true);
+  ~Peer();
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+
+  pid_t pid() const { return pid_; }
+  const std::string& failure() const { return failure_; }
+
+  PeerAnswer Ask(const std::string& request);
+  // For requests that must succeed; the value.
+  std::string Get(const std::string& request);
+  // For those that are never answered.
+  void Tell(const std::string& request);
+
+  void OpenContext() { Get("context"); }
+  // Its name for the new memory.
+  std::string Allocate(uint64_t bytes) { return Get("allocate " + std::to_string(bytes)); }
+  std::string Export(const std::string& name) { return Get("export " + name); }
+  std::string Open(const std::string& handle) { return Get("open " + handle); }
+  void Fill(const std::string& name, uint64_t bytes, int value);
+  bool Holds(const std::string& name, uint64_t bytes, int value);
+
+  // Stops it, and returns when it has stopped; it goes on when it is asked to.
+  void Stop();
+  void Continue();
+  // Each returns when the process is gone; its forked children live on.
+  void Kill();
+  void Exit();
+  // The signal that ends it by itself; 0: it exited.
+  int WaitForSignal();
+  // Ends the forked children, soon.
+  void EndChildren();
+
+ private:
+  void Start(const std::string& driver);
+  void Send(const std::string& request);
+  std::string Receive();
+  int Reap();
+
+  pid_t pid_ = -1;
+  int commands_ = -1;
+  // Children that the peer forks live until this closes.
+  int lifeline_ = -1;
+  std::string failure_;
+  std::string received_;
+};
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_DRIVER_CONTRACT_PEER_H_

@@ -1,0 +1,315 @@
+// The daemon as a process: start, stop, and what it does when something is in its way.
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <httplib.h>
+
+#include "common/bytes.h"
+#include "tests/support/raw_session.h"
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+namespace {
+
+// Exit codes that scripts rely on.
+constexpr int kUsage = 64;
+constexpr int kUnavailable = 69;
+constexpr int kLost = 70;
+constexpr int kNoSocket = 73;
+
+// Starts the same daemon as `daemon` with some words of its command line replaced, and waits for
+// its end.
+int RunAnother(const TestDaemon& daemon, const std::string& flag, const std::string& value) {
+  std::vector<std::string> command = daemon.command();
+  bool replaced = false;
+  for (size_t i = 0; i + 1 < command.size(); ++i) {
+    if (command[i] == flag) {
+      command[i + 1] = value;
+      replaced = true;
+    }
+  }
+  if (!replaced) command.insert(command.end(), {flag, value});
+  return WaitForExit(StartProgram(command));
+}
+
+int RunAlone(const std::vector<std::string>& flags) {
+  std::vector<std::string> command = {ProgramFolder() + "/tenured", "--log-level", "off"};
+  command.insert(command.end(), flags.begin(), flags.end());
+  return WaitForExit(StartProgram(command));
+}
+
+TEST(DaemonTest, SigtermLeavesNoSocketAndEndsWithZeroAlsoWithLiveSessions) {
+  TestDaemon daemon;
+  RawSession session(daemon.allocator());
+  ASSERT_TRUE(session.Allocate(MiB(5).value()).ok());
+  ASSERT_TRUE(session.Allocate(100).ok());
+  EXPECT_EQ(daemon.Stop(), 0);
+  EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
+  EXPECT_TRUE(std::filesystem::is_empty(daemon.folder()));
+  // Whoever owns the device next finds all of its memory free.
+  TestDaemon next(TestDaemon::Options{.flags = {"--warm-reserve", "0"}});
+  EXPECT_EQ(next.GetStats().reserved_bytes(), 0u);
+  if (!OnRealDevice()) {
+    const v1::GetStatsResponse stats = next.GetStats();
+    EXPECT_LT(stats.other_bytes(), stats.total_bytes() / 100) << "something was left on the device";
+  }
+}
+
+TEST(DaemonTest, ASecondDaemonOfTheSameDeviceEndsBeforeItTouchesTheSocket) {
+  TestDaemon daemon;
+  struct stat before = {};
+  ASSERT_EQ(stat(daemon.socket().c_str(), &before), 0);
+  EXPECT_EQ(RunAnother(daemon, "--socket", daemon.socket()), kUnavailable);
+  EXPECT_EQ(RunAnother(daemon, "--socket", daemon.folder() + "/other.sock"), kUnavailable);
+  struct stat after = {};
+  ASSERT_EQ(stat(daemon.socket().c_str(), &after), 0);
+  EXPECT_EQ(before.st_ino, after.st_ino);
+  EXPECT_FALSE(std::filesystem::exists(daemon.folder() + "/other.sock"));
+  EXPECT_EQ(daemon.GetStats().health(), "SERVING");
+}
+
+TEST(DaemonTest, AnOccupiedSocketPathIsLeftAlone) {
+  TestDaemon daemon;
+  const std::string file = daemon.folder() + "/file";
+  std::ofstream(file) << "kept";
+  ASSERT_EQ(daemon.Stop(), 0);
+  EXPECT_EQ(RunAnother(daemon, "--socket", file), kNoSocket);
+  std::string text;
+  std::ifstream(file) >> text;
+  EXPECT_EQ(text, "kept");
+
+  const std::string busy = daemon.folder() + "/busy.sock";
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, busy.c_str(), sizeof address.sun_path - 1);
+  ASSERT_EQ(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  EXPECT_EQ(RunAnother(daemon, "--socket", busy), kNoSocket);
+  close(listener);
+  std::filesystem::remove(file);
+  std::filesystem::remove(busy);
+}
+
+TEST(DaemonTest, AKilledDaemonsSocketIsReplacedByTheNext) {
+  TestDaemon daemon;
+  const std::vector<std::string> command = daemon.command();
+  kill(daemon.pid(), SIGKILL);
+  EXPECT_EQ(daemon.WaitForEnd(), 128 + SIGKILL);
+  ASSERT_TRUE(std::filesystem::exists(daemon.socket()));
+  const pid_t next = StartProgram(command);
+  EXPECT_TRUE(Eventually([&] {
+    return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
+                                                 std::chrono::milliseconds(200));
+  }));
+  kill(next, SIGTERM);
+  EXPECT_EQ(WaitForExit(next), 0);
+}
+
+TEST(DaemonTest, WrongFlagsEndWithUsage) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {"--no-such-flag"},          {"--lease-ttl", "5"},         {"--lease-ttl", "1ms"},
+      {"--isolation", "none"},     {"--http", "9450"},           {"--log-level", "loud"},
+      {"--warm-reserve", "lots"},  {"--max-sessions", "0"},      {"--driver", "nvidia"},
+      {"--emulated-memory", "-1"}, {"--config", "/nonexistent"},
+  };
+  for (const std::vector<std::string>& flags : wrong)
+    EXPECT_EQ(RunAlone(flags), kUsage) << flags[0];
+}
+
+TEST(DaemonTest, SizesThatDoNotFitTheDeviceEndWithUsage) {
+  TestDaemon daemon;
+  ASSERT_EQ(daemon.Stop(), 0);
+  EXPECT_EQ(RunAnother(daemon, "--warm-reserve", "26%"), kUsage);
+  EXPECT_EQ(RunAnother(daemon, "--max-pool-block", "2MiB"), kUsage);
+  EXPECT_EQ(RunAnother(daemon, "--device", "7x"), kUsage);
+  EXPECT_EQ(RunAnother(daemon, "--device", "77"), kUnavailable);
+  EXPECT_EQ(RunAnother(daemon, "--device", "GPU-00000000-0000-0000-0000-000000000000"),
+            kUnavailable);
+}
+
+TEST(DaemonTest, AMissingWrongOrTooOldDriverEndsWithUnavailable) {
+  EXPECT_EQ(RunAlone({"--driver", "/nonexistent/libcuda.so.1"}), kUnavailable);
+  EXPECT_EQ(RunAlone({"--driver", "/etc/hostname"}), kUnavailable);
+  EXPECT_EQ(RunAlone({"--driver", ProgramFolder() + "/tenured"}), kUnavailable);
+}
+
+TEST(DaemonTest, TheDeviceMayBeNamedByItsUuid) {
+  std::string uuid;
+  {
+    TestDaemon daemon;
+    uuid = daemon.GetStats().device_uuid();
+  }
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--device", uuid}});
+  EXPECT_EQ(daemon.GetStats().device_uuid(), uuid);
+}
+
+TEST(DaemonTest, AConfigFileSetsFlagsAndTheCommandLineWins) {
+  TestDaemon daemon;
+  ASSERT_EQ(daemon.Stop(), 0);
+  const std::string good = daemon.folder() + "/good.conf";
+  const std::string bad = daemon.folder() + "/bad.conf";
+  std::ofstream(good) << "lease-ttl=3s\nisolation=tenant\n";
+  std::ofstream(bad) << "lease-time=3s\n";
+  EXPECT_EQ(RunAlone({"--check-config", "--config", good}), 0);
+  EXPECT_EQ(RunAlone({"--check-config", "--config", bad}), kUsage);
+  EXPECT_EQ(RunAlone({"--check-config", "--config", good, "--lease-ttl", "0s"}), kUsage);
+}
+
+TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--http", "127.0.0.1:19453"}});
+  RawSession session(daemon.allocator());
+  ASSERT_TRUE(session.Allocate(1000).ok());
+  httplib::Client http("127.0.0.1", 19453);
+  const httplib::Result page = http.Get("/metrics");
+  ASSERT_TRUE(page);
+  const v1::GetStatsResponse stats = daemon.GetStats();
+  const std::string labels = "{UUID=\"" + stats.device_uuid() + "\",gpu=\"0\"}";
+  for (const std::string& line :
+       {"tenure_allocated_bytes" + labels + " 1024", "tenure_requested_bytes" + labels + " 1000",
+        "tenure_reserved_bytes" + labels + " " + std::to_string(stats.reserved_bytes()),
+        "tenure_allocations" + labels + " 1", std::string("tenure_allocations_total{"),
+        std::string("tenure_frees_total{"), std::string("tenure_rpc_duration_seconds_bucket{"),
+        std::string("tenure_reclaim_duration_seconds_count{"), std::string("tenure_build_info{"),
+        std::string("tenure_sessions{"), std::string("tenure_quarantined_bytes{"),
+        std::string("tenure_device_memory_bytes{")}) {
+    EXPECT_NE(page->body.find(line), std::string::npos) << line << "\nnot in\n" << page->body;
+  }
+  EXPECT_EQ(page->body.find("pid="), std::string::npos);
+}
+
+TEST(DaemonTest, AnOccupiedMetricsPortEndsWithWords) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--http", "127.0.0.1:19454"}});
+  ASSERT_EQ(daemon.Stop(), 0);
+  httplib::Server occupant;
+  occupant.set_socket_options([](socket_t) {});
+  ASSERT_TRUE(occupant.bind_to_port("127.0.0.1", 19454));
+  EXPECT_EQ(RunAnother(daemon, "--http", "127.0.0.1:19454"), kNoSocket);
+  EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
+}
+
+// One call by name with raw bytes, as a tool without our proto files makes it.
+std::string CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                    const std::string& bytes) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  const auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+  call->StartCall();
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  if (!status.ok()) return "error " + std::to_string(status.error_code());
+  std::vector<grpc::Slice> slices;
+  if (!response.Dump(&slices).ok()) return "no response";
+  std::string all;
+  for (const grpc::Slice& one : slices)
+    all.append(reinterpret_cast<const char*>(one.begin()), one.size());
+  return all;
+}
+
+TEST(DaemonTest, HealthSaysServing) {
+  TestDaemon daemon;
+  // HealthCheckResponse{status: SERVING}
+  EXPECT_EQ(CallRaw(daemon.NewChannel(), "/grpc.health.v1.Health/Check", ""),
+            std::string("\x08\x01", 2));
+}
+
+TEST(DaemonTest, ReflectionNamesTheServices) {
+  TestDaemon daemon;
+  grpc::GenericStub stub(daemon.NewChannel());
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto tag = [](intptr_t number) { return reinterpret_cast<void*>(number); };
+  void* got = nullptr;
+  bool ok = false;
+  const auto stream = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  stream->StartCall(tag(1));
+  queue.Next(&got, &ok);
+  ASSERT_TRUE(ok);
+  // ServerReflectionRequest{list_services: ""}
+  grpc::Slice slice(std::string("\x3a\x00", 2));
+  stream->Write(grpc::ByteBuffer(&slice, 1), tag(2));
+  queue.Next(&got, &ok);
+  ASSERT_TRUE(ok);
+  grpc::ByteBuffer response;
+  stream->Read(&response, tag(3));
+  queue.Next(&got, &ok);
+  ASSERT_TRUE(ok);
+  std::vector<grpc::Slice> slices;
+  ASSERT_TRUE(response.Dump(&slices).ok());
+  std::string text;
+  for (const grpc::Slice& one : slices)
+    text.append(reinterpret_cast<const char*>(one.begin()), one.size());
+  for (const char* service : {"tenure.v1.Allocator", "tenure.v1.Stats", "grpc.health.v1.Health"}) {
+    EXPECT_NE(text.find(service), std::string::npos) << service;
+  }
+  context.TryCancel();
+  grpc::Status status;
+  stream->Finish(&status, tag(4));
+  queue.Next(&got, &ok);
+}
+
+TEST(DaemonTest, AFailingDriverEndsServiceWithItsOwnExitCode) {
+  if (OnRealDevice()) GTEST_SKIP() << "a real driver cannot be told to fail";
+  // The reserve's allocations succeed, a later one meets a lost context (719).
+  TestDaemon daemon(
+      TestDaemon::Options{.flags = {"--warm-reserve", "0"},
+                          .environment = {"TENURE_EMULATED_FAULTS=cuMemAlloc_v2:2=719"}});
+  RawSession session(daemon.allocator());
+  ASSERT_TRUE(session.Allocate(MiB(4).value()).ok());
+  EXPECT_EQ(session.Allocate(MiB(4).value()).error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(session.Allocate(100).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(daemon.WaitForEnd(), kLost);
+}
+
+TEST(DaemonTest, TheBooksAgreeWithTheDriver) {
+  TestDaemon daemon;
+  // To the byte on the emulated driver. A real one takes some memory for page tables as regions
+  // come.
+  const auto expect_same_other = [](const v1::GetStatsResponse& now,
+                                    const v1::GetStatsResponse& before) {
+    const uint64_t slack = OnRealDevice() ? now.total_bytes() / 1000 : 0;
+    EXPECT_GE(now.other_bytes() + slack, before.other_bytes());
+    EXPECT_LE(now.other_bytes(), before.other_bytes() + slack);
+  };
+  RawSession session(daemon.allocator());
+  const v1::GetStatsResponse idle = daemon.GetStats();
+  std::vector<v1::Token> tokens;
+  for (const uint64_t size : {uint64_t{1}, KiB(300).value(), MiB(7).value(), MiB(100).value()}) {
+    v1::Token token;
+    ASSERT_TRUE(session.Allocate(size, &token).ok());
+    tokens.push_back(token);
+    const v1::GetStatsResponse now = daemon.GetStats();
+    EXPECT_EQ(now.total_bytes(),
+              now.driver_free_bytes() + now.reserved_bytes() + now.other_bytes());
+    EXPECT_EQ(now.reserved_bytes(),
+              now.leased_bytes() + now.warm_bytes() + now.quarantined_bytes());
+    expect_same_other(now, idle);
+  }
+  for (const v1::Token& token : tokens) ASSERT_TRUE(session.Free(token.allocation_id()).ok());
+  ASSERT_TRUE(session.Close().ok());
+  EXPECT_EQ(daemon.GetStats().leased_bytes(), 0u);
+  expect_same_other(daemon.GetStats(), idle);
+}
+
+}  // namespace
+}  // namespace tenure::testing

@@ -1,0 +1,130 @@
+// Who may talk to the daemon, and what happens to those who talk nonsense.
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <random>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "common/bytes.h"
+#include "tests/support/lease_client_process.h"
+#include "tests/support/raw_session.h"
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+namespace {
+
+int ConnectTo(const TestDaemon& daemon) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, daemon.socket().c_str(), sizeof address.sun_path - 1);
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
+// Reads until the other side closes; what came.
+std::string ReadToEnd(int fd) {
+  std::string all;
+  char bytes[4096];
+  ssize_t length = 0;
+  while ((length = read(fd, bytes, sizeof bytes)) > 0)
+    all.append(bytes, static_cast<size_t>(length));
+  return all;
+}
+
+TEST(IdentityTest, GarbageOnTheSocketHarmsNobody) {
+  signal(SIGPIPE, SIG_IGN);
+  TestDaemon daemon;
+  RawSession session(daemon.allocator());
+  ASSERT_TRUE(session.Allocate(100).ok());
+  std::mt19937 random(1);
+  for (int i = 0; i < 50; ++i) {
+    const int fd = ConnectTo(daemon);
+    std::string garbage(1 + random() % 20000, 0);
+    for (char& byte : garbage) byte = static_cast<char>(random());
+    // Every other time the beginning is right: HTTP/2's preface.
+    if (i % 2 == 0) garbage.insert(0, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    EXPECT_GT(write(fd, garbage.data(), garbage.size()), 0);
+    shutdown(fd, SHUT_WR);
+    ReadToEnd(fd);
+    close(fd);
+  }
+  EXPECT_TRUE(session.Allocate(100).ok());
+  EXPECT_EQ(daemon.GetStats().active_allocations(), 2u);
+  EXPECT_EQ(daemon.GetStats().active_sessions(), 1u);
+}
+
+TEST(IdentityTest, ASilentConnectionIsDroppedWhileOthersAreServed) {
+  TestDaemon daemon;
+  const int silent = ConnectTo(daemon);
+  RawSession session(daemon.allocator());
+  EXPECT_TRUE(session.Allocate(100).ok());
+  EXPECT_EQ(ReadToEnd(silent), "");  // returns when the daemon closes
+  close(silent);
+}
+
+TEST(IdentityTest, AConnectionMadeByOneProcessIsWorthNothingToAnother) {
+  TestDaemon daemon;
+  const int fd = ConnectTo(daemon);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // The child writes first on the socket that its parent connected.
+    const std::string preface(
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 33);
+    // A unary call to tenure.v1.Stats/Ping with an empty message, headers without compression.
+    std::string headers;
+    const auto literal = [&headers](const std::string& name, const std::string& value) {
+      headers += std::string("\x00", 1) + static_cast<char>(name.size()) + name +
+                 static_cast<char>(value.size()) + value;
+    };
+    literal(":method", "POST");
+    literal(":scheme", "http");
+    literal(":path", "/tenure.v1.Stats/Ping");
+    literal(":authority", "localhost");
+    literal("content-type", "application/grpc");
+    literal("te", "trailers");
+    std::string frames;
+    frames += std::string("\x00\x00", 2) + static_cast<char>(headers.size()) +
+              std::string("\x01\x04\x00\x00\x00\x01", 6) + headers;
+    frames += std::string("\x00\x00\x05\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00", 14);
+    const std::string all = preface + frames;
+    _exit(write(fd, all.data(), all.size()) == static_cast<ssize_t>(all.size()) ? 0 : 1);
+  }
+  EXPECT_EQ(WaitForExit(child), 0);
+  // PERMISSION_DENIED is status 7; the words travel with it.
+  std::string answer;
+  EXPECT_TRUE(Eventually([&] {
+    char bytes[4096];
+    const ssize_t length = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (length > 0) answer.append(bytes, static_cast<size_t>(length));
+    return answer.find("every process connects for itself") != std::string::npos;
+  })) << answer;
+  close(fd);
+}
+
+TEST(IdentityTest, AClientInAForeignPidNamespaceIsToldWhatToDo) {
+  if (geteuid() != 0) GTEST_SKIP() << "making a PID namespace needs root";
+  // The daemon sees only its own namespace, so this test process, outside it, has no pid there.
+  TestDaemon daemon(TestDaemon::Options{
+      .wrapper = {"unshare", "--pid", "--fork", "--mount-proc", "--kill-child"}});
+  const auto stub = v1::Allocator::NewStub(daemon.NewChannel());
+  grpc::ClientContext context;
+  v1::OpenSessionRequest request;
+  request.set_request_id(1);
+  v1::OpenSessionResponse response;
+  const grpc::Status status = stub->OpenSession(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_NE(status.error_message().find("--pid=host"), std::string::npos) << status.error_message();
+  kill(daemon.pid(), SIGKILL);  // unshare does not pass SIGTERM on
+  daemon.WaitForEnd();
+}
+
+}  // namespace
+}  // namespace tenure::testing

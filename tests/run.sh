@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs packages, builds one preset of CMakePresets.json (default: dev) and runs every test that
+# needs no GPU. The last lines are ctest's summary. More arguments go to ctest: tests/run.sh dev -R
+# Heap. The presets tsa and static have their point in the build itself: nothing is run.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly PRESET="${1:-dev}"
+JOBS="$(nproc)"
+readonly JOBS
+
+deploy/install-packages.sh test
+# The analysis of lock annotations concerns the rooms; in tests there are no locks to speak of.
+tests=ON
+[[ "$PRESET" == tsa ]] && tests=OFF
+cmake --preset "$PRESET" --log-level=WARNING -DTENURE_TESTS="$tests"
+cmake --build --preset "$PRESET" --parallel "$JOBS"
+
+case "$PRESET" in
+  tsa | static)
+    echo "preset $PRESET is built; its tests are the same as those of dev"
+    exit
+    ;;
+esac
+
+# Where the kernel places memory at random over a wider range than this compiler's thread sanitizer
+# knows, it refuses to start; without randomness it always starts.
+fixed_addresses=()
+if [[ "$PRESET" == tsan ]] && setarch --addr-no-randomize true 2>/dev/null; then
+  fixed_addresses=(setarch --addr-no-randomize)
+fi
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-second_deadlock_stack=1}"
+
+"${fixed_addresses[@]}" ctest --test-dir "build/$PRESET" --output-on-failure --no-tests=error \
+  --parallel "$JOBS" "${@:2}"

@@ -1,0 +1,145 @@
+// Who gets a region, when, and in what state.
+
+#include "server/device_heap.h"
+
+#include <vector>
+
+#include "tests/server/core_fixture.h"
+
+namespace tenure::server {
+namespace {
+
+constexpr Tenant kAlice{1000};
+constexpr Tenant kBob{1001};
+
+class DeviceHeapTest : public CoreTest {
+ protected:
+  Region Take(Bytes size) {
+    absl::StatusOr<Region> region = heap_.TakeFromDriver(size);
+    TENURE_CHECK(region.ok());
+    return *std::move(region);
+  }
+  void Soil(const Region& region) {
+    const std::vector<char> dirt(region.size().value(), 'x');
+    ASSERT_TRUE(device_.CopyToDevice(region.base(), dirt.data(), region.size()).ok());
+  }
+  bool IsZero(const Region& region) {
+    std::vector<char> bytes(region.size().value(), 'x');
+    TENURE_CHECK(device_.CopyToHost(bytes.data(), region.base(), region.size()).ok());
+    return bytes == std::vector<char>(bytes.size(), 0);
+  }
+};
+
+TEST_F(DeviceHeapTest, ARegionReleasedByALivingSessionServesOnlyItsTenantAndOnlyAfterClearing) {
+  Region region = Take(MiB(4));
+  const RegionId id = region.id();
+  Soil(region);
+  heap_.GiveBack(std::move(region), kAlice, /*unmapped=*/true);
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kAlice)) << "given before it was cleared";
+  Maintain();
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob)) << "given to another tenant without proof";
+  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->id(), id);
+  EXPECT_TRUE(IsZero(*again));
+  heap_.GiveBack(*std::move(again), kAlice, /*unmapped=*/true);
+}
+
+TEST_F(DeviceHeapTest, ARegionThatMayStillBeMappedGoesBackToTheDriver) {
+  const Bytes free_before = device_.GetMemoryInfo()->free;
+  heap_.GiveBack(Take(MiB(4)), kAlice, /*unmapped=*/false);
+  EXPECT_EQ(heap_.books().warm, MiB(4)) << "not yet with the driver";
+  Maintain();
+  EXPECT_EQ(heap_.books().reserved(), Bytes(0));
+  EXPECT_EQ(device_.GetMemoryInfo()->free, free_before);
+}
+
+TEST_F(DeviceHeapTest, AProvenRegionServesAnybodyAfterClearing) {
+  Region region = Take(MiB(4));
+  const RegionId id = region.id();
+  Soil(region);
+  heap_.Quarantine(region);
+  EXPECT_EQ(heap_.books().quarantined, MiB(4));
+  heap_.GiveBackProven(std::move(region), kAlice);
+  Maintain();
+  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kBob);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->id(), id);
+  EXPECT_TRUE(IsZero(*again));
+  heap_.GiveBack(*std::move(again), kBob, /*unmapped=*/false);
+}
+
+TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) {
+  Region region = Take(MiB(4));
+  heap_.GiveBack(std::move(region), kAlice, /*unmapped=*/true);  // by a session that lives on
+  Maintain();
+  std::optional<Region> second = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  ASSERT_TRUE(second);
+  heap_.Quarantine(*second);
+  heap_.GiveBackProven(*std::move(second),
+                       kAlice);  // the second holder is proven gone, the first is not
+  Maintain();
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob));
+  std::optional<Region> third = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  ASSERT_TRUE(third);
+  heap_.GiveBack(*std::move(third), kAlice, /*unmapped=*/false);
+}
+
+TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
+  std::vector<Region> regions;
+  for (int i = 0; i < 5; ++i) regions.push_back(Take(MiB(32)));
+  for (Region& region : regions) {
+    heap_.Quarantine(region);
+    heap_.GiveBackProven(std::move(region), kAlice);
+  }
+  Maintain();
+  EXPECT_EQ(heap_.books().warm, MiB(128));
+  EXPECT_EQ(heap_.books().reserved(), MiB(128));
+}
+
+TEST_F(DeviceHeapTest, AFullDeviceGivesUpItsWarmMemoryBeforeItRefuses) {
+  Region warm = Take(MiB(64));
+  heap_.Quarantine(warm);
+  heap_.GiveBackProven(std::move(warm), kAlice);
+  Maintain();
+  const Bytes free_now = device_.GetMemoryInfo()->free;
+  const Bytes wanted(free_now.value() / MiB(2).value() * MiB(2).value() + MiB(32).value());
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(wanted);
+  ASSERT_TRUE(region.ok()) << region.status();
+  EXPECT_EQ(heap_.books().warm, Bytes(0));
+  const absl::Status refused = heap_.TakeFromDriver(WholeDevice()).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_TRUE(health_.Check().ok()) << "a full device is no failure";
+  heap_.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+}
+
+TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
+  Health health;
+  DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, MiB(100), MiB(200)});
+  while (heap.MaintainOnce()) heap.CheckInvariants();
+  EXPECT_EQ(heap.books().warm, MiB(100));
+  std::optional<Region> region = heap.TakeWarm(MiB(2), MiB(2), kAlice);
+  ASSERT_TRUE(region) << "a first region of a pool is not in the reserve";
+  EXPECT_EQ(heap.books().warm, MiB(98));
+  while (heap.MaintainOnce()) heap.CheckInvariants();
+  EXPECT_EQ(heap.books().warm, MiB(100));
+  heap.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+}
+
+TEST(WarmReserveTest, AWarmRegionMayBeLargerThanAskedButNotLargerThanAllowed) {
+  Health health;
+  DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, Bytes(0), MiB(200)});
+  absl::StatusOr<Region> made = heap.TakeFromDriver(MiB(18));
+  ASSERT_TRUE(made.ok());
+  heap.GiveBack(*std::move(made), kAlice, /*unmapped=*/true);
+  while (heap.MaintainOnce()) heap.CheckInvariants();
+  EXPECT_FALSE(heap.TakeWarm(MiB(8), MiB(16), kAlice));
+  EXPECT_FALSE(heap.TakeWarm(MiB(20), MiB(40), kAlice));
+  std::optional<Region> region = heap.TakeWarm(MiB(16), MiB(18), kAlice);
+  ASSERT_TRUE(region);
+  EXPECT_EQ(region->size(), MiB(18));
+  heap.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+}
+
+}  // namespace
+}  // namespace tenure::server

@@ -1,0 +1,61 @@
+#include "server/ids.h"
+
+#include <memory>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "server/request_window.h"
+
+namespace tenure::server {
+namespace {
+
+TEST(SlotTableTest, AnIdNamesItsValueUntilItIsTakenAndNothingAfterwards) {
+  SlotTable<std::unique_ptr<int>> table(3);
+  const uint64_t first = *table.Insert(std::make_unique<int>(1));
+  const uint64_t second = *table.Insert(std::make_unique<int>(2));
+  EXPECT_EQ(**table.Find(first), 1);
+  EXPECT_EQ(*table.Take(first), 1);
+  EXPECT_EQ(table.Find(first), nullptr);
+  const uint64_t third = *table.Insert(std::make_unique<int>(3));
+  EXPECT_EQ(table.Find(first), nullptr) << "the slot serves again, the id does not";
+  EXPECT_EQ(**table.Find(second), 2);
+  EXPECT_EQ(**table.Find(third), 3);
+  EXPECT_EQ(table.size(), 2u);
+}
+
+TEST(SlotTableTest, IdsCarryTheEpochAndAnotherEpochsIdsNameNothing) {
+  SlotTable<int> table(3);
+  SlotTable<int> later(4);
+  const uint64_t id = *table.Insert(1);
+  later.Insert(1);
+  EXPECT_EQ(EpochOf(id), 3);
+  EXPECT_EQ(later.Find(id), nullptr);
+  EXPECT_EQ(table.Find(0), nullptr);
+  EXPECT_EQ(table.Find(~uint64_t{0}), nullptr);
+}
+
+TEST(SlotTableTest, IdsOfOneSlotAreNotUsedAgainSoon) {
+  SlotTable<int> table(1);
+  std::set<uint64_t> seen;
+  for (int i = 0; i < 100'000; ++i) {
+    const uint64_t id = *table.Insert(0);
+    EXPECT_TRUE(seen.insert(id).second);
+    table.Take(id);
+  }
+}
+
+TEST(RequestWindowTest, TheLastRequestsAreRememberedAndTheOldestForgotten) {
+  RequestWindow window;
+  for (uint64_t id = 1; id <= RequestWindow::kRemembered + 10; ++id) {
+    window.Note(id, {RequestWindow::State::kGranted, id});
+  }
+  EXPECT_EQ(window.Find(10), nullptr);
+  ASSERT_NE(window.Find(11), nullptr);
+  EXPECT_EQ(window.Find(11)->allocation, 11u);
+  window.Forget(11);
+  EXPECT_EQ(window.Find(11), nullptr);
+}
+
+}  // namespace
+}  // namespace tenure::server

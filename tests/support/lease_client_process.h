@@ -1,0 +1,38 @@
+// A client in a process of its own, which a test may kill.
+#ifndef TESTS_SUPPORT_LEASE_CLIENT_PROCESS_H_
+#define TESTS_SUPPORT_LEASE_CLIENT_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace tenure::testing {
+
+// Runs bin/lease_client. Killed, at the latest, by the destructor.
+//
+// Thread safety: thread-compatible.
+class LeaseClientProcess {
+ public:
+  // The words after the program's name.
+  explicit LeaseClientProcess(const std::vector<std::string>& words);
+  LeaseClientProcess(LeaseClientProcess&& other) noexcept;
+  LeaseClientProcess& operator=(LeaseClientProcess&&) = delete;
+  ~LeaseClientProcess();
+
+  pid_t pid() const { return pid_; }
+  // Its next line of output; empty when it ended without one. Waits at most 20 s.
+  std::string ReadLine();
+  // SIGKILL, and waits for the end. The exit code, 128 + 9 when it was the kill that ended it.
+  int Kill();
+  // Waits for an end of its own; the exit code.
+  int WaitForEnd();
+
+ private:
+  pid_t pid_ = -1;
+  int output_ = -1;
+};
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_SUPPORT_LEASE_CLIENT_PROCESS_H_

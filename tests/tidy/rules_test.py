@@ -1,0 +1,186 @@
+"""Each rule finds what it forbids and lets pass what it allows: tried on small trees."""
+
+import json
+import os
+import pathlib
+import tempfile
+import unittest
+
+import documents
+import includes
+import layout
+import leftovers
+import lengths
+import tree
+
+
+class RulesTest(unittest.TestCase):
+    def setUp(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self._folder.cleanup)
+        self.root = pathlib.Path(self._folder.name)
+
+    def write(self, path, text, executable=False):
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        if executable:
+            file.chmod(0o755)
+
+    def faults(self, rule):
+        return list(rule(tree.Tree(self.root, self.root / "build")))
+
+    def assert_faults(self, rule, *beginnings):
+        found = sorted(self.faults(rule))
+        self.assertEqual(len(found), len(beginnings), found)
+        for fault, beginning in zip(found, sorted(beginnings)):
+            self.assertTrue(fault.startswith(beginning), f"{fault!r}, not {beginning!r}")
+
+
+class IncludesTest(RulesTest):
+    def test_server_and_client_include_common_but_not_each_other(self):
+        self.write("server/a.h", '#include "common/x.h"\n#include "tenure/v1/stats.pb.h"\n'
+                                 '#include "client/b.h"\n')
+        self.write("client/b.h", '#include "tenure/client.h"\n#include "server/a.h"\n')
+        self.write("tests/c.cc", '#include "server/a.h"\n#include "client/b.h"\n')
+        self.assert_faults(includes.rooms, "server/a.h:3:", "client/b.h:2:")
+
+    def test_common_includes_nobody_who_includes_it(self):
+        self.write("common/a.h", '#include "server/a.h"\n')
+        self.write("common/b.h", '#include "b.h"\n')
+        self.assert_faults(includes.rooms, "common/a.h:1:", "common/b.h:1:")
+
+    def test_only_the_cuda_room_includes_cuda_headers(self):
+        self.write("common/cuda/a.h", "#include <cuda.h>\n")
+        self.write("server/a.cc", "#include <cuda.h>\n")
+        self.write("client/a.cc", '#include "nvrtc.h"\n')
+        self.assert_faults(includes.cuda, "server/a.cc:1:", "client/a.cc:1:")
+
+    def test_the_heap_knows_numbers_only(self):
+        self.write("common/heap/a.cc", '#include <mutex>\n#include "common/bytes.h"\n'
+                                       '#include "common/cuda/driver.h"\n')
+        self.write("common/b.cc", "#include <mutex>\n")
+        self.assert_faults(includes.heap, "common/heap/a.cc:1:", "common/heap/a.cc:3:")
+
+    def test_headers_that_do_not_exist_are_named(self):
+        self.write("common/a.h", '#include "common/b.h"\n#include "common/version.h"\n')
+        self.assert_faults(includes.existing, "common/a.h:1:")
+
+    def test_include_guards_are_the_path(self):
+        self.write("common/a.h", "#ifndef COMMON_A_H_\n#define COMMON_A_H_\n#endif\n")
+        self.write("client/include/tenure/b.h",
+                   "#ifndef TENURE_B_H_\n#define TENURE_B_H_\n#endif\n")
+        self.write("common/c.h", "#pragma once\n")
+        self.assert_faults(includes.guards, "common/c.h:1:")
+
+    def test_circles_are_found(self):
+        self.write("common/a.h", '#include "common/b.h"\n')
+        self.write("common/b.h", '#include "common/c.h"\n')
+        self.write("common/c.h", '#include "common/b.h"\n')
+        self.assert_faults(includes.circles, "common/b.h:1:")
+
+
+class LengthsTest(RulesTest):
+    def lengths_of(self, text):
+        return [(line, length) for line, length, _ in lengths.functions(text)]
+
+    def test_functions_are_found_in_namespaces_classes_and_behind_initialisers(self):
+        for text, found in (
+                ("namespace a {\nint f() {\n  if (x) {\n  }\n}\n}\n", [(2, 4)]),
+                ("class A {\n public:\n  int g() const { return 1; }\n};\n", [(2, 2)]),
+                ("A::A(int b)\n    : b_{b}, c_(1) {\n  d();\n}\n", [(1, 4)]),
+                ("auto f() -> std::string {\n}\n", [(1, 2)]),
+                ("TEST(A, B) {\n  auto l = [] {\n  };\n}\n", [(1, 4)]),
+                ("int f() {\n  return 1'000;\n}\nint g() {\n}\n", [(1, 3), (4, 2)])):
+            self.assertEqual(self.lengths_of(text), found, text)
+
+    def test_data_comments_and_strings_are_no_functions(self):
+        for text in ("const int kA[] = {f(1), 2};\n// g() {\nconst char* s = \"h() {\";\n",
+                     "#define M(x) \\\n  { x; \n"):
+            self.assertEqual(self.lengths_of(text), [], text)
+
+    def test_long_functions_and_files_are_named(self):
+        self.write("common/long.cc", "int f() {\n" + "  g();\n" * lengths.FUNCTION_LIMIT + "}\n")
+        self.write("common/right.cc",
+                   "int f() {\n" + "  g();\n" * (lengths.FUNCTION_LIMIT - 2) + "}\n")
+        self.write("tests/long.py", "def f():\n" + "    g()\n" * lengths.FUNCTION_LIMIT)
+        self.write("common/file.h", "\n" * (lengths.FILE_LIMIT + 1))
+        self.assert_faults(lengths.cpp_functions, "common/long.cc:1:")
+        self.assert_faults(lengths.python_functions, "tests/long.py:1:")
+        self.assert_faults(lengths.files, "common/file.h:501:")
+
+
+class LeftoversTest(RulesTest):
+    def test_what_is_undone_or_switched_off_is_found(self):
+        self.write("common/a.cc", "// TO" "DO: later\n#if 0\n#endif\n")
+        self.write("tests/a_test.cc", "TEST(A, DISABLE" "D_B) {}\nGTEST_SKI" "P();\n"
+                                      "  GTEST_SKIP() << \"no GPU\";\n")
+        self.assert_faults(leftovers.forbidden, "common/a.cc:1:", "common/a.cc:2:",
+                           "tests/a_test.cc:1:", "tests/a_test.cc:2:")
+
+    def test_paths_of_a_machine_and_registries_are_found(self):
+        self.write("README.md", "cd /wor" "k/main\n")
+        self.write("deploy/a.sh", "pip --index py" "pi.org\n")
+        self.assert_faults(leftovers.forbidden, "README.md:1:", "deploy/a.sh:1:")
+
+    def test_a_test_that_sleeps_says_why(self):
+        self.write("tests/a_test.cc", "  sleep(1);\n\n  // Time is the point.\n  sleep(1);\n")
+        self.write("tests/support/wait.cc", "  absl::SleepFor(pause);\n")
+        self.assert_faults(leftovers.sleeps, "tests/a_test.cc:1:")
+
+
+class LayoutTest(RulesTest):
+    def test_the_top_level_is_closed(self):
+        self.write("server/a.cc", "")
+        self.write("notes.txt", "")
+        self.write("build/x", "")
+        self.assert_faults(layout.top_level, "notes.txt:")
+
+    def test_scripts_are_executable_and_stop_at_errors(self):
+        self.write("deploy/a.sh", "#!/usr/bin/env bash\nset -euo pipefail\n", executable=True)
+        self.write("deploy/b.sh", "#!/usr/bin/env bash\nset -euo pipefail\n")
+        self.write("deploy/c.sh", "#!/usr/bin/env bash\n", executable=True)
+        self.write("deploy/d.txt", "\n", executable=True)
+        self.assert_faults(layout.scripts, "deploy/b.sh:1:", "deploy/c.sh:1:", "deploy/d.txt:1:")
+
+    def test_sources_that_nobody_compiles_are_found(self):
+        self.write("server/a.cc", "")
+        self.write("server/b.cc", "")
+        file = os.path.realpath(self.root / "server/a.cc")
+        self.write("build/compile_commands.json", json.dumps([{"directory": "/", "file": file}]))
+        self.assert_faults(layout.built, "server/b.cc:1:")
+
+
+class DocumentsTest(RulesTest):
+    def program(self, name, text):
+        self.write(f"build/bin/{name}", f"#!/bin/sh\n{text}\n", executable=True)
+
+    def test_links_and_paths_lead_somewhere(self):
+        self.write("README.md", "[a](deploy/a.md) [b](deploy/b.md#x)\n"
+                                "`server/a.h` `server/*.h` `client/`\n`server/b.h`\n")
+        self.write("deploy/b.md", "[up](../README.md) `prose/about.h`\n")
+        self.write("server/a.h", "")
+        self.assert_faults(documents.links, "README.md:1: there is no deploy/a.md")
+        self.assert_faults(documents.paths, "README.md:3: there is no server/b.h")
+
+    def test_flags_and_subcommands_are_those_of_the_programs(self):
+        self.program("tenured", "echo '--socket TEXT'")
+        self.program("tenurectl", 'case "$1" in status) echo --json;; --help) echo --socket;;'
+                                  " *) exit 2;; esac")
+        self.write("README.md", "```console\n$ tenured --socket x --sock y\noutput --of it\n```\n"
+                                "```sh\nA=b tenurectl status --json --socket x | cat\n"
+                                "tenurectl fly\n```\n"
+                                "`tenurectl status --yaml` `--socket` `--neither`\n")
+        self.assert_faults(documents.flags, "README.md:1: tenured has no --sock",
+                           "README.md:5: tenurectl has no 'fly'",
+                           "README.md:9: tenurectl has no --yaml")
+        self.assert_faults(documents.bare_flags, "README.md:9: no program has --neither")
+
+    def test_quoted_code_is_compiled_somewhere(self):
+        self.write("client/examples/a.cc", "int main() {\n  f();\n}\n")
+        self.write("README.md", "```cpp\n  f();\n```\n```cpp\n  g();\n```\n")
+        self.assert_faults(documents.examples, "README.md:4:")
+
+
+if __name__ == "__main__":
+    unittest.main()
