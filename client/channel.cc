@@ -42,20 +42,6 @@ absl::Status Explain(const std::string& path, int error) {
   }
 }
 
-// 0, or the error of one connect(2) that does not wait.
-int TryConnect(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return errno;
-  const int result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  const int error = result == 0 ? 0 : errno;
-  close(fd);
-  // A full backlog: somebody listens, and gRPC waits for its turn.
-  return error == EAGAIN ? 0 : error;
-}
-
 // gRPC reads its target as a URI, where bytes other than these are written as %XX.
 std::string Target(const std::string& path) {
   std::string target = "unix:";
@@ -71,6 +57,19 @@ std::string Target(const std::string& path) {
 
 }  // namespace
 
+int ConnectOnce(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
 absl::Status CheckSocket(const std::string& path) {
   if (path.empty() || path.size() > size_t{kMaxSocketPath}) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -81,8 +80,13 @@ absl::Status CheckSocket(const std::string& path) {
   if (!S_ISSOCK(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a socket"));
   }
-  const int error = TryConnect(path);
-  return error == 0 ? absl::OkStatus() : Explain(path, error);
+  const int connection = ConnectOnce(path);
+  if (connection >= 0) {
+    close(connection);
+    return absl::OkStatus();
+  }
+  // A full backlog: somebody listens, and gRPC waits for its turn.
+  return errno == EAGAIN ? absl::OkStatus() : Explain(path, errno);
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& path,

@@ -15,6 +15,10 @@
 
 namespace tenure {
 
+// One attempt to connect to the socket at `path`, a path that fits, without waiting. A descriptor
+// of the caller's, or -1 with errno.
+int ConnectOnce(const std::string& path);
+
 // Whether a daemon listens at `path`, found out by connecting once, because gRPC's own message for
 // every reason is "failed to connect to all addresses".
 // Errors: NOT_FOUND: no such socket. UNAVAILABLE: the socket is there and nobody listens.

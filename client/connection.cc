@@ -95,6 +95,8 @@ absl::Status Connection::Repeat(Method<Request, Response> method, const Request&
     if (!usable.ok()) return usable;
     const absl::Duration timeout = AttemptTimeout(options_.call_timeout, deadline.Left());
     const absl::Status status = Attempt(method, request, response, timeout);
+    // An attempt that was cut short because the daemon ended says only that.
+    if (!status.ok() && !Usable().ok()) continue;
     if (!IsTransient(status)) return status;
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) return GiveUp(status);
@@ -118,14 +120,21 @@ absl::Status Connection::Settle(absl::Status status, bool only_names_session) {
                     (only_names_session && status.code() == absl::StatusCode::kNotFound);
   if (!lost) return status;
   absl::MutexLock lock(&mutex_);
-  if (lost_.ok()) {
-    lost_ = absl::AbortedError(
-        absl::StrCat("the session at ", options_.socket,
-                     " is over (the daemon was restarted, or ended it); connect anew. It said: ",
-                     status.message()));
-    lost_flag_.store(true, std::memory_order_release);
-  }
+  Lose(absl::StrCat("the daemon was restarted, or ended it: ", status.message()));
   return lost_;
+}
+
+void Connection::Lose(const std::string& why) {
+  if (!lost_.ok()) return;
+  lost_ = absl::AbortedError(
+      absl::StrCat("the session at ", options_.socket, " is over; connect anew: ", why));
+  lost_flag_.store(true, std::memory_order_release);
+}
+
+void Connection::NoteDaemonEnded() {
+  absl::MutexLock lock(&mutex_);
+  Lose("the daemon's process has ended");
+  for (grpc::ClientContext* context : under_way_) context->TryCancel();
 }
 
 template <typename Request, typename Response>

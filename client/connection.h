@@ -70,6 +70,8 @@ class Connection {
                                                      absl::Duration timeout);
   absl::Status TryReleaseRegions(v1::ReleaseRegionsRequest request, absl::Duration timeout);
 
+  // The daemon's process has ended, and with it the session: ends every call under way.
+  void NoteDaemonEnded() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends every call under way and to come with CANCELLED, except Close.
   void Interrupt() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the session; one attempt. Every region has been unmapped.
@@ -93,6 +95,8 @@ class Connection {
   // daemon.
   absl::Status GiveUp(const absl::Status& status) const;
   absl::Status Settle(absl::Status status, bool only_names_session) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The first reason why the session is lost is the one that stays.
+  void Lose(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Repeat, and once more after a keep-alive if the session turned out to be suspended.
   template <typename Request, typename Response>
   absl::Status Grant(Method<Request, Response> method, const Request& request, Response* response);

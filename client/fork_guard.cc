@@ -5,16 +5,21 @@
 #include <atomic>
 
 #include "common/check.h"
+#include "common/cuda/device_files.h"
 
 namespace tenure {
 namespace {
 
 // How many forks lie between the first process that loaded this code and this one.
 std::atomic<uint64_t> forks_until_here = 0;
+std::atomic<bool> children_let_go = false;
 
 uint64_t ForksUntilHere() {
   static const bool registered = [] {
-    const auto in_child = [] { forks_until_here.fetch_add(1, std::memory_order_relaxed); };
+    const auto in_child = [] {
+      forks_until_here.fetch_add(1, std::memory_order_relaxed);
+      if (children_let_go.load(std::memory_order_relaxed)) cuda::LetGoOfDeviceFiles();
+    };
     TENURE_CHECK(pthread_atfork(nullptr, nullptr, in_child) == 0);
     return true;
   }();
@@ -36,5 +41,7 @@ absl::Status ForkGuard::Check() const {
       "this process was forked after its parent connected to tenured, and can use neither the "
       "parent's session nor its memory; fork before connecting, or connect anew after exec");
 }
+
+void LetGoOfDeviceFilesInChildren() { children_let_go.store(true, std::memory_order_relaxed); }
 
 }  // namespace tenure

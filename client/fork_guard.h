@@ -28,6 +28,12 @@ class ForkGuard {
   const uint64_t forks_;
 };
 
+// From now on a child that this process forks lets go of the driver's device files as its first
+// deed (cuda::LetGoOfDeviceFiles): it could not use the device anyway, and would keep this
+// process's memory in quarantine after its death. For a process that holds leases. Idempotent,
+// thread-safe.
+void LetGoOfDeviceFilesInChildren();
+
 }  // namespace tenure
 
 #endif  // CLIENT_FORK_GUARD_H_

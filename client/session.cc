@@ -9,6 +9,7 @@
 
 #include "client/backoff.h"
 #include "client/deadline.h"
+#include "client/fork_guard.h"
 #include "common/check.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
@@ -63,6 +64,13 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Open(const ConnectOptions& opt
   }
   session->upkeep_ =
       std::make_unique<Upkeep>(*session->connection_, session->regions_.get(), options.on_lost);
+  // After the session was opened: if another daemon has taken the place of ours meanwhile, a
+  // keep-alive tells. The other way round, the end of a daemon before ours would be taken for it.
+  session->daemon_watch_ = DaemonWatch::Start(
+      socket, [connection = session->connection_.get(), upkeep = session->upkeep_.get()] {
+        connection->NoteDaemonEnded();
+        upkeep->Nudge();
+      });
   return session;
 }
 
@@ -73,6 +81,7 @@ absl::Status Session::OpenDevice(const ConnectOptions& options) {
   absl::StatusOr<std::unique_ptr<cuda::Device>> device =
       cuda::Device::Open(**driver, told.device_uuid());
   if (!device.ok()) return device.status();
+  LetGoOfDeviceFilesInChildren();
   driver_ = *std::move(driver);
   device_ = *std::move(device);
   regions_ = std::make_unique<RegionCache>(*device_);
@@ -81,6 +90,7 @@ absl::Status Session::OpenDevice(const ConnectOptions& options) {
 
 Session::~Session() {
   connection_->Interrupt();
+  daemon_watch_.reset();
   upkeep_.reset();
   regions_.reset();
   if (connection_->Usable().ok()) connection_->Close(kCloseTimeout).IgnoreError();

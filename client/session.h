@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 
 #include "client/connection.h"
+#include "client/daemon_watch.h"
 #include "client/options.h"
 #include "client/region_cache.h"
 #include "client/upkeep.h"
@@ -81,6 +82,7 @@ class Session {
   std::unique_ptr<cuda::Device> device_;
   std::unique_ptr<RegionCache> regions_;
   std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<DaemonWatch> daemon_watch_;  // null where the daemon's process cannot be held
 };
 
 }  // namespace tenure

@@ -92,6 +92,7 @@ bool Upkeep::Pause(absl::Duration span) {
 
 void Upkeep::Run() {
   while (AwaitWork()) {
+    if (!connection_.Usable().ok()) return Abandon();
     absl::Status status = Renew();
     if (status.ok()) status = SendFrees();
     if (status.ok()) status = ReturnRegions();

@@ -100,6 +100,8 @@ absl::Status AllocatorService::DoOpenSession(const grpc::CallbackServerContext& 
   if (!caller.ok()) return caller.status();
   if (request.request_id() == 0) return absl::InvalidArgumentError("request_id is 0; make one");
   if (absl::Status name = CheckName(request.name()); !name.ok()) return name;
+  // What a dead process left in its socket opens nothing.
+  if ((*caller)->Exited()) return absl::NotFoundError("the calling process has exited");
   const absl::StatusOr<SessionId> session =
       parts_.registry.Open(*caller, request.request_id(), request.name());
   if (!session.ok()) return session.status();

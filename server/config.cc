@@ -34,7 +34,60 @@ std::string CheckHttp(const std::string& text) {
   return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
 }
 
-void AddFlags(CLI::App& app, Config& config, std::string& lease_ttl) {
+// Times as they are written on the command line.
+struct DurationTexts {
+  std::string lease_ttl;
+  std::string hung_grace;
+};
+
+void AddTenantFlags(CLI::App& app, Config& config) {
+  app.add_option("--max-tenant-bytes", config.max_tenant_bytes,
+                 "memory that one tenant (uid) may hold, quarantined memory included; a size or a "
+                 "share of the device")
+      ->check(CheckSize)
+      ->capture_default_str();
+  app.add_option("--max-tenant-sessions", config.max_tenant_sessions,
+                 "sessions that one tenant may have at once")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--max-tenant-connections", config.max_tenant_connections,
+                 "connections that one tenant may have at once")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-tenant-requests", config.max_tenant_requests,
+                 "requests that one tenant may make within a second")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}))
+      ->capture_default_str();
+  app.add_option("--allow-user", config.allow_users,
+                 "serve only these users, by name or uid, separated by commas, and root [everybody "
+                 "who may connect]")
+      ->delimiter(',');
+  app.add_option("--allow-group", config.allow_groups,
+                 "serve members of these groups, too, by name or gid, separated by commas")
+      ->delimiter(',');
+}
+
+void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
+  app.add_option("--lease-ttl", times.lease_ttl,
+                 "a session without a keep-alive for this long is suspended")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_option(
+         "--hung-client", config.hung_client,
+         "what becomes of a process whose session stays suspended: 'keep' it and its memory, "
+         "or 'kill' it")
+      ->check(CLI::IsMember({"keep", "kill"}))
+      ->capture_default_str();
+  app.add_option("--hung-grace", times.hung_grace,
+                 "how long it may stay suspended before it is killed")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_flag("--allow-mps", config.allow_mps,
+               "serve although an MPS daemon runs; regions of dead clients then go back to the "
+               "driver instead of being used again");
+}
+
+void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
   app.add_option("--device", config.device, "the GPU to own: an ordinal, or its UUID (GPU-...)")
       ->capture_default_str();
   app.add_option("--driver", config.driver,
@@ -49,10 +102,7 @@ void AddFlags(CLI::App& app, Config& config, std::string& lease_ttl) {
   app.add_option("--http", config.http,
                  "ADDRESS:PORT that serves /metrics, or 'off' [127.0.0.1:9450 + INDEX]")
       ->check(CheckHttp);
-  app.add_option("--lease-ttl", lease_ttl,
-                 "a session without a keep-alive for this long is suspended")
-      ->check(CheckDuration)
-      ->capture_default_str();
+  AddFaultFlags(app, config, times);
   app.add_option("--isolation", config.isolation,
                  "'tenant': CUDA IPC handles, which any user of the device could open")
       ->check(CLI::IsMember({"tenant"}))
@@ -70,6 +120,7 @@ void AddFlags(CLI::App& app, Config& config, std::string& lease_ttl) {
   app.add_option("--max-sessions", config.max_sessions, "sessions served at once")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
+  AddTenantFlags(app, config);
   app.add_option("--log-level", config.log_level, "what is written to stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
@@ -85,20 +136,24 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   CLI::App app("tenured owns the memory of one GPU and leases it to other processes over gRPC.",
                "tenured");
   Config config;
-  std::string lease_ttl = "10s";
-  AddFlags(app, config, lease_ttl);
+  DurationTexts times = {"10s", "1m"};
+  AddFlags(app, config, times);
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(
-      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device or "
-      "another daemon\n"
-      "owns it, 70 the driver failed while serving, 73 socket or metrics address not to be had.");
+      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device, "
+      "another "
+      "daemon\n"
+      "owns it or MPS runs, 70 the driver failed while serving, 71 the host had no memory left, 73 "
+      "socket or\n"
+      "metrics address not to be had.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return ParsedConfig{std::nullopt,
                         app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
   }
-  TENURE_CHECK(absl::ParseDuration(lease_ttl, &config.lease_ttl));
+  TENURE_CHECK(absl::ParseDuration(times.lease_ttl, &config.lease_ttl));
+  TENURE_CHECK(absl::ParseDuration(times.hung_grace, &config.hung_grace));
   return ParsedConfig{std::move(config), kExitOk};
 }
 
@@ -106,6 +161,7 @@ absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
   const Bytes limit(device_total.value() / 100 * kWarmLimitPercent);
   const absl::StatusOr<Bytes> reserve = ParseBytes(config.warm_reserve, device_total);
   const absl::StatusOr<Bytes> block = ParseBytes(config.max_pool_block);
+  const absl::StatusOr<Bytes> tenant = ParseBytes(config.max_tenant_bytes, device_total);
   if (!reserve.ok() || *reserve > limit) {
     return absl::InvalidArgumentError(absl::StrCat("--warm-reserve ", config.warm_reserve,
                                                    " is above 25% of the device (",
@@ -115,7 +171,12 @@ absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
     return absl::InvalidArgumentError(absl::StrCat("--max-pool-block ", config.max_pool_block,
                                                    " is not a size from 1KiB to 1MiB"));
   }
-  return Sizes{*reserve, limit, *block};
+  if (!tenant.ok() || *tenant < MiB(2) || *tenant > device_total) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-tenant-bytes ", config.max_tenant_bytes,
+                                                   " is not a size from 2MiB to the device's ",
+                                                   FormatBytes(device_total)));
+  }
+  return Sizes{*reserve, limit, *tenant, *block};
 }
 
 }  // namespace tenure::server

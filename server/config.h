@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -16,9 +17,11 @@ namespace tenure::server {
 enum ExitCode : int {
   kExitOk = 0,
   kExitUsage = 64,  // a flag, the config file or the environment is wrong
-  kExitUnavailable =
-      69,  // no driver, no such device, or another daemon owns it: trying again at once is useless
+  // No driver, no such device, another daemon owns it, or MPS runs: trying again at once is
+  // useless.
+  kExitUnavailable = 69,
   kExitLost = 70,      // the driver failed while serving: start the daemon again
+  kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again
   kExitNoSocket = 73,  // the socket or the metrics address cannot be had
 };
 
@@ -38,6 +41,15 @@ struct Config {
   std::string warm_reserve = "2%";
   std::string max_pool_block = "1MiB";
   uint64_t max_sessions = 16384;
+  std::string max_tenant_bytes = "100%";
+  uint64_t max_tenant_sessions = 16384;
+  int max_tenant_connections = 16384;
+  uint64_t max_tenant_requests = 100'000;  // a second
+  std::vector<std::string> allow_users;
+  std::vector<std::string> allow_groups;
+  std::string hung_client = "keep";
+  absl::Duration hung_grace = absl::Minutes(1);
+  bool allow_mps = false;
   std::string log_level = "info";
   // The files were checked, nothing else is wanted.
   bool check_config = false;
@@ -47,6 +59,7 @@ struct Config {
 struct Sizes {
   Bytes warm_reserve;
   Bytes warm_limit;
+  Bytes tenant_limit;
   Bytes max_pool_block;
 };
 

@@ -1,5 +1,6 @@
 #include "server/daemon.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,8 +17,10 @@
 #include <grpcpp/server_posix.h>
 #include <spdlog/spdlog.h>
 
+#include "common/cuda/mps.h"
 #include "common/socket_path.h"
 #include "common/version.h"
+#include "server/socket_gate.h"
 
 namespace tenure::server {
 namespace {
@@ -32,6 +35,8 @@ constexpr int kMaxSendBytes = 4 << 20;
 constexpr int kMaxStreamsPerConnection = 64;
 constexpr size_t kGrpcMemory = size_t{256} << 20;
 constexpr absl::Duration kDrainTime = absl::Seconds(5);
+// More than this a table of sockets need not hold.
+constexpr rlim_t kMostDescriptors = 1 << 20;
 
 // Ids of an earlier life must not be taken for ids of this one.
 Epoch NewEpoch() {
@@ -43,12 +48,41 @@ std::string DriverWord(const cuda::Driver& driver) {
   return driver.emulated() ? "emulated" : "cuda";
 }
 
-std::unique_ptr<grpc::Server> BuildServer(grpc::Service& allocator, grpc::Service& stats) {
+// Every connection is an open file, so the daemon takes as many as it is allowed. Returns how many.
+int RaiseDescriptorLimit() {
+  rlimit limit = {};
+  TENURE_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  const rlim_t wanted = std::min(limit.rlim_max, kMostDescriptors);
+  if (limit.rlim_cur < wanted) {
+    limit.rlim_cur = wanted;
+    TENURE_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  }
+  return static_cast<int>(std::min(limit.rlim_cur, kMostDescriptors));
+}
+
+std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config) {
+  // Of the process, like the table itself.
+  static const SystemClock clock;
+  ConnectionTable::Options options;
+  options.descriptors = RaiseDescriptorLimit();
+  options.max_tenant_connections = config.max_tenant_connections;
+  options.tenant_requests_per_second = static_cast<double>(config.max_tenant_requests);
+  options.on_cut = [](const Connection& connection, const absl::Status& why) {
+    const Connection::Caller& caller = connection.caller();
+    spdlog::warn("cut a connection of process {}: {}", caller.ok() ? (*caller)->pid() : 0,
+                 std::string(why.message()));
+  };
+  return std::make_shared<ConnectionTable>(clock, std::move(options));
+}
+
+std::unique_ptr<grpc::Server> BuildServer(grpc::Service& allocator, grpc::Service& stats,
+                                          grpc::Service& admin) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.RegisterService(&allocator);
   builder.RegisterService(&stats);
+  builder.RegisterService(&admin);
   builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   builder.SetMaxSendMessageSize(kMaxSendBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
@@ -66,31 +100,46 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   std::unique_ptr<Daemon> daemon(new Daemon());
   // The socket first: it is refused without cost, a context takes a fifth of a second and half a
   // gigabyte.
-  const std::string socket = config.socket.empty() ? ListenPath(device.ordinal) : config.socket;
-  absl::StatusOr<std::unique_ptr<Listener>> listener =
-      Listener::Bind(daemon->connections_, daemon->clock_, Listener::Options{.path = socket});
-  if (!listener.ok()) return listener.status();
-  daemon->listener_ = *std::move(listener);
-
+  if (absl::Status opened = daemon->OpenListener(config, device.ordinal); !opened.ok()) {
+    return opened;
+  }
   absl::StatusOr<std::unique_ptr<cuda::Device>> opened = cuda::Device::Open(driver, device.uuid);
   if (!opened.ok()) return opened.status();
   daemon->device_ = *std::move(opened);
-  daemon->OpenProcessList(driver);
+  daemon->OpenProcessList(config, driver);
   const Epoch epoch = NewEpoch();
   daemon->heap_ = std::make_unique<DeviceHeap>(
       *daemon->device_, daemon->health_,
-      DeviceHeap::Options{epoch, sizes->warm_reserve, sizes->warm_limit});
+      DeviceHeap::Options{epoch, sizes->warm_reserve, sizes->warm_limit, sizes->tenant_limit});
   daemon->fence_ =
       std::make_unique<Fence>(*daemon->heap_, daemon->processes_.get(), daemon->clock_);
   daemon->registry_ = std::make_unique<LeaseRegistry>(
       *daemon->heap_, *daemon->fence_, daemon->clock_,
-      LeaseRegistry::Options{epoch, config.lease_ttl, config.max_sessions, sizes->max_pool_block});
+      LeaseRegistry::Options{epoch, config.lease_ttl, config.max_sessions,
+                             config.max_tenant_sessions, sizes->max_pool_block});
   if (absl::Status started = daemon->StartServices(config, driver, *sizes); !started.ok())
     return started;
   return daemon;
 }
 
-void Daemon::OpenProcessList(const cuda::Driver& driver) {
+absl::Status Daemon::OpenListener(const Config& config, int ordinal) {
+  absl::StatusOr<AllowList> allowed = AllowList::Make(config.allow_users, config.allow_groups);
+  if (!allowed.ok()) return allowed.status();
+  connections_ = MakeConnectionTable(config);
+  InstallSocketGate(connections_);
+  Listener::Options options;
+  options.path = config.socket.empty() ? ListenPath(ordinal) : config.socket;
+  options.allowed = *std::move(allowed);
+  absl::StatusOr<std::unique_ptr<Listener>> listener =
+      Listener::Bind(*connections_, clock_, std::move(options));
+  if (!listener.ok()) return listener.status();
+  listener_ = *std::move(listener);
+  return absl::OkStatus();
+}
+
+void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
+  // The list would name the MPS server instead of its clients.
+  if (config.allow_mps && cuda::FindMps()) return;
   absl::StatusOr<std::unique_ptr<cuda::ProcessList>> list =
       cuda::ProcessList::Open(cuda::ProcessListLibraryFor(driver), device_->uuid());
   if (!list.ok()) return;
@@ -99,6 +148,31 @@ void Daemon::OpenProcessList(const cuda::Driver& driver) {
   const absl::StatusOr<std::vector<pid_t>> pids = (*list)->ComputeProcesses();
   if (pids.ok() && std::find(pids->begin(), pids->end(), getpid()) != pids->end())
     processes_ = *std::move(list);
+}
+
+absl::Status Daemon::StartReaper(const Config& config) {
+  OverdueWatch::Options options;
+  options.kill_hung = config.hung_client == "kill";
+  options.grace = config.hung_grace;
+  options.is_connected = [this](const ProcessKey& process) {
+    return connections_->IsConnected(process);
+  };
+  options.on_kill = [](const Lease& lease, const absl::Status& outcome) {
+    spdlog::warn("process {} of {} has been silent for too long and is killed: {}",
+                 lease.peer()->pid(), lease.peer()->tenant().ToString(), outcome.ToString());
+  };
+  overdue_ = std::make_unique<OverdueWatch>(*registry_, processes_.get(), std::move(options));
+  absl::StatusOr<std::unique_ptr<Reaper>> reaper =
+      Reaper::Create(*registry_, *fence_, *overdue_, *heap_,
+                     [this](const QuarantineInfo& reclaimed) { NoteReclaimed(reclaimed); });
+  if (!reaper.ok()) return reaper.status();
+  reaper_ = *std::move(reaper);
+  // The reserve is complete before the first client comes.
+  while (heap_->MaintainOnce()) {
+  }
+  if (absl::Status healthy = health_.Check(); !healthy.ok()) return healthy;
+  reaper_->Start();
+  return absl::OkStatus();
 }
 
 absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& driver,
@@ -114,24 +188,10 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
     if (!http.ok()) return http.status();
     http_ = *std::move(http);
   }
-  absl::StatusOr<std::unique_ptr<Reaper>> reaper =
-      Reaper::Create(*registry_, *fence_, *heap_,
-                     [this](const QuarantineInfo& reclaimed) { NoteReclaimed(reclaimed); });
-  if (!reaper.ok()) return reaper.status();
-  reaper_ = *std::move(reaper);
-  // The reserve is complete before the first client comes.
-  while (heap_->MaintainOnce()) {
-  }
-  if (absl::Status healthy = health_.Check(); !healthy.ok()) return healthy;
-  reaper_->Start();
+  if (absl::Status reaping = StartReaper(config); !reaping.ok()) return reaping;
   executor_ = std::make_unique<Executor>(kDriverThreads);
-  allocator_service_ = std::make_unique<AllocatorService>(AllocatorService::Parts{
-      connections_, *registry_, *reaper_, health_, *metrics_, *executor_, device_->total(),
-      device_->uuid(), DriverWord(driver), sizes.max_pool_block});
-  stats_service_ = std::make_unique<StatsService>(StatsService::Parts{
-      connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(), device_->name(),
-      DriverWord(driver), absl::StrCat(driver.version())});
-  grpc_ = BuildServer(*allocator_service_, *stats_service_);
+  BuildServices(driver, sizes.max_pool_block);
+  grpc_ = BuildServer(*allocator_service_, *stats_service_, *admin_service_);
   if (grpc_ == nullptr)
     return absl::InternalError("gRPC cannot start a server; the log above says why");
   grpc_->GetHealthCheckService()->SetServingStatus(true);
@@ -141,12 +201,49 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
   return absl::OkStatus();
 }
 
+void Daemon::BuildServices(const cuda::Driver& driver, Bytes max_pool_block) {
+  allocator_service_ = std::make_unique<AllocatorService>(AllocatorService::Parts{
+      *connections_, *registry_, *reaper_, health_, *metrics_, *executor_, device_->total(),
+      device_->uuid(), DriverWord(driver), max_pool_block});
+  stats_service_ = std::make_unique<StatsService>(StatsService::Parts{
+      *connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
+      device_->name(), DriverWord(driver), absl::StrCat(driver.version())});
+  admin_service_ = std::make_unique<AdminService>(
+      AdminService::Parts{*connections_, *registry_, *heap_, *executor_, [this] { Drain(); }});
+}
+
+void Daemon::Drain() {
+  if (draining_.exchange(true)) return;
+  spdlog::info("draining: nothing new is granted; ends with the last session");
+  registry_->Drain();
+  grpc_->GetHealthCheckService()->SetServingStatus(false);
+}
+
+bool Daemon::drained() const {
+  if (!draining_) return false;
+  const LeaseTotals totals = registry_->totals();
+  return totals.active_sessions + totals.suspended_sessions == 0 && !fence_->waiting();
+}
+
 void Daemon::NoteReclaimed(const QuarantineInfo& reclaimed) {
-  metrics_->Reclaimed(reclaimed.age);
-  spdlog::info("process {} of {} is gone: {} in {} regions are back after {:.1f} ms",
-               reclaimed.session.peer->pid(), reclaimed.session.peer->tenant().ToString(),
-               FormatBytes(reclaimed.bytes), reclaimed.regions,
-               absl::ToDoubleMilliseconds(reclaimed.age));
+  const Lease& lease = *reclaimed.lease;
+  const BootTime exit = lease.entered(LeaseState::kOrphaned);
+  const absl::Duration quarantined = lease.entered(LeaseState::kQuarantined) - exit;
+  if (lease.state() != LeaseState::kScrubbed) {
+    spdlog::info("process {} of {} is gone: {} in {} regions went back to the driver",
+                 lease.peer()->pid(), lease.peer()->tenant().ToString(),
+                 FormatBytes(reclaimed.bytes), reclaimed.regions);
+    return;
+  }
+  const absl::Duration proven = lease.entered(LeaseState::kFenced) - exit;
+  const absl::Duration cleared = lease.entered(LeaseState::kScrubbed) - exit;
+  metrics_->Reclaimed(quarantined, proven, cleared - proven);
+  spdlog::info(
+      "process {} of {} is gone: {} in {} regions are back; quarantined after {:.2f} ms, proven "
+      "silent after {:.1f} ms, cleared {:.2f} ms later",
+      lease.peer()->pid(), lease.peer()->tenant().ToString(), FormatBytes(reclaimed.bytes),
+      reclaimed.regions, absl::ToDoubleMilliseconds(quarantined),
+      absl::ToDoubleMilliseconds(proven), absl::ToDoubleMilliseconds(cleared - proven));
 }
 
 Daemon::~Daemon() {

@@ -2,6 +2,7 @@
 #ifndef SERVER_DAEMON_H_
 #define SERVER_DAEMON_H_
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/process_list.h"
+#include "server/admin_service.h"
 #include "server/allocator_service.h"
 #include "server/config.h"
 #include "server/connection_table.h"
@@ -24,6 +26,7 @@
 #include "server/lease_registry.h"
 #include "server/listener.h"
 #include "server/metrics.h"
+#include "server/overdue_watch.h"
 #include "server/reaper.h"
 #include "server/stats.h"
 #include "server/stats_service.h"
@@ -47,6 +50,8 @@ class Daemon {
   ~Daemon();
 
   Health& health() { return health_; }
+  // Whether it was told to drain and nobody holds anything any more.
+  bool drained() const;
   const std::string& socket_path() const { return listener_->path(); }
   // -1 when off.
   int http_port() const { return http_ == nullptr ? -1 : http_->port(); }
@@ -56,11 +61,17 @@ class Daemon {
  private:
   Daemon() = default;
 
-  void OpenProcessList(const cuda::Driver& driver);
+  absl::Status OpenListener(const Config& config, int ordinal);
+  void OpenProcessList(const Config& config, const cuda::Driver& driver);
+  absl::Status StartReaper(const Config& config);
   absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
+  void BuildServices(const cuda::Driver& driver, Bytes max_pool_block);
 
   void NoteReclaimed(const QuarantineInfo& reclaimed);
+  void Drain();
 
+  // Outlives the daemon, as the socket gate does; so it must not borrow anything of it.
+  std::shared_ptr<ConnectionTable> connections_;
   SystemClock clock_;
   Health health_;
   std::unique_ptr<cuda::Device> device_;
@@ -71,10 +82,12 @@ class Daemon {
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<Stats> stats_;
   std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<OverdueWatch> overdue_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Executor> executor_;
-  ConnectionTable connections_;
+  std::atomic<bool> draining_ = false;
   std::unique_ptr<AllocatorService> allocator_service_;
+  std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<StatsService> stats_service_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<grpc::Server> grpc_;

@@ -76,52 +76,67 @@ DeviceHeap::DeviceHeap(cuda::Device& device, Health& health, const Options& opti
       health_(health),
       epoch_(options.epoch),
       warm_limit_(options.warm_limit),
+      tenant_limit_(options.tenant_limit),
       plan_(PlanReserve(std::min(options.warm_reserve, options.warm_limit))) {}
 
 DeviceHeap::~DeviceHeap() {
   Trim();
   absl::MutexLock lock(&mu_);
-  TENURE_CHECK(books_.reserved() == Bytes(0));
+  // They go with the context.
+  for (Region& region : retired_) {
+    books_.quarantined -= region.size();
+    region.Forget();
+  }
+  TENURE_CHECK(books_.reserved() == Bytes(0) && accounts_.empty());
 }
 
 std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant) {
   absl::MutexLock lock(&mu_);
   cuda::NoDriverCalls no_driver_calls;
+  at_most = std::min(at_most, tenant_limit_ - HeldBy(tenant));
+  if (at_least > at_most) return std::nullopt;
   std::optional<Region> region;
   const auto cached = cached_.find(tenant);
   if (cached != cached_.end()) region = cached->second.Take(at_least, at_most);
   if (!region) region = reserve_.Take(at_least, at_most);
   if (!region) return std::nullopt;
+  TENURE_CHECK(Charge(tenant, region->size()));
+  region->tenant_ = tenant;
   clean_bytes_ -= region->size();
   books_.warm -= region->size();
   books_.leased += region->size();
   return region;
 }
 
-absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size) {
+absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant) {
+  bool charged = false;
+  {
+    absl::MutexLock lock(&mu_);
+    charged = Charge(tenant, size);
+  }
+  if (!charged) return OverLimit(tenant, size);
   absl::StatusOr<Region> region = Make(size);
   // Idle memory of ours must never be the reason for a refusal, nor what is on its way to become
   // idle.
   while (absl::IsResourceExhausted(region.status()) && MakeRoom()) region = Make(size);
-  if (absl::IsResourceExhausted(region.status())) return Full(size);
-  if (!region.ok()) return region.status();
+  absl::Status refusal = region.status();
+  if (absl::IsResourceExhausted(refusal)) refusal = Full(size);
   absl::MutexLock lock(&mu_);
+  if (!refusal.ok()) {
+    Refund(tenant, size);
+    return refusal;
+  }
   ++driver_changes_;
   books_.leased += size;
+  region->tenant_ = tenant;
   return region;
 }
 
-void DeviceHeap::GiveBack(Region region, Tenant tenant, bool unmapped) {
+void DeviceHeap::GiveBack(Region region, bool unmapped) {
   absl::MutexLock lock(&mu_);
   books_.leased -= region.size();
-  books_.warm += region.size();
-  refill_paused_ = false;
-  if (unmapped) {
-    region.set_shared_in_tenant();
-    dirty_.push_back(Dirty{std::move(region), tenant});
-  } else {
-    condemned_.push_back(std::move(region));
-  }
+  if (unmapped) region.shared_in_tenant_ = true;
+  TakeBack(std::move(region), nullptr, unmapped ? dirty_ : condemned_);
 }
 
 void DeviceHeap::Quarantine(const Region& region) {
@@ -130,20 +145,23 @@ void DeviceHeap::Quarantine(const Region& region) {
   books_.quarantined += region.size();
 }
 
-void DeviceHeap::GiveBackProven(Region region, Tenant tenant) {
+void DeviceHeap::GiveBackProven(Region region, std::shared_ptr<Lease> lease) {
   absl::MutexLock lock(&mu_);
   books_.quarantined -= region.size();
-  books_.warm += region.size();
-  refill_paused_ = false;
-  dirty_.push_back(Dirty{std::move(region), tenant});
+  TakeBack(std::move(region), std::move(lease), dirty_);
 }
 
 void DeviceHeap::GiveBackUnproven(Region region) {
   absl::MutexLock lock(&mu_);
   books_.quarantined -= region.size();
+  TakeBack(std::move(region), nullptr, condemned_);
+}
+
+void DeviceHeap::TakeBack(Region region, std::shared_ptr<Lease> lease, std::deque<Waiting>& queue) {
+  Refund(region.tenant(), region.size());
   books_.warm += region.size();
   refill_paused_ = false;
-  condemned_.push_back(std::move(region));
+  queue.push_back(Waiting{std::move(region), std::move(lease)});
 }
 
 bool DeviceHeap::MaintainOnce() {
@@ -151,7 +169,7 @@ bool DeviceHeap::MaintainOnce() {
 }
 
 bool DeviceHeap::ClearOne() {
-  std::optional<Dirty> dirty;
+  std::optional<Waiting> dirty;
   {
     absl::MutexLock lock(&mu_);
     if (dirty_.empty()) return false;
@@ -159,32 +177,39 @@ bool DeviceHeap::ClearOne() {
     dirty_.pop_front();
     if (clean_bytes_ + dirty->region.size() > warm_limit_) {
       // It would not be kept, so it need not be cleared: the driver isolates what it takes back.
-      condemned_.push_back(std::move(dirty->region));
+      condemned_.push_back(*std::move(dirty));
       return true;
     }
     in_hand_ += dirty->region.size();
   }
   const absl::Status cleared = Clear(dirty->region);
-  absl::MutexLock lock(&mu_);
-  in_hand_ -= dirty->region.size();
-  if (cleared.ok()) {
-    Keep(std::move(dirty->region), dirty->tenant);
-  } else {
-    // Nobody gets a region that was not cleared. The health has failed by now; the daemon is on its
-    // way out.
-    condemned_.push_back(std::move(dirty->region));
+  {
+    absl::MutexLock lock(&mu_);
+    in_hand_ -= dirty->region.size();
+    if (!cleared.ok()) {
+      // Nobody gets it, not even the driver, as long as this process lives.
+      books_.warm -= dirty->region.size();
+      books_.quarantined += dirty->region.size();
+      retired_.push_back(std::move(dirty->region));
+      return true;
+    }
+    if (!Keep(dirty->region)) {
+      condemned_.push_back(*std::move(dirty));
+      return true;
+    }
   }
+  if (dirty->lease != nullptr) dirty->lease->NoteCleared();
   return true;
 }
 
 bool DeviceHeap::FreeOne() {
-  std::optional<Region> condemned;
+  std::optional<Waiting> condemned;
   {
     absl::MutexLock lock(&mu_);
     if (condemned_.empty()) return false;
     condemned.emplace(std::move(condemned_.front()));
     condemned_.pop_front();
-    in_hand_ += condemned->size();
+    in_hand_ += condemned->region.size();
   }
   GiveToDriver(*std::move(condemned));
   return true;
@@ -205,7 +230,7 @@ bool DeviceHeap::RefillOne() {
   }
   ++driver_changes_;
   books_.warm += missing;
-  Keep(*std::move(region), Tenant{});
+  if (!Keep(*region)) condemned_.push_back(Waiting{*std::move(region), nullptr});
   return true;
 }
 
@@ -215,16 +240,16 @@ void DeviceHeap::WaitForWork(absl::Duration timeout) {
 }
 
 Bytes DeviceHeap::Trim() {
-  std::vector<Region> regions;
+  std::vector<Waiting> all;
   {
     absl::MutexLock lock(&mu_);
-    regions = TakeAllWarm();
+    all = TakeAllWarm();
     refill_paused_ = true;
   }
   Bytes freed;
-  for (Region& region : regions) {
-    freed += region.size();
-    GiveToDriver(std::move(region));
+  for (Waiting& waiting : all) {
+    freed += waiting.region.size();
+    GiveToDriver(std::move(waiting));
   }
   return freed;
 }
@@ -232,6 +257,11 @@ Bytes DeviceHeap::Trim() {
 Books DeviceHeap::books() const {
   absl::MutexLock lock(&mu_);
   return books_;
+}
+
+Bytes DeviceHeap::waiting() const {
+  absl::MutexLock lock(&mu_);
+  return books_.warm - clean_bytes_;
 }
 
 absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() {
@@ -266,22 +296,54 @@ void DeviceHeap::CheckInvariants() const {
   TENURE_CHECK(clean == clean_bytes_);
   TENURE_CHECK(clean <= warm_limit_);
   Bytes warm = clean + in_hand_;
-  for (const Dirty& dirty : dirty_) warm += dirty.region.size();
-  for (const Region& region : condemned_) warm += region.size();
+  for (const Waiting& waiting : dirty_) warm += waiting.region.size();
+  for (const Waiting& waiting : condemned_) warm += waiting.region.size();
   TENURE_CHECK(warm == books_.warm);
+  Bytes retired;
+  for (const Region& region : retired_) retired += region.size();
+  Bytes held;
+  for (const auto& [tenant, bytes] : accounts_) {
+    TENURE_CHECK(bytes > Bytes(0) && bytes <= tenant_limit_);
+    held += bytes;
+  }
+  // What is being made for a tenant is on its account already.
+  TENURE_CHECK(held + retired >= books_.leased + books_.quarantined);
 }
 
-void DeviceHeap::Keep(Region region, Tenant tenant) {
-  if (clean_bytes_ + region.size() > warm_limit_) {
-    condemned_.push_back(std::move(region));
-    return;
-  }
+bool DeviceHeap::Charge(Tenant tenant, Bytes size) {
+  const Bytes held = HeldBy(tenant);
+  if (size > tenant_limit_ - held) return false;
+  accounts_[tenant] = held + size;
+  return true;
+}
+
+void DeviceHeap::Refund(Tenant tenant, Bytes size) {
+  const auto account = accounts_.find(tenant);
+  TENURE_CHECK(account != accounts_.end());
+  account->second -= size;
+  if (account->second == Bytes(0)) accounts_.erase(account);
+}
+
+Bytes DeviceHeap::HeldBy(Tenant tenant) const {
+  const auto account = accounts_.find(tenant);
+  return account == accounts_.end() ? Bytes(0) : account->second;
+}
+
+absl::Status DeviceHeap::OverLimit(Tenant tenant, Bytes size) const {
+  absl::MutexLock lock(&mu_);
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no room for ", FormatBytes(size), " (", size.value(), " bytes): ", tenant.ToString(),
+      " holds ", FormatBytes(HeldBy(tenant)), " of the ", FormatBytes(tenant_limit_),
+      " that one tenant may hold, what waits in quarantine included; close what is not "
+      "needed (`tenurectl ps`), or raise --max-tenant-bytes"));
+}
+
+bool DeviceHeap::Keep(Region& region) {
+  if (clean_bytes_ + region.size() > warm_limit_) return false;
   clean_bytes_ += region.size();
-  if (region.shared_in_tenant()) {
-    cached_[tenant].Put(std::move(region));
-  } else {
-    reserve_.Put(std::move(region));
-  }
+  Shelf& shelf = region.shared_in_tenant() ? cached_[region.tenant()] : reserve_;
+  shelf.Put(std::move(region));
+  return true;
 }
 
 Bytes DeviceHeap::MissingReserve(uint64_t below_percent) const {
@@ -299,19 +361,20 @@ bool DeviceHeap::HasUrgentWork() const {
                                   MissingReserve(kUrgentRefillPercent) != Bytes(0));
 }
 
-std::vector<Region> DeviceHeap::TakeAllWarm() {
-  std::vector<Region> regions = reserve_.TakeAll();
+std::vector<DeviceHeap::Waiting> DeviceHeap::TakeAllWarm() {
+  std::vector<Waiting> all;
+  for (Region& region : reserve_.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
   for (auto& [tenant, shelf] : cached_) {
-    for (Region& region : shelf.TakeAll()) regions.push_back(std::move(region));
+    for (Region& region : shelf.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
   }
   cached_.clear();
   clean_bytes_ = Bytes(0);
-  for (Dirty& dirty : dirty_) regions.push_back(std::move(dirty.region));
-  dirty_.clear();
-  for (Region& region : condemned_) regions.push_back(std::move(region));
-  condemned_.clear();
-  for (const Region& region : regions) in_hand_ += region.size();
-  return regions;
+  for (std::deque<Waiting>* queue : {&dirty_, &condemned_}) {
+    for (Waiting& waiting : *queue) all.push_back(std::move(waiting));
+    queue->clear();
+  }
+  for (const Waiting& waiting : all) in_hand_ += waiting.region.size();
+  return all;
 }
 
 bool DeviceHeap::MakeRoom() {
@@ -330,13 +393,15 @@ bool DeviceHeap::MakeRoom() {
 absl::Status DeviceHeap::Full(Bytes size) {
   const absl::StatusOr<Snapshot> now = TakeSnapshot();
   if (!now.ok()) return now.status();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no room for ", FormatBytes(size), " (", size.value(), " bytes): of ",
-                   FormatBytes(now->total), " are ", FormatBytes(now->driver_free), " free, ",
-                   FormatBytes(now->books.leased), " leased, ", FormatBytes(now->books.quarantined),
-                   " quarantined and ", FormatBytes(now->other()),
-                   " used by other programs and contexts; free or close what is not needed "
-                   "(`tenurectl ps`), then repeat"));
+  // Room in one piece is the driver's business: what is free may also be too scattered.
+  const Bytes missing = size > now->driver_free ? size - now->driver_free : Bytes(0);
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no room for ", FormatBytes(size), " (", size.value(), " bytes): ", FormatBytes(missing),
+      " more would have to be freed; of ", FormatBytes(now->total), " are ",
+      FormatBytes(now->driver_free), " free, ", FormatBytes(now->books.leased), " leased, ",
+      FormatBytes(now->books.quarantined), " quarantined and ", FormatBytes(now->other()),
+      " used by other programs and contexts; free or close what is not needed "
+      "(`tenurectl ps`), then repeat"));
 }
 
 absl::StatusOr<Region> DeviceHeap::Make(Bytes size) {
@@ -366,17 +431,18 @@ absl::Status DeviceHeap::Clear(const Region& region) {
   return cleared;
 }
 
-void DeviceHeap::GiveToDriver(Region region) {
+void DeviceHeap::GiveToDriver(Waiting waiting) {
   // Off the books first: meanwhile the bytes count as other, never as free and reserved at once.
   {
     absl::MutexLock lock(&mu_);
     ++driver_changes_;
-    in_hand_ -= region.size();
-    books_.warm -= region.size();
+    in_hand_ -= waiting.region.size();
+    books_.warm -= waiting.region.size();
   }
-  const absl::Status freed = device_.Free(region.base());
+  const absl::Status freed = device_.Free(waiting.region.base());
   if (!freed.ok()) health_.Fail(freed);
-  region.Forget();
+  waiting.region.Forget();
+  if (waiting.lease != nullptr) waiting.lease->NoteCleared();
 }
 
 }  // namespace tenure::server

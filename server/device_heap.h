@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "common/cuda/device.h"
 #include "server/health.h"
 #include "server/ids.h"
+#include "server/lease.h"
 #include "server/peer.h"
 #include "server/region.h"
 
@@ -34,17 +36,23 @@ struct Books {
 //
 // Invariants
 //  1. Every region is in exactly one place: with a holder (leased or quarantined), warm (clean,
-//     waiting to be cleared, or waiting for the driver to take it back), or being made.
+//     waiting to be cleared, or waiting for the driver to take it back), retired, or being made.
 //  2. A region handed out is all zero, and cleared by us: the driver promises nothing.
 //  3. A region that a session gave back while it lived goes only to the same tenant, and only when
 //     the session said that it had unmapped it; otherwise it goes back to the driver, which never
 //     reuses memory that is still mapped.
 //  4. The clean warm memory never exceeds the warm limit.
+//  5. What a tenant's sessions hold and what waits in quarantine for them is on that tenant's
+//     account, which never exceeds the tenant limit.
+//  6. A region that could not be cleared is retired: neither granted nor freed, it stays on the
+//  books
+//     as quarantined until the process ends.
 // Borrows: the device and the health, which outlive it.
 // Thread safety: thread-safe. Driver calls are made without the lock: a slow one holds up only its
 // own caller.
-// Errors: RESOURCE_EXHAUSTED when the device is full even after all warm memory went back to the
-// driver; UNAVAILABLE after any other driver error, which also fails the health.
+// Errors: RESOURCE_EXHAUSTED when the tenant's limit is reached, or the device is full even after
+// all warm memory went back to the driver; UNAVAILABLE after any other driver error, which also
+// fails the health.
 class DeviceHeap {
  public:
   struct Options {
@@ -54,25 +62,28 @@ class DeviceHeap {
     Bytes warm_reserve;
     // The most that may be kept clean for later grants.
     Bytes warm_limit;
+    // The most that one tenant's account may hold.
+    Bytes tenant_limit = Bytes(~uint64_t{0});
   };
 
   DeviceHeap(cuda::Device& device, Health& health, const Options& options);
   // All regions have come back; gives them to the driver.
   ~DeviceHeap();
 
-  // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest there is. No
-  // driver call.
+  // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest there is that its
+  // account has room for. No driver call.
   std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant);
   // A new region of `size` bytes, a multiple of 2 MiB, from the driver.
-  absl::StatusOr<Region> TakeFromDriver(Bytes size);
+  absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant);
 
   // A live session is done with the region. `unmapped`: it says that it no longer maps it.
-  void GiveBack(Region region, Tenant tenant, bool unmapped);
+  void GiveBack(Region region, bool unmapped);
 
   // A dead session's region changes from leased to quarantined. The caller keeps it.
   void Quarantine(const Region& region);
-  // The dead session is proven silent: the region is cleared and serves again.
-  void GiveBackProven(Region region, Tenant tenant);
+  // The dead session is proven silent: the region is cleared and serves again; then the lease is
+  // told.
+  void GiveBackProven(Region region, std::shared_ptr<Lease> lease);
   // The dead session has exited, but its silence cannot be proven here: the driver takes the region
   // and isolates it.
   void GiveBackUnproven(Region region);
@@ -87,6 +98,8 @@ class DeviceHeap {
   Bytes Trim();
 
   Books books() const;
+  // Of the warm bytes, those that wait to be cleared or to go to the driver.
+  Bytes waiting() const;
   // The books and the driver's count, as of one moment. A driver call.
   struct Snapshot {
     Books books;
@@ -101,9 +114,11 @@ class DeviceHeap {
   void CheckInvariants() const;
 
  private:
-  struct Dirty {
+  // A region that is to be cleared, or given to the driver, and the dead session's lease that waits
+  // for that, if one does.
+  struct Waiting {
     Region region;
-    Tenant tenant;
+    std::shared_ptr<Lease> lease;
   };
 
   // Clean regions by size, the one that came last on top: looked up at every grant, while most
@@ -126,13 +141,21 @@ class DeviceHeap {
   bool FreeOne();
   bool RefillOne();
 
-  // Puts a cleared region where it may serve next.
-  void Keep(Region region, Tenant tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes `size` bytes on the tenant's account; false when that has no room.
+  bool Charge(Tenant tenant, Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Refund(Tenant tenant, Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Bytes HeldBy(Tenant tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status OverLimit(Tenant tenant, Bytes size) const ABSL_LOCKS_EXCLUDED(mu_);
+  // A region comes back from its holder, to be cleared or to be given to the driver.
+  void TakeBack(Region region, std::shared_ptr<Lease> lease, std::deque<Waiting>& queue)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Puts a cleared region where it may serve next; false when that would be too much to keep.
+  bool Keep(Region& region) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // A size of which the reserve holds less than this share of what is planned; zero when there is
   // none.
   Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasUrgentWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<Region> TakeAllWarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<Waiting> TakeAllWarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // Gives idle memory to the driver, and waits for what other threads are just giving back. False
   // when there was none.
@@ -141,12 +164,13 @@ class DeviceHeap {
   absl::Status Full(Bytes size);
   absl::StatusOr<Region> Make(Bytes size);
   absl::Status Clear(const Region& region);
-  void GiveToDriver(Region region);
+  void GiveToDriver(Waiting waiting);
 
   cuda::Device& device_;
   Health& health_;
   const Epoch epoch_;
   const Bytes warm_limit_;
+  const Bytes tenant_limit_;
   // How many regions of each size the reserve should hold.
   const std::map<Bytes, uint64_t> plan_;
 
@@ -162,9 +186,13 @@ class DeviceHeap {
   absl::flat_hash_map<Tenant, Shelf> cached_ ABSL_GUARDED_BY(mu_);
   Bytes clean_bytes_ ABSL_GUARDED_BY(mu_);
   // To be cleared, oldest first.
-  std::deque<Dirty> dirty_ ABSL_GUARDED_BY(mu_);
+  std::deque<Waiting> dirty_ ABSL_GUARDED_BY(mu_);
   // To be given to the driver.
-  std::deque<Region> condemned_ ABSL_GUARDED_BY(mu_);
+  std::deque<Waiting> condemned_ ABSL_GUARDED_BY(mu_);
+  // Could not be cleared.
+  std::vector<Region> retired_ ABSL_GUARDED_BY(mu_);
+  // By tenant, leased and quarantined; no empty accounts.
+  absl::flat_hash_map<Tenant, Bytes> accounts_ ABSL_GUARDED_BY(mu_);
   // Warm bytes in a thread's hands: being cleared or freed.
   Bytes in_hand_ ABSL_GUARDED_BY(mu_);
   // The device was full when the reserve was last filled: wait until something changes.

@@ -1,7 +1,6 @@
 #include "server/fence.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -11,78 +10,127 @@ namespace tenure::server {
 
 Fence::~Fence() {
   absl::MutexLock lock(&mu_);
-  for (Quarantine& quarantine : quarantines_) {
-    for (Region& region : quarantine.regions) heap_.GiveBackUnproven(std::move(region));
-  }
+  for (Quarantine& quarantine : quarantines_) LetGo(quarantine, LeaseEvent::kUnprovable);
 }
 
-void Fence::Hold(DeadSession session, std::vector<Region> regions) {
-  if (regions.empty()) return;
-  for (const Region& region : regions) heap_.Quarantine(region);
+void Fence::Hold(SessionId session, std::shared_ptr<Lease> lease, std::vector<Region> regions) {
+  if (regions.empty()) {
+    TENURE_CHECK(lease->On(LeaseEvent::kNothingHeld));
+    return;
+  }
+  TENURE_CHECK(lease->On(LeaseEvent::kHeld));
+  Quarantine quarantine;
+  quarantine.session = session;
+  quarantine.lease = std::move(lease);
+  quarantine.count = regions.size();
+  quarantine.regions = std::move(regions);
+  quarantine.reason = "the driver's process list was not read yet";
+  for (const Region& region : quarantine.regions) {
+    heap_.Quarantine(region);
+    quarantine.bytes += region.size();
+  }
   absl::MutexLock lock(&mu_);
-  quarantines_.push_back(Quarantine{std::move(session), std::move(regions), clock_.Now(),
-                                    "the driver's process list was not read yet"});
+  quarantines_.push_back(std::move(quarantine));
+}
+
+bool Fence::NoteExits() {
+  absl::MutexLock lock(&mu_);
+  bool any = false;
+  for (Quarantine& quarantine : quarantines_) {
+    quarantine.exited = quarantine.exited || quarantine.lease->peer()->Exited();
+    any = any || quarantine.exited;
+  }
+  return any;
 }
 
 std::vector<QuarantineInfo> Fence::Poll() {
-  if (empty()) return {};
-  absl::StatusOr<std::vector<pid_t>> listed = absl::UnavailableError("no process list");
-  if (processes_ != nullptr) listed = processes_->ComputeProcesses();
+  // First the exits, then the list: in a list from before its exit a process may be missing because
+  // it had no context yet.
+  const bool any_exited = NoteExits();
+  ProcessIds listed = absl::UnavailableError("there is none");
+  if (processes_ != nullptr && any_exited) listed = processes_->ComputeProcesses();
 
-  std::vector<Quarantine> proven;
-  {
-    absl::MutexLock lock(&mu_);
-    const auto waiting = std::stable_partition(
-        quarantines_.begin(), quarantines_.end(), [&](Quarantine& quarantine) {
-          quarantine.reason = Missing(*quarantine.session.peer, listed.ok() ? &*listed : nullptr);
-          return !quarantine.reason.empty();
-        });
-    for (auto it = waiting; it != quarantines_.end(); ++it) proven.push_back(std::move(*it));
-    quarantines_.erase(waiting, quarantines_.end());
-  }
-  std::vector<QuarantineInfo> released;
-  for (Quarantine& quarantine : proven) {
-    released.push_back(Describe(quarantine));
-    for (Region& region : quarantine.regions) {
-      if (processes_ == nullptr) {
-        heap_.GiveBackUnproven(std::move(region));
-      } else {
-        heap_.GiveBackProven(std::move(region), quarantine.session.peer->tenant());
-      }
+  std::vector<QuarantineInfo> over;
+  absl::MutexLock lock(&mu_);
+  std::vector<Quarantine> still_waiting;
+  for (Quarantine& quarantine : quarantines_) {
+    const absl::StatusOr<LeaseEvent> event = Judge(quarantine, listed);
+    if (!event.ok()) {
+      if (absl::IsFailedPrecondition(event.status())) quarantine.lease->On(LeaseEvent::kForked);
+      quarantine.reason = std::string(event.status().message());
+      still_waiting.push_back(std::move(quarantine));
+      continue;
+    }
+    LetGo(quarantine, *event);
+    if (*event == LeaseEvent::kProven) {
+      fenced_.push_back(std::move(quarantine));
+    } else {
+      over.push_back(Describe(quarantine));
     }
   }
-  return released;
+  quarantines_ = std::move(still_waiting);
+  const auto cleared = std::stable_partition(
+      fenced_.begin(), fenced_.end(),
+      [](const Quarantine& one) { return one.lease->state() != LeaseState::kScrubbed; });
+  for (auto it = cleared; it != fenced_.end(); ++it) over.push_back(Describe(*it));
+  fenced_.erase(cleared, fenced_.end());
+  return over;
 }
 
-bool Fence::empty() const {
+bool Fence::waiting() const {
   absl::MutexLock lock(&mu_);
-  return quarantines_.empty();
+  return !quarantines_.empty();
 }
 
 std::vector<QuarantineInfo> Fence::List() const {
   absl::MutexLock lock(&mu_);
   std::vector<QuarantineInfo> list;
   for (const Quarantine& quarantine : quarantines_) list.push_back(Describe(quarantine));
+  for (const Quarantine& quarantine : fenced_) list.push_back(Describe(quarantine));
   return list;
 }
 
 QuarantineInfo Fence::Describe(const Quarantine& quarantine) const {
-  Bytes bytes;
-  for (const Region& region : quarantine.regions) bytes += region.size();
-  return QuarantineInfo{quarantine.session, bytes, quarantine.regions.size(),
-                        clock_.Now() - quarantine.since, quarantine.reason};
+  return QuarantineInfo{quarantine.session,
+                        quarantine.lease,
+                        quarantine.bytes,
+                        quarantine.count,
+                        clock_.Now() - quarantine.lease->entered(LeaseState::kOrphaned),
+                        quarantine.reason};
 }
 
-std::string Fence::Missing(const Peer& peer, const std::vector<pid_t>* listed) const {
-  if (!peer.Exited()) return absl::StrCat("process ", peer.pid(), " has not exited");
-  if (processes_ == nullptr) return "";
-  if (listed == nullptr) return "the driver's process list cannot be read";
-  if (std::find(listed->begin(), listed->end(), peer.pid()) != listed->end()) {
-    return absl::StrCat(
-        "the driver still lists process ", peer.pid(),
-        ": a child that it forked keeps its device files open, and its kernels may still write");
+absl::StatusOr<LeaseEvent> Fence::Judge(const Quarantine& quarantine,
+                                        const ProcessIds& listed) const {
+  const Peer& peer = *quarantine.lease->peer();
+  if (!quarantine.exited) {
+    return absl::UnavailableError(absl::StrCat("process ", peer.pid(), " has not exited"));
   }
-  return "";
+  if (processes_ == nullptr) return LeaseEvent::kUnprovable;
+  if (!listed.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("the driver's process list cannot be read: ", listed.status().message()));
+  }
+  if (std::find(listed->begin(), listed->end(), peer.pid()) != listed->end()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the driver still lists process ", peer.pid(),
+        ": a child that it forked keeps its device files open, and its kernels may still write"));
+  }
+  return LeaseEvent::kProven;
+}
+
+void Fence::LetGo(Quarantine& quarantine, LeaseEvent event) {
+  TENURE_CHECK(quarantine.lease->On(event));
+  const bool proven = event == LeaseEvent::kProven;
+  if (proven) quarantine.lease->ExpectClears(quarantine.count);
+  for (Region& region : quarantine.regions) {
+    if (proven) {
+      heap_.GiveBackProven(std::move(region), quarantine.lease);
+    } else {
+      heap_.GiveBackUnproven(std::move(region));
+    }
+  }
+  quarantine.regions.clear();
+  quarantine.reason = "its regions wait to be cleared";
 }
 
 }  // namespace tenure::server

@@ -7,27 +7,22 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/types/span.h"
 
 #include "common/clock.h"
 #include "common/cuda/process_list.h"
 #include "server/device_heap.h"
 #include "server/ids.h"
-#include "server/peer.h"
+#include "server/lease.h"
 #include "server/region.h"
 
 namespace tenure::server {
 
-// A session whose process is on its way out, or gone.
-struct DeadSession {
-  SessionId id = 0;
-  std::shared_ptr<const Peer> peer;
-  std::string name;
-};
-
+// What is left of a dead session.
 struct QuarantineInfo {
-  DeadSession session;
+  SessionId session = 0;
+  std::shared_ptr<const Lease> lease;
   Bytes bytes;
   uint64_t regions = 0;
   absl::Duration age;
@@ -56,26 +51,36 @@ class Fence {
   // Gives what is left to the driver.
   ~Fence();
 
-  void Hold(DeadSession session, std::vector<Region> regions);
+  // The last block of an orphaned lease is back, and these are its regions, perhaps none.
+  void Hold(SessionId session, std::shared_ptr<Lease> lease, std::vector<Region> regions);
 
-  // Reads the process list once and lets go of everything proven. Returns what was let go.
+  // Reads the process list once, if anything waits for it, and lets go of everything proven.
+  // Returns the leases that came to their end since the last call. From one thread at a time.
   std::vector<QuarantineInfo> Poll();
 
-  bool empty() const;
+  // Whether anything waits for proof.
+  bool waiting() const;
+  // What waits for proof or, proven, to be cleared.
   std::vector<QuarantineInfo> List() const;
 
  private:
   struct Quarantine {
-    DeadSession session;
-    std::vector<Region> regions;
-    BootTime since;
+    SessionId session = 0;
+    std::shared_ptr<Lease> lease;
+    Bytes bytes;
+    uint64_t count = 0;
+    std::vector<Region> regions;  // empty once they are proven
+    bool exited = false;          // seen before the process list was read
     std::string reason;
   };
+  using ProcessIds = absl::StatusOr<std::vector<pid_t>>;
 
   QuarantineInfo Describe(const Quarantine& quarantine) const;
-  // Why this session's regions must wait; empty when they need not. `listed` is null when the list
-  // cannot be read.
-  std::string Missing(const Peer& peer, const std::vector<pid_t>* listed) const;
+  // Notes who has exited; whether anything waits for the list.
+  bool NoteExits();
+  // Decides about one that waits for proof: the event that lets it go, or why it must wait.
+  absl::StatusOr<LeaseEvent> Judge(const Quarantine& quarantine, const ProcessIds& listed) const;
+  void LetGo(Quarantine& quarantine, LeaseEvent event);
 
   DeviceHeap& heap_;
   cuda::ProcessList* const processes_;
@@ -83,6 +88,8 @@ class Fence {
 
   mutable absl::Mutex mu_;
   std::vector<Quarantine> quarantines_ ABSL_GUARDED_BY(mu_);
+  // Proven, being cleared.
+  std::vector<Quarantine> fenced_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tenure::server

@@ -90,6 +90,11 @@ class SlotTable {
       if (slot.value && !visit(Compose(slot.generation, index), *slot.value)) return;
     }
   }
+  template <typename Visit>
+  void ForEach(Visit visit) {
+    std::as_const(*this).ForEach(
+        [&visit](uint64_t id, const T& value) { return visit(id, const_cast<T&>(value)); });
+  }
 
  private:
   struct Slot {

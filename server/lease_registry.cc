@@ -38,6 +38,11 @@ absl::Status StillUnderWay() {
       "the same request is still under way; repeat it with the same request id");
 }
 
+absl::Status Draining() {
+  return absl::UnavailableError(
+      "the daemon is draining and grants nothing new; repeat the call when another one is here");
+}
+
 absl::Status RequestIdTaken(uint64_t request_id) {
   return absl::FailedPreconditionError(absl::StrCat(
       "request id ", request_id, " was used for another request of this session; make a new one"));
@@ -61,31 +66,46 @@ LeaseRegistry::~LeaseRegistry() {
 
 absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
                                               std::string name) {
-  std::shared_ptr<SessionPool> pool =
-      SessionPool::Create(heap_, peer->tenant(), options_.max_pool_block);
+  const Tenant tenant = peer->tenant();
+  const ProcessKey process = peer->key();
+  std::shared_ptr<SessionPool> pool = SessionPool::Create(heap_, tenant, options_.max_pool_block);
+  auto lease = std::make_shared<Lease>(std::move(peer), std::move(name), clock_);
   absl::MutexLock lock(&mu_);
-  std::vector<SessionId>& of_process = by_process_[peer->key()];
-  for (const SessionId id : of_process) {
-    if (sessions_.Find(id)->open_request == request_id) return id;
+  const auto of_process = by_process_.find(process);
+  if (of_process != by_process_.end()) {
+    for (const SessionId id : of_process->second) {
+      if (sessions_.Find(id)->open_request == request_id) return id;
+    }
   }
+  if (absl::Status limits = CheckLimits(tenant); !limits.ok()) return limits;
   Session session;
-  session.name = std::move(name);
+  session.lease = std::move(lease);
   session.open_request = request_id;
   session.opened = clock_.Now();
   session.deadline = session.opened + options_.lease_ttl;
   session.pool = std::move(pool);
-  session.peer = peer;
-  std::optional<SessionId> id;
-  if (sessions_.size() < options_.max_sessions) id = sessions_.Insert(std::move(session));
-  if (!id) {
-    if (of_process.empty()) by_process_.erase(peer->key());
+  const SessionId id = *sessions_.Insert(std::move(session));
+  by_process_[process].push_back(id);
+  ++by_tenant_[tenant];
+  ++totals_.sessions_opened;
+  return id;
+}
+
+absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
+  if (draining_) return Draining();
+  if (sessions_.size() >= options_.max_sessions) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the daemon serves at most ", options_.max_sessions,
                      " sessions at once; close some (`tenurectl ps`) or try later"));
   }
-  of_process.push_back(*id);
-  ++totals_.sessions_opened;
-  return *id;
+  const auto of_tenant = by_tenant_.find(tenant);
+  if (of_tenant != by_tenant_.end() && of_tenant->second >= options_.max_tenant_sessions) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        tenant.ToString(), " has ", of_tenant->second,
+        " sessions, which is as many as one tenant may have; close some (`tenurectl ps`), or raise "
+        "--max-tenant-sessions"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
@@ -93,7 +113,43 @@ absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   (*session)->deadline = clock_.Now() + options_.lease_ttl;
+  TENURE_CHECK((*session)->lease->On(LeaseEvent::kKeepAlive));
   return absl::OkStatus();
+}
+
+bool LeaseRegistry::IsSuspended(Session& session) const {
+  if (clock_.Now() > session.deadline) session.lease->On(LeaseEvent::kOverdue);
+  return session.lease->state() == LeaseState::kSuspended;
+}
+
+std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
+  absl::MutexLock lock(&mu_);
+  std::vector<OverdueSession> overdue;
+  const BootTime now = clock_.Now();
+  sessions_.ForEach([&](SessionId id, Session& session) {
+    mu_.AssertHeld();
+    if (IsSuspended(session)) {
+      overdue.push_back(OverdueSession{id, session.lease, now - session.deadline});
+    }
+    return true;
+  });
+  return overdue;
+}
+
+bool LeaseRegistry::Abandon(SessionId id) {
+  std::optional<Ended> ended;
+  RegistryLock lock(&mu_);
+  Session* session = sessions_.Find(id);
+  if (session == nullptr || !session->lease->On(LeaseEvent::kExeced)) return false;
+  ended.emplace(Remove(id));
+  totals_.reclaimed_allocations += ended->allocations.size();
+  ++totals_.sessions_reclaimed;
+  return true;
+}
+
+void LeaseRegistry::Drain() {
+  absl::MutexLock lock(&mu_);
+  draining_ = true;
 }
 
 absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
@@ -102,12 +158,12 @@ absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
     RegistryLock lock(&mu_);
     const absl::StatusOr<Session*> session = Find(caller, id);
     if (!session.ok()) return session.status();
+    TENURE_CHECK((*session)->lease->On(LeaseEvent::kClosed));
     ended.emplace(Remove(id));
     totals_.frees += ended->allocations.size();
   }
-  const Tenant tenant = caller.tenant();
-  ended->session.pool->End([this, tenant](std::vector<Region> regions) {
-    for (Region& region : regions) heap_.GiveBack(std::move(region), tenant, /*unmapped=*/true);
+  ended->session.pool->End([this](std::vector<Region> regions) {
+    for (Region& region : regions) heap_.GiveBack(std::move(region), /*unmapped=*/true);
   });
   return absl::OkStatus();
 }
@@ -134,7 +190,8 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
       return RequestIdTaken(request_id);
     return GrantOf(before->allocation, allocation->block);
   }
-  if (clock_.Now() > (*session)->deadline) {
+  if (draining_) return Draining();
+  if (IsSuspended(**session)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "session ", id, " is suspended: its keep-alive is overdue; send KeepAlive, then repeat"));
   }
@@ -217,14 +274,16 @@ size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
     const std::vector<SessionId> ids = found->second;
     for (const SessionId id : ids) {
       ended.push_back(Remove(id));
+      TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kExited));
       totals_.reclaimed_allocations += ended.back().allocations.size();
       ++totals_.sessions_reclaimed;
     }
   }
   for (Ended& dead : ended) {
     dead.session.pool->End(
-        [this, session = DeadSession{dead.id, dead.session.peer, dead.session.name}](
-            std::vector<Region> regions) { fence_.Hold(session, std::move(regions)); });
+        [this, id = dead.id, lease = dead.session.lease](std::vector<Region> regions) {
+          fence_.Hold(id, lease, std::move(regions));
+        });
   }
   return ended.size();
 }
@@ -239,6 +298,7 @@ void LeaseRegistry::CloseAll() {
   });
   for (const SessionId id : ids) {
     ended.push_back(Remove(id));
+    TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kDrained));
     totals_.frees += ended.back().allocations.size();
   }
 }
@@ -265,8 +325,7 @@ std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
   const BootTime now = clock_.Now();
   std::vector<SessionInfo> list;
   sessions_.ForEach([&](SessionId id, const Session& session) {
-    list.push_back(SessionInfo{id, session.peer, session.name, now > session.deadline,
-                               now - session.opened, session.deadline - now,
+    list.push_back(SessionInfo{id, session.lease, now - session.opened, session.deadline - now,
                                session.allocations.size(), session.allocated, session.requested,
                                session.pool});
     return true;
@@ -274,6 +333,12 @@ std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
   std::stable_sort(list.begin(), list.end(),
                    [](const SessionInfo& a, const SessionInfo& b) { return a.age > b.age; });
   return list;
+}
+
+std::shared_ptr<const Lease> LeaseRegistry::FindLease(SessionId id) const {
+  absl::MutexLock lock(&mu_);
+  const Session* session = sessions_.Find(id);
+  return session == nullptr ? nullptr : session->lease;
 }
 
 std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
@@ -286,14 +351,15 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
       [&](AllocationId id, const Allocation& allocation) {
         mu_.AssertHeld();
         const Session& owner = *sessions_.Find(allocation.session);
-        if ((session != 0 && allocation.session != session) || (uid && owner.peer->uid() != *uid))
+        if ((session != 0 && allocation.session != session) ||
+            (uid && owner.lease->peer()->uid() != *uid))
           return true;
         if (list.size() == limit) {
           next = id & (kMaxSlots - 1);
           return false;
         }
         const Block& block = allocation.block;
-        list.push_back(AllocationInfo{id, allocation.session, owner.peer->pid(),
+        list.push_back(AllocationInfo{id, allocation.session, owner.lease->peer()->pid(),
                                       block.region().id(), block.offset(), block.size(),
                                       block.requested(), block.direct(), now - allocation.since});
         return true;
@@ -323,6 +389,9 @@ void LeaseRegistry::CheckInvariants() const {
     allocations += session.allocations.size();
     return true;
   });
+  uint64_t sessions = 0;
+  for (const auto& [tenant, count] : by_tenant_) sessions += count;
+  TENURE_CHECK(sessions == sessions_.size());
   TENURE_CHECK(allocations == allocations_.size());
   TENURE_CHECK(allocated == totals_.allocated && requested == totals_.requested);
 }
@@ -330,7 +399,10 @@ void LeaseRegistry::CheckInvariants() const {
 absl::StatusOr<LeaseRegistry::Session*> LeaseRegistry::Find(const Peer& caller, SessionId id) {
   if (absl::Status epoch = CheckEpoch(id); !epoch.ok()) return epoch;
   Session* session = sessions_.Find(id);
-  if (session == nullptr || session->peer->key() != caller.key()) return UnknownSession(id);
+  if (session == nullptr) return UnknownSession(id);
+  // A process that has become another user since is somebody else.
+  const Peer& owner = *session->lease->peer();
+  if (owner.key() != caller.key() || owner.uid() != caller.uid()) return UnknownSession(id);
   return session;
 }
 
@@ -370,9 +442,12 @@ LeaseRegistry::Ended LeaseRegistry::Remove(SessionId id) {
   }
   totals_.allocated -= ended.session.allocated;
   totals_.requested -= ended.session.requested;
-  const auto of_process = by_process_.find(ended.session.peer->key());
+  const Peer& peer = *ended.session.lease->peer();
+  const auto of_process = by_process_.find(peer.key());
   std::erase(of_process->second, id);
   if (of_process->second.empty()) by_process_.erase(of_process);
+  const auto of_tenant = by_tenant_.find(peer.tenant());
+  if (--of_tenant->second == 0) by_tenant_.erase(of_tenant);
   return ended;
 }
 

@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "server/fence.h"
 #include "server/ids.h"
+#include "server/lease.h"
 #include "server/peer.h"
 #include "server/request_window.h"
 #include "server/session_pool.h"
@@ -37,9 +38,7 @@ struct Grant {
 
 struct SessionInfo {
   SessionId id = 0;
-  std::shared_ptr<const Peer> peer;
-  std::string name;
-  bool suspended = false;
+  std::shared_ptr<const Lease> lease;
   absl::Duration age;
   absl::Duration lease_left;
   uint64_t allocations = 0;
@@ -58,6 +57,13 @@ struct AllocationInfo {
   Bytes requested;
   bool direct = false;
   absl::Duration age;
+};
+
+// A session whose keep-alive is overdue.
+struct OverdueSession {
+  SessionId id = 0;
+  std::shared_ptr<Lease> lease;
+  absl::Duration by;
 };
 
 // Counts since the start, and what is held now.
@@ -83,20 +89,21 @@ struct LeaseTotals {
 //  1. An allocation belongs to one session, a session to one process; ids are answered only to that
 //  process.
 //  2. Granting nothing new is all that time does to a session: its memory ends with CloseSession or
-//  with the process.
+//     with the program that runs in the process.
 //  3. Reclaiming a dead client is destroying its lease: the blocks return by themselves, the
 //     regions go to the fence.
 // Borrows: device heap, fence, clock; they outlive it, and so do they every Admission.
 // Thread safety: thread-safe. No driver call and no block's end happens under the lock.
 // Errors: NOT_FOUND (an id that is unknown or another process's), ABORTED (an id of another epoch),
 //     FAILED_PRECONDITION (suspended; a request id that was used for something else), UNAVAILABLE
-//     (the same request is still under way), RESOURCE_EXHAUSTED (limits).
+//     (the same request is still under way; the daemon drains), RESOURCE_EXHAUSTED (limits).
 class LeaseRegistry {
  public:
   struct Options {
     Epoch epoch = 1;
     absl::Duration lease_ttl = absl::Seconds(10);
     uint64_t max_sessions = 16384;
+    uint64_t max_tenant_sessions = 16384;
     Bytes max_pool_block = MiB(1);
   };
 
@@ -154,13 +161,22 @@ class LeaseRegistry {
   // The process has exited: ends all its sessions; their regions go to the fence. Returns how many
   // there were.
   size_t Reclaim(const ProcessKey& process);
-  // The daemon drains: ends every session; regions go back to the driver.
+  // Suspends the sessions whose keep-alive is overdue. Returns all that are suspended.
+  std::vector<OverdueSession> SuspendOverdue();
+  // Another program runs in the session's process: ends the session; its regions go back to the
+  // driver, which isolates by itself. False when it spoke up meanwhile or is gone.
+  bool Abandon(SessionId session);
+  // From now on nothing new is granted, to nobody; what is held stays held.
+  void Drain();
+  // Ends every session; regions go back to the driver.
   void CloseAll();
   void CountRefusal();
 
   LeaseTotals totals() const;
   // Oldest first.
   std::vector<SessionInfo> ListSessions() const;
+  // Null when there is no such session.
+  std::shared_ptr<const Lease> FindLease(SessionId session) const;
   // From `first_slot` on, at most `limit` that `wanted` lets pass; also the slot to go on from, 0
   // when that was all.
   std::pair<std::vector<AllocationInfo>, uint64_t> ListAllocations(uint64_t first_slot,
@@ -174,8 +190,7 @@ class LeaseRegistry {
 
  private:
   struct Session {
-    std::shared_ptr<const Peer> peer;
-    std::string name;
+    std::shared_ptr<Lease> lease;
     uint64_t open_request = 0;
     BootTime opened;
     BootTime deadline;
@@ -200,6 +215,10 @@ class LeaseRegistry {
   absl::StatusOr<Session*> Find(const Peer& caller, SessionId id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckEpoch(uint64_t id) const;
+  // Why no session may be opened now, for this tenant.
+  absl::Status CheckLimits(Tenant tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Suspends the session if it is overdue; whether it is suspended.
+  bool IsSuspended(Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Grant GrantOf(AllocationId id, const Block& block) const;
   Grant AttachOne(Session& session, Pending pending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Ended Remove(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -216,7 +235,9 @@ class LeaseRegistry {
   SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
   SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<ProcessKey, std::vector<SessionId>> by_process_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<Tenant, uint64_t> by_tenant_ ABSL_GUARDED_BY(mu_);
   LeaseTotals totals_ ABSL_GUARDED_BY(mu_);
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace tenure::server

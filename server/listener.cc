@@ -25,6 +25,10 @@ namespace tenure::server {
 namespace {
 
 constexpr int kBacklog = 4096;
+// Accepted in one go, so that who connects without end does not keep others from being heard.
+constexpr int kAcceptedAtOnce = 64;
+// How often newcomers' time and unread answers are looked at; the exact moment does not matter.
+constexpr int kLookMs = 200;
 
 sockaddr_un AddressOf(const std::string& path) {
   sockaddr_un address = {};
@@ -78,10 +82,6 @@ std::optional<ucred> WriterOf(int socket) {
   return std::nullopt;
 }
 
-void SetPassCredentials(int socket, int on) {
-  TENURE_CHECK(setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
-}
-
 UniqueFd OpenReserve() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
@@ -112,7 +112,8 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
   if (chmod(path.c_str(), 0660) != 0 || listen(socket_fd.get(), kBacklog) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }
-  SetPassCredentials(socket_fd.get(), 1);  // accepted sockets inherit it
+  const int on = 1;  // accepted sockets inherit it
+  TENURE_CHECK(setsockopt(socket_fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
   return std::unique_ptr<Listener>(new Listener(
       table, clock, std::move(options), std::move(socket_fd), std::move(epoll), std::move(wake)));
 }
@@ -154,12 +155,10 @@ void Listener::Stop() {
 
 void Listener::Run() {
   std::array<epoll_event, 64> events = {};
+  BootTime looked = clock_.Now();
   while (true) {
-    // With newcomers waiting, look at their time every now and then; the exact moment does not
-    // matter.
-    const int timeout_ms = newcomers_.empty() ? -1 : 200;
     const int count =
-        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), kLookMs);
     TENURE_CHECK(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
@@ -170,24 +169,39 @@ void Listener::Run() {
         Examine(fd);
       }
     }
+    if (clock_.Now() - looked < absl::Milliseconds(kLookMs)) continue;
+    looked = clock_.Now();
     DropSilent();
+    table_.CutStuck();
   }
 }
 
 void Listener::AcceptAll() {
-  while (true) {
+  for (int i = 0; i < kAcceptedAtOnce; ++i) {
     UniqueFd caller(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!caller) {
       if (AcceptFailed(errno)) continue;
       return;
     }
     const int fd = caller.get();
+    absl::StatusOr<ConnectionTicket> ticket = AdmitCaller(fd);
+    if (!ticket.ok()) continue;
     epoll_event event = {};
     event.events = EPOLLIN | EPOLLRDHUP;
     event.data.fd = fd;
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) continue;
-    newcomers_.emplace(fd, Newcomer{std::move(caller), clock_.Now()});
+    newcomers_.emplace(fd, Newcomer{std::move(caller), *std::move(ticket), clock_.Now()});
   }
+}
+
+// Before anything of this caller's costs more than a descriptor.
+absl::StatusOr<ConnectionTicket> Listener::AdmitCaller(int socket) {
+  ucred credentials = {};
+  socklen_t length = sizeof credentials;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot read who connected");
+  }
+  return table_.Admit(credentials.uid);
 }
 
 // Whether accepting may go on at once.
@@ -206,7 +220,7 @@ bool Listener::AcceptFailed(int error) {
 void Listener::Examine(int fd) {
   const auto found = newcomers_.find(fd);
   TENURE_CHECK(found != newcomers_.end());
-  UniqueFd caller = std::move(found->second.socket);
+  Newcomer newcomer = std::move(found->second);
   newcomers_.erase(found);
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 
@@ -214,14 +228,18 @@ void Listener::Examine(int fd) {
   if (absl::IsNotFound(peer.status())) return;
   const std::optional<ucred> writer = WriterOf(fd);
   if (!writer) return;
-  if (peer.ok() && (writer->pid != (*peer)->pid() || writer->uid != (*peer)->uid())) {
+  if (peer.ok() && (writer->pid != (*peer)->pid() || writer->uid != (*peer)->uid() ||
+                    writer->gid != (*peer)->gid())) {
     peer = absl::PermissionDeniedError(
         absl::StrCat("process ", writer->pid, " uses a connection that process ", (*peer)->pid(),
                      " made; every process connects for itself"));
   }
-  SetPassCredentials(fd, 0);
-  table_.Enter(fd, std::move(peer));
-  adopt_(std::move(caller));
+  if (peer.ok()) {
+    absl::Status allowed = options_.allowed.Check(**peer);
+    if (!allowed.ok()) peer = allowed;
+  }
+  table_.Enter(fd, std::move(peer), std::move(newcomer.ticket));
+  adopt_(std::move(newcomer.socket));
 }
 
 void Listener::DropSilent() {

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "server/allow_list.h"
 #include "server/connection_table.h"
 #include "server/unique_fd.h"
 
@@ -20,8 +21,9 @@ namespace tenure::server {
 
 // Accepts connections on a unix socket and learns from the kernel who is calling before gRPC sees a
 // byte: who connected (SO_PEERCRED, SO_PEERPIDFD) and who wrote the first bytes (SCM_CREDENTIALS)
-// must be the same process, so a socket that was passed on or inherited gives nothing. gRPC's own
-// listener tells nobody who the peer is, and falls silent for ever after one failed accept.
+// must be the same process, so a socket that was passed on or inherited gives nothing; the socket
+// gate goes on looking at who writes. gRPC's own listener tells nobody who the peer is, and falls
+// silent for ever after one failed accept.
 //
 // Owns: the socket file, the accepting thread, connections that have not written yet.
 // Borrows: table and clock.
@@ -36,6 +38,8 @@ class Listener {
     std::string path;
     // How long a new connection may stay silent.
     absl::Duration first_bytes_timeout = absl::Seconds(2);
+    // Whom to serve. Beside these, always: root and the daemon's own user.
+    AllowList allowed = {};
   };
 
   // Binds the socket: mode 0660, its folder is made where missing. ALREADY_EXISTS: somebody listens
@@ -60,6 +64,7 @@ class Listener {
   void AcceptAll();
   void Examine(int socket);
   void DropSilent();
+  absl::StatusOr<ConnectionTicket> AdmitCaller(int socket);
   bool AcceptFailed(int error);
 
   ConnectionTable& table_;
@@ -75,6 +80,7 @@ class Listener {
   // Accepted, silent so far: when they came. Only the thread touches it.
   struct Newcomer {
     UniqueFd socket;
+    ConnectionTicket ticket;
     BootTime since;
   };
   absl::flat_hash_map<int, Newcomer> newcomers_;

@@ -1,12 +1,16 @@
 // tenured: reads the flags, finds the device, serves until told to stop.
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
+#include <new>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
@@ -15,6 +19,7 @@
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
+#include "common/cuda/mps.h"
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/instance_lock.h"
@@ -49,7 +54,34 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
-// Returns when a signal asks for the end, or the device failed.
+// Out of the host's memory in the middle of a change there is no way back that could be relied on;
+// but the device's memory goes with the process, so ending is clean.
+[[noreturn]] void EndWithoutMemory() {
+  constexpr char kWords[] = "tenured: the host has no memory left; ending\n";
+  static_cast<void>(!write(STDERR_FILENO, kWords, sizeof kWords - 1));
+  _exit(kExitNoMemory);
+}
+
+// MPS puts all clients into one context: the death of one proves nothing, and its fault ends all.
+absl::Status CheckMps(bool allowed) {
+  const std::optional<std::string> mps = cuda::FindMps();
+  if (!mps) return absl::OkStatus();
+  if (allowed) {
+    spdlog::warn(
+        "an MPS control daemon listens in {}: a fault of one client ends all of them, and the "
+        "regions of dead ones go back to the driver instead of being used again",
+        *mps);
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "an MPS control daemon listens in ", *mps,
+      ": under MPS all clients share one context, so the death of one proves nothing and its fault "
+      "ends all of them; stop it with `echo quit | nvidia-cuda-mps-control`, or allow it with "
+      "--allow-mps"));
+}
+
+// Returns when a signal asks for the end, the device failed, or the last session has ended while
+// draining.
 absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
   while (true) {
     const int signal = sigtimedwait(&signals, nullptr, &kHealthInterval);
@@ -58,13 +90,22 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
       return absl::OkStatus();
     }
     if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
+    if (daemon.drained()) {
+      spdlog::info("drained: the last session has ended");
+      return absl::OkStatus();
+    }
   }
 }
 
 int Run(const Config& config) {
   const sigset_t signals = BlockEndSignals();
+  std::set_new_handler(EndWithoutMemory);
   // The emulated driver reads the size of a card that does not exist yet from its environment.
   setenv("TENURE_EMULATED_MEMORY", config.emulated_memory.c_str(), /*overwrite=*/1);
+  // Before the driver is loaded, which would connect to it.
+  if (absl::Status mps = CheckMps(config.allow_mps); !mps.ok()) {
+    return Fail(mps, kExitUnavailable);
+  }
   const absl::StatusOr<std::string> path = cuda::ResolveDriver(config.driver);
   if (!path.ok()) return Fail(path.status(), CodeFor(path.status()));
   const absl::StatusOr<std::unique_ptr<cuda::Driver>> driver = cuda::Driver::Load(*path);
@@ -82,9 +123,10 @@ int Run(const Config& config) {
   if ((*daemon)->http_port() >= 0) spdlog::info("metrics on port {}", (*daemon)->http_port());
   if (!(*daemon)->has_process_list()) {
     spdlog::warn(
-        "the driver's process list does not name this process, so the silence of a dead client "
-        "cannot be "
-        "proven: its regions go back to the driver instead of being used again");
+        "the driver's process list cannot be had or does not name this process, so the silence of "
+        "a "
+        "dead client cannot be proven: its regions go back to the driver instead of being used "
+        "again");
   }
   sd_notify(0, "READY=1");
   const absl::Status end = Serve(**daemon, signals);

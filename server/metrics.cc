@@ -11,19 +11,29 @@ namespace {
 // From well below an empty call to well above the slowest driver call seen.
 const prometheus::Histogram::BucketBoundaries kRpcSeconds = {
     5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 0.5, 2.5};
-const prometheus::Histogram::BucketBoundaries kReclaimSeconds = {1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2,
-                                                                 0.1,  0.5,  2,    10,   60};
+const prometheus::Histogram::BucketBoundaries kReclaimSeconds = {
+    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2, 10, 60};
 
 }  // namespace
 
 Metrics::Metrics(Stats& stats, int gpu, const std::string& uuid, const std::string& version)
     : stats_(stats), labels_({{"gpu", std::to_string(gpu)}, {"UUID", uuid}}) {
-  reclaim_ = &prometheus::BuildHistogram()
-                  .Name("tenure_reclaim_duration_seconds")
-                  .Help("From the exit of a client to the proof that its regions may serve again.")
-                  .Labels(labels_)
-                  .Register(registry_)
-                  .Add({}, kReclaimSeconds);
+  const auto since_death = [this](const std::string& name, const std::string& help) {
+    return &prometheus::BuildHistogram()
+                .Name(name)
+                .Help(help)
+                .Labels(labels_)
+                .Register(registry_)
+                .Add({}, kReclaimSeconds);
+  };
+  quarantine_ =
+      since_death("tenure_quarantine_duration_seconds",
+                  "From the exit of a client to the moment when its regions are in quarantine.");
+  reclaim_ =
+      since_death("tenure_reclaim_duration_seconds",
+                  "From the exit of a client to the proof that its regions may serve again.");
+  scrub_ = since_death("tenure_scrub_duration_seconds",
+                       "From that proof to the moment when the last of its regions is cleared.");
   auto& rpcs = prometheus::BuildHistogram()
                    .Name("tenure_rpc_duration_seconds")
                    .Help("Time inside the daemon, by method.")
@@ -46,6 +56,12 @@ void Metrics::RpcDone(Method method, absl::Duration took) {
                                      : method == Method::kFree   ? free_
                                                                  : other_;
   histogram->Observe(absl::ToDoubleSeconds(took));
+}
+
+void Metrics::Reclaimed(absl::Duration quarantined, absl::Duration proven, absl::Duration cleared) {
+  quarantine_->Observe(absl::ToDoubleSeconds(quarantined));
+  reclaim_->Observe(absl::ToDoubleSeconds(proven));
+  scrub_->Observe(absl::ToDoubleSeconds(cleared));
 }
 
 std::string Metrics::Text() {

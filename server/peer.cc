@@ -1,6 +1,7 @@
 #include "server/peer.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +16,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59  // asm-generic/socket.h since 4.13
+#endif
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77  // linux/socket.h since 6.5
 #endif
@@ -27,23 +31,40 @@ bool IsReadable(int fd) {
   return poll(&entry, 1, 0) == 1 && (entry.revents & POLLIN) != 0;
 }
 
-// Field 22 of /proc/PID/stat. The second field, the program's name, may hold spaces and
-// parentheses, so the fields are counted from the last ')'.
-absl::StatusOr<uint64_t> StartTime(pid_t pid) {
+// The fields of /proc/PID/stat from the third on; empty when the process is gone. The second field,
+// the program's name, may hold spaces and parentheses, so they are counted from the last ')'.
+std::vector<std::string> StatFields(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
   std::stringstream text;
   text << file.rdbuf();
   const std::string stat = text.str();
   const size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos)
-    return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
-  const std::vector<std::string> fields = absl::StrSplit(stat.substr(name_end + 2), ' ');
+  if (name_end == std::string::npos || name_end + 2 > stat.size()) return {};
+  return absl::StrSplit(stat.substr(name_end + 2), ' ');
+}
+
+absl::StatusOr<uint64_t> StartTime(pid_t pid) {
+  const std::vector<std::string> fields = StatFields(pid);
+  if (fields.empty()) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
   uint64_t start = 0;
   constexpr size_t kStartTime = 22 - 3;
   if (fields.size() <= kStartTime || !absl::SimpleAtoi(fields[kStartTime], &start)) {
     return absl::InternalError(absl::StrCat("cannot read the start time of process ", pid));
   }
   return start;
+}
+
+// Empty also when they cannot be read: then nobody is let in for their sake.
+std::vector<gid_t> GroupsOf(int socket) {
+  socklen_t length = 0;
+  // Says how much room they need.
+  getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
+  std::vector<gid_t> groups(length / sizeof(gid_t));
+  if (groups.empty() ||
+      getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) != 0) {
+    return {};
+  }
+  return groups;
 }
 
 }  // namespace
@@ -73,15 +94,20 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfSocket(int socket) {
     // this point, as the second check.
     pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, credentials.pid, 0)));
   }
-  return Make(std::move(pidfd), credentials.pid, credentials.uid, credentials.gid);
+  return Make(std::move(pidfd), credentials.pid, credentials.uid, credentials.gid,
+              GroupsOf(socket));
 }
 
 absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfProcess(pid_t pid, uid_t uid, gid_t gid) {
-  return Make(UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))), pid, uid, gid);
+  return Make(UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))), pid, uid, gid, {});
+}
+
+std::shared_ptr<const Peer> Peer::Imagined(UniqueFd pidfd, ProcessKey key, uid_t uid) {
+  return std::shared_ptr<const Peer>(new Peer(std::move(pidfd), key, uid, uid, {}));
 }
 
 absl::StatusOr<std::shared_ptr<const Peer>> Peer::Make(UniqueFd pidfd, pid_t pid, uid_t uid,
-                                                       gid_t gid) {
+                                                       gid_t gid, std::vector<gid_t> groups) {
   if (!pidfd) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
   const absl::StatusOr<uint64_t> start = StartTime(pid);
   if (!start.ok()) return start.status();
@@ -89,9 +115,22 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::Make(UniqueFd pidfd, pid_t pid
   // was read.
   if (IsReadable(pidfd.get()))
     return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
-  return std::shared_ptr<const Peer>(new Peer(std::move(pidfd), ProcessKey{pid, *start}, uid, gid));
+  return std::shared_ptr<const Peer>(
+      new Peer(std::move(pidfd), ProcessKey{pid, *start}, uid, gid, std::move(groups)));
 }
 
 bool Peer::Exited() const { return IsReadable(pidfd_.get()); }
+
+bool Peer::Stopped() const {
+  const std::vector<std::string> fields = StatFields(pid());
+  return !fields.empty() && (fields[0] == "T" || fields[0] == "t") && !Exited();
+}
+
+absl::Status Peer::Kill() const {
+  if (syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(errno, absl::StrCat("cannot kill process ", pid()));
+}
 
 }  // namespace tenure::server

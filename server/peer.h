@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "server/unique_fd.h"
@@ -44,7 +46,8 @@ struct ProcessKey {
 //
 // Owns: the pidfd.
 // Thread safety: immutable after construction.
-// Source: unix(7) SO_PEERCRED, SO_PEERPIDFD (kernel 6.5), pidfd_open(2), proc(5).
+// Source: unix(7) SO_PEERCRED, SO_PEERPIDFD (kernel 6.5), SO_PEERGROUPS, pidfd_open(2),
+// pidfd_send_signal(2), proc(5).
 class Peer {
  public:
   // The process that connected `socket`. PERMISSION_DENIED when it cannot be named: it lives in a
@@ -52,28 +55,38 @@ class Peer {
   static absl::StatusOr<std::shared_ptr<const Peer>> OfSocket(int socket);
   // A process by number; for tests and for this process itself.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfProcess(pid_t pid, uid_t uid, gid_t gid);
+  // A process that is not one: it has exited once `pidfd` is readable. For simulations.
+  static std::shared_ptr<const Peer> Imagined(UniqueFd pidfd, ProcessKey key, uid_t uid);
 
   pid_t pid() const { return key_.pid; }
   uid_t uid() const { return uid_; }
   gid_t gid() const { return gid_; }
+  // Beside the gid.
+  const std::vector<gid_t>& groups() const { return groups_; }
   Tenant tenant() const { return Tenant{uid_}; }
   ProcessKey key() const { return key_; }
   int pidfd() const { return pidfd_.get(); }
 
   // Whether the whole process has exited: the pidfd is readable. One system call, never blocks.
   bool Exited() const;
+  // Whether it is stopped, by SIGSTOP or a debugger: state T or t in /proc/PID/stat.
+  bool Stopped() const;
+  // SIGKILL, to this process and no other that may have its pid. PERMISSION_DENIED: the daemon may
+  // not; NOT_FOUND: it is gone already.
+  absl::Status Kill() const;
 
  private:
-  Peer(UniqueFd pidfd, ProcessKey key, uid_t uid, gid_t gid)
-      : pidfd_(std::move(pidfd)), key_(key), uid_(uid), gid_(gid) {}
+  Peer(UniqueFd pidfd, ProcessKey key, uid_t uid, gid_t gid, std::vector<gid_t> groups)
+      : pidfd_(std::move(pidfd)), key_(key), uid_(uid), gid_(gid), groups_(std::move(groups)) {}
 
   static absl::StatusOr<std::shared_ptr<const Peer>> Make(UniqueFd pidfd, pid_t pid, uid_t uid,
-                                                          gid_t gid);
+                                                          gid_t gid, std::vector<gid_t> groups);
 
   const UniqueFd pidfd_;
   const ProcessKey key_;
   const uid_t uid_;
   const gid_t gid_;
+  const std::vector<gid_t> groups_;
 };
 
 }  // namespace tenure::server

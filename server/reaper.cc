@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/time/clock.h"
+
 #include "common/check.h"
 
 namespace tenure::server {
@@ -17,16 +19,18 @@ namespace {
 // How long to wait between two looks at the driver's process list while something is quarantined:
 // short at first, since the list usually follows the exit within milliseconds, then longer, since a
 // surviving child may keep it for hours.
-constexpr int kFirstPollMs = 1;
-constexpr int kLongestPollMs = 100;
-// With nothing quarantined: a request that was under way when its client died brings its region
-// here a little later.
-constexpr int kIdleMs = 200;
+constexpr absl::Duration kFirstLook = absl::Milliseconds(1);
+constexpr absl::Duration kLongestLook = absl::Milliseconds(100);
+// With nothing quarantined: how often silent clients are looked for. A request that was under way
+// when its client died brings its region here a little later, too.
+constexpr absl::Duration kIdleLook = absl::Milliseconds(200);
+constexpr absl::Duration kMaintenanceLook = absl::Milliseconds(100);
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, Fence& fence,
-                                                       DeviceHeap& heap, OnReclaimed on_reclaimed) {
+                                                       OverdueWatch& overdue, DeviceHeap& heap,
+                                                       OnReclaimed on_reclaimed) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the reaper");
@@ -34,14 +38,15 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, 
   event.events = EPOLLIN;
   event.data.fd = wake.get();
   TENURE_CHECK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) == 0);
-  return std::unique_ptr<Reaper>(new Reaper(registry, fence, heap, std::move(on_reclaimed),
+  return std::unique_ptr<Reaper>(new Reaper(registry, fence, overdue, heap, std::move(on_reclaimed),
                                             std::move(epoll), std::move(wake)));
 }
 
-Reaper::Reaper(LeaseRegistry& registry, Fence& fence, DeviceHeap& heap, OnReclaimed on_reclaimed,
-               UniqueFd epoll, UniqueFd wake)
+Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, DeviceHeap& heap,
+               OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake)
     : registry_(registry),
       fence_(fence),
+      overdue_(overdue),
       heap_(heap),
       on_reclaimed_(std::move(on_reclaimed)),
       epoll_(std::move(epoll)),
@@ -51,6 +56,7 @@ Reaper::~Reaper() { Stop(); }
 
 void Reaper::Start() {
   deaths_ = std::thread([this] { WatchDeaths(); });
+  proofs_ = std::thread([this] { Prove(); });
   maintenance_ = std::thread([this] { Maintain(); });
 }
 
@@ -62,6 +68,7 @@ void Reaper::Stop() {
   const uint64_t one = 1;
   TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
   if (deaths_.joinable()) deaths_.join();
+  if (proofs_.joinable()) proofs_.join();
   if (maintenance_.joinable()) maintenance_.join();
 }
 
@@ -81,20 +88,18 @@ absl::Status Reaper::Watch(const std::shared_ptr<const Peer>& peer) {
 
 void Reaper::WatchDeaths() {
   std::array<epoll_event, 64> events = {};
-  int poll_ms = kFirstPollMs;
   while (!Stopping()) {
-    const int timeout_ms = fence_.empty() ? kIdleMs : poll_ms;
     const int count =
-        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), /*timeout=*/-1);
     TENURE_CHECK(count >= 0 || errno == EINTR);
-    poll_ms = count > 0 ? kFirstPollMs : std::min(poll_ms * 2, kLongestPollMs);
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       if (fd == wake_.get()) continue;
       const std::shared_ptr<const Peer> dead = Unwatch(fd);
       if (dead != nullptr) registry_.Reclaim(dead->key());
     }
-    for (const QuarantineInfo& reclaimed : fence_.Poll()) on_reclaimed_(reclaimed);
+    absl::MutexLock lock(&mu_);
+    news_ = true;
   }
 }
 
@@ -109,9 +114,27 @@ std::shared_ptr<const Peer> Reaper::Unwatch(int pidfd) {
   return peer;
 }
 
+void Reaper::Prove() {
+  absl::Duration pause = kFirstLook;
+  absl::Time look_at = absl::Now();
+  while (!Stopping()) {
+    {
+      absl::MutexLock lock(&mu_);
+      const bool news = mu_.AwaitWithTimeout(absl::Condition(this, &Reaper::HasToProve),
+                                             fence_.waiting() ? pause : kIdleLook);
+      news_ = false;
+      pause = news ? kFirstLook : std::min(pause * 2, kLongestLook);
+    }
+    for (const QuarantineInfo& reclaimed : fence_.Poll()) on_reclaimed_(reclaimed);
+    if (absl::Now() < look_at) continue;
+    overdue_.Look();
+    look_at = absl::Now() + kIdleLook;
+  }
+}
+
 void Reaper::Maintain() {
   while (!Stopping()) {
-    if (!heap_.MaintainOnce()) heap_.WaitForWork(absl::Milliseconds(100));
+    if (!heap_.MaintainOnce()) heap_.WaitForWork(kMaintenanceLook);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/cuda/device.h"
 #include "server/ids.h"
+#include "server/peer.h"
 
 namespace tenure::server {
 
@@ -26,6 +27,7 @@ class Region {
         base_(std::exchange(other.base_, 0)),
         size_(other.size_),
         handle_(other.handle_),
+        tenant_(other.tenant_),
         shared_in_tenant_(other.shared_in_tenant_) {}
   Region& operator=(Region&& other) noexcept {
     TENURE_CHECK(base_ == 0);
@@ -33,6 +35,7 @@ class Region {
     base_ = std::exchange(other.base_, 0);
     size_ = other.size_;
     handle_ = other.handle_;
+    tenant_ = other.tenant_;
     shared_in_tenant_ = other.shared_in_tenant_;
     return *this;
   }
@@ -43,10 +46,12 @@ class Region {
   Bytes size() const { return size_; }
   const cuda::IpcHandle& handle() const { return handle_; }
 
+  // Whose session has it, or had it last: the tenant on whose account it is until it comes back.
+  Tenant tenant() const { return tenant_; }
+
   // Whether a session that had it was not proven gone: then it stays with that tenant until it goes
   // back to the driver, which isolates by itself.
   bool shared_in_tenant() const { return shared_in_tenant_; }
-  void set_shared_in_tenant() { shared_in_tenant_ = true; }
 
  private:
   friend class DeviceHeap;
@@ -57,6 +62,7 @@ class Region {
   cuda::DevicePointer base_;
   Bytes size_;
   cuda::IpcHandle handle_;
+  Tenant tenant_;
   bool shared_in_tenant_ = false;
 };
 

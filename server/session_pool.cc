@@ -35,7 +35,7 @@ SessionPool::~SessionPool() {
   if (heir_) {
     heir_(std::move(regions));
   } else {
-    for (Region& region : regions) heap_.GiveBack(std::move(region), tenant_, /*unmapped=*/false);
+    for (Region& region : regions) heap_.GiveBack(std::move(region), /*unmapped=*/false);
   }
 }
 
@@ -68,10 +68,10 @@ absl::StatusOr<Block> SessionPool::Allocate(const BlockRequest& request) {
   if (*warm) return **std::move(warm);
   const bool pooled = GoesToPool(request);
   const Bytes size = pooled ? NextRegionSize() : *RoundUp(request.size, kRegionUnit);
-  absl::StatusOr<Region> region = heap_.TakeFromDriver(size);
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(size, tenant_);
   if (absl::IsResourceExhausted(region.status()) && pooled && size > kRegionUnit) {
     // A nearly full device may still have room for the smallest region.
-    region = heap_.TakeFromDriver(kRegionUnit);
+    region = heap_.TakeFromDriver(kRegionUnit, tenant_);
   }
   if (!region.ok()) return region.status();
   if (!pooled) return MakeDirect(*std::move(region), request);
@@ -103,7 +103,7 @@ uint32_t SessionPool::Release(absl::Span<const RegionId> ids) {
       pool_regions_.erase(found);
     }
   }
-  for (Region& region : released) heap_.GiveBack(std::move(region), tenant_, /*unmapped=*/true);
+  for (Region& region : released) heap_.GiveBack(std::move(region), /*unmapped=*/true);
   return static_cast<uint32_t>(released.size());
 }
 
@@ -172,7 +172,7 @@ void SessionPool::GiveBack(const Block& block) {
     direct_bytes_ -= emptied->size();
     direct_regions_.erase(found);
   }
-  heap_.GiveBack(*std::move(emptied), tenant_, block.unmapped_);
+  heap_.GiveBack(*std::move(emptied), block.unmapped_);
 }
 
 }  // namespace tenure::server

@@ -17,7 +17,7 @@ absl::StatusOr<StatsPicture> Stats::Take() {
       sum.free_blocks += one.free_blocks;
     }
   }
-  StatsPicture picture{*device, registry_.totals(), {}};
+  StatsPicture picture{*device, heap_.waiting(), registry_.totals(), {}};
   for (const auto& [size, pool] : pools) picture.pools.push_back(pool);
   return picture;
 }

@@ -19,6 +19,7 @@ namespace tenure::server {
 
 struct StatsPicture {
   DeviceHeap::Snapshot device;
+  Bytes waiting;
   LeaseTotals leases;
   // Over all sessions, ascending by block size.
   std::vector<heap::PoolStats> pools;

@@ -35,11 +35,16 @@ void Fill(const LeaseTotals& leases, v1::GetStatsResponse& response) {
 
 void Fill(const SessionInfo& info, v1::Session& session) {
   session.set_session_id(info.id);
-  session.set_pid(static_cast<uint32_t>(info.peer->pid()));
-  session.set_uid(info.peer->uid());
-  session.set_gid(info.peer->gid());
-  session.set_name(info.name);
-  session.set_state(info.suspended ? "SUSPENDED" : "ACTIVE");
+  const Peer& peer = *info.lease->peer();
+  const LeaseState state = info.lease->state();
+  session.set_pid(static_cast<uint32_t>(peer.pid()));
+  session.set_uid(peer.uid());
+  session.set_gid(peer.gid());
+  session.set_name(info.lease->name());
+  session.set_state(std::string(NameOf(state)));
+  if (state == LeaseState::kSuspended) {
+    session.set_cause(std::string(NameOf(info.lease->cause())));
+  }
   session.set_age_ms(Milliseconds(info.age));
   session.set_lease_left_ms(absl::ToInt64Milliseconds(info.lease_left));
   session.set_allocations(info.allocations);
@@ -48,13 +53,16 @@ void Fill(const SessionInfo& info, v1::Session& session) {
   const SessionPoolStats pool = info.pool->stats();
   session.set_leased_bytes(pool.leased().value());
   session.set_regions(pool.regions());
-  session.set_tenant(info.peer->tenant().ToString());
+  session.set_tenant(peer.tenant().ToString());
 }
 
 void Fill(const QuarantineInfo& info, v1::Quarantine& quarantine) {
-  quarantine.set_session_id(info.session.id);
-  quarantine.set_pid(static_cast<uint32_t>(info.session.peer->pid()));
-  quarantine.set_tenant(info.session.peer->tenant().ToString());
+  const Peer& peer = *info.lease->peer();
+  quarantine.set_session_id(info.session);
+  quarantine.set_pid(static_cast<uint32_t>(peer.pid()));
+  quarantine.set_tenant(peer.tenant().ToString());
+  quarantine.set_name(info.lease->name());
+  quarantine.set_state(std::string(NameOf(info.lease->state())));
   quarantine.set_quarantined_bytes(info.bytes.value());
   quarantine.set_regions(info.regions);
   quarantine.set_age_ms(Milliseconds(info.age));
@@ -103,7 +111,10 @@ absl::Status StatsService::FillStats(v1::GetStatsResponse& response) {
   response.set_warm_bytes(picture->device.books.warm.value());
   response.set_quarantined_bytes(picture->device.books.quarantined.value());
   response.set_other_bytes(picture->device.other().value());
+  response.set_waiting_bytes(picture->waiting.value());
+  response.set_connections(parts_.connections.size());
   Fill(picture->leases, response);
+  response.mutable_totals()->set_connections_cut(parts_.connections.cut());
   for (const heap::PoolStats& one : picture->pools) {
     v1::Pool& pool = *response.add_pools();
     pool.set_block_size_bytes(one.block_size.value());

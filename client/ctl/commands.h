@@ -19,6 +19,12 @@ ExitCode RunStatus(const CommonOptions& options);
 ExitCode RunPs(const CommonOptions& options);
 // `session_id` 0: all sessions that the caller may see.
 ExitCode RunLs(const CommonOptions& options, uint64_t session_id);
+// `id` is a session, an allocation or a process. NOT_FOUND: none of these.
+ExitCode RunExplain(const CommonOptions& options, uint64_t id);
+// What an operator does: root and the daemon's own user may.
+ExitCode RunTrim(const CommonOptions& options);
+ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id);
+ExitCode RunDrain(const CommonOptions& options);
 
 }  // namespace tenure::ctl
 

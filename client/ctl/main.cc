@@ -17,6 +17,8 @@ struct CommandLine {
   CLI::App app{"Looks after tenured, the daemon that leases GPU memory.", "tenurectl"};
   CommonOptions common;
   uint64_t session_id = 0;
+  uint64_t explained_id = 0;
+  uint64_t revoked_id = 0;
   ReplayOptions replay;
   double hold_seconds = 0;
   bool no_map = false;
@@ -25,6 +27,10 @@ struct CommandLine {
   CLI::App* status = nullptr;
   CLI::App* ps = nullptr;
   CLI::App* ls = nullptr;
+  CLI::App* explain = nullptr;
+  CLI::App* trim = nullptr;
+  CLI::App* revoke = nullptr;
+  CLI::App* drain = nullptr;
   CLI::App* replay_command = nullptr;
   CLI::App* replay_worker = nullptr;
 };
@@ -56,6 +62,14 @@ void AddReplayOptions(CommandLine& line, CLI::App* command) {
       ->capture_default_str();
 }
 
+void AddAdminCommands(CommandLine& line) {
+  line.trim = AddCommand(line, "trim", "Give memory that nobody leases back to the driver");
+  line.revoke = AddCommand(line, "revoke", "Kill the process of a session");
+  line.revoke->add_option("session", line.revoked_id, "The session, as `ps` shows it")->required();
+  line.drain =
+      AddCommand(line, "drain", "Grant nothing new; the daemon ends with the last session");
+}
+
 void Describe(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("tenurectl ") + kVersion);
   line.app.require_subcommand(1);
@@ -69,6 +83,10 @@ void Describe(CommandLine& line) {
   line.ls = AddCommand(line, "ls", "List allocations");
   line.ls->add_option("--session", line.session_id, "Only those of this session (0: all)")
       ->capture_default_str();
+  line.explain =
+      AddCommand(line, "explain", "Say in words what a session, allocation or process has");
+  line.explain->add_option("id", line.explained_id, "A number that `ps` or `ls` shows")->required();
+  AddAdminCommands(line);
 
   line.replay_command =
       AddCommand(line, "replay", "Replay a recorded trace of allocations, and check the books");
@@ -94,6 +112,10 @@ ExitCode Run(CommandLine& line) {
   if (line.status->parsed()) return RunStatus(line.common);
   if (line.ps->parsed()) return RunPs(line.common);
   if (line.ls->parsed()) return RunLs(line.common, line.session_id);
+  if (line.explain->parsed()) return RunExplain(line.common, line.explained_id);
+  if (line.trim->parsed()) return RunTrim(line.common);
+  if (line.revoke->parsed()) return RunRevoke(line.common, line.revoked_id);
+  if (line.drain->parsed()) return RunDrain(line.common);
   if (line.replay_command->parsed()) return RunReplay(line.replay);
   return RunReplayWorker(line.replay, line.worker, line.totals_fd);
 }

@@ -30,11 +30,12 @@ Table SessionTable(const v1::ListSessionsResponse& list) {
                {"LEASED", Table::Align::kRight},
                {"REGIONS", Table::Align::kRight}});
   for (const v1::Session& one : list.sessions()) {
+    const std::string state =
+        one.cause().empty() ? one.state() : absl::StrCat(one.state(), ": ", Printable(one.cause()));
     table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), Printable(one.tenant()),
-               Printable(one.name()), one.state(), Age(one.age_ms()),
-               LeaseLeft(one.lease_left_ms()), absl::StrCat(one.allocations()),
-               FormatBytes(Bytes(one.allocated_bytes())), FormatBytes(Bytes(one.leased_bytes())),
-               absl::StrCat(one.regions())});
+               Printable(one.name()), state, Age(one.age_ms()), LeaseLeft(one.lease_left_ms()),
+               absl::StrCat(one.allocations()), FormatBytes(Bytes(one.allocated_bytes())),
+               FormatBytes(Bytes(one.leased_bytes())), absl::StrCat(one.regions())});
   }
   return table;
 }
@@ -43,14 +44,15 @@ Table QuarantineTable(const v1::ListSessionsResponse& list) {
   Table table({{"SESSION"},
                {"PID", Table::Align::kRight},
                {"TENANT"},
-               {"QUARANTINED", Table::Align::kRight},
+               {"STATE"},
+               {"BYTES", Table::Align::kRight},
                {"REGIONS", Table::Align::kRight},
                {"FOR"},
                {"BECAUSE"}});
   for (const v1::Quarantine& one : list.quarantines()) {
     table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), Printable(one.tenant()),
-               FormatBytes(Bytes(one.quarantined_bytes())), absl::StrCat(one.regions()),
-               Age(one.age_ms()), Printable(one.reason())});
+               one.state(), FormatBytes(Bytes(one.quarantined_bytes())),
+               absl::StrCat(one.regions()), Age(one.age_ms()), Printable(one.reason())});
   }
   return table;
 }
@@ -68,7 +70,7 @@ ExitCode RunPs(const CommonOptions& options) {
   }
   std::cout << SessionTable(*list).ToString();
   const Table quarantines = QuarantineTable(*list);
-  if (!quarantines.empty()) std::cout << "\nin quarantine:\n" << quarantines.ToString();
+  if (!quarantines.empty()) std::cout << "\ndead, not yet reclaimed:\n" << quarantines.ToString();
   return kOk;
 }
 

@@ -1,5 +1,6 @@
 #include "common/cuda/process_list.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -8,6 +9,7 @@
 
 #include "common/cuda/driver.h"
 #include "common/cuda/library.h"
+#include "common/cuda/mps.h"
 #include "common/cuda/nvml_api.h"
 
 namespace tenure::cuda {
@@ -105,6 +107,12 @@ ProcessList::ProcessList(std::unique_ptr<const NvmlLibrary> library, void* devic
 ProcessList::~ProcessList() { library_->nvmlShutdown(); }
 
 absl::StatusOr<std::vector<pid_t>> ProcessList::ComputeProcesses() {
+  if (const std::optional<std::string> mps = FindMps()) {
+    return absl::UnavailableError(absl::StrCat(
+        "an MPS control daemon listens in ", *mps,
+        ", and the list names its server instead of its clients; stop it with `echo quit | "
+        "nvidia-cuda-mps-control`"));
+  }
   std::vector<nvmlProcessInfo_t> infos(kFirstRoom);
   for (;;) {
     auto count = static_cast<unsigned int>(infos.size());

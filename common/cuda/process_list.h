@@ -40,7 +40,7 @@ class ProcessList {
   ProcessList(const ProcessList&) = delete;
   ProcessList& operator=(const ProcessList&) = delete;
 
-  // UNAVAILABLE: the list could not be read now.
+  // UNAVAILABLE: the list could not be read now, or would prove nothing, because MPS runs.
   absl::StatusOr<std::vector<pid_t>> ComputeProcesses();
 
  private:

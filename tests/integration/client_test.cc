@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include <gtest/gtest.h>
 
 #include "client/tensor.h"
@@ -240,9 +241,32 @@ TEST_F(ClientTest, NewDaemonAtTheSocketEndsTheSession) {
   EXPECT_TRUE(absl::IsAborted(lost)) << lost;
   EXPECT_EQ(client.status(), lost);
   EXPECT_TRUE(Holds(buffer, bytes)) << "what is mapped stays";
-  EXPECT_TRUE(Client::Connect({.socket = daemon_.socket()}).ok());
+  EXPECT_TRUE(Eventually([&] { return Client::Connect({.socket = daemon_.socket()}).ok(); }));
   kill(successor, SIGTERM);
   EXPECT_EQ(WaitForExit(successor), 0);
+}
+
+// With a lease of an hour no keep-alive is due before the test is over: the news come from the
+// daemon's process itself.
+TEST(DaemonEndTest, AKilledDaemonIsReportedAtOnceAndEveryLaterCallSaysTheSame) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "1h"}});
+  absl::Notification lost;
+  absl::Status told;
+  ConnectOptions options = {.socket = daemon.socket()};
+  options.on_lost = [&](const absl::Status& status) {
+    told = status;
+    lost.Notify();
+  };
+  absl::StatusOr<Client> client = Client::Connect(options);
+  ASSERT_TRUE(client.ok()) << client.status();
+  const DeviceBuffer buffer = *client->Allocate(Bytes(1000));
+  kill(daemon.pid(), SIGKILL);
+  ASSERT_TRUE(lost.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  daemon.WaitForEnd();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(client->Allocate(Bytes(1)).status(), told);
+  EXPECT_EQ(client->Flush(), told);
+  EXPECT_EQ(client->status(), told);
 }
 
 }  // namespace

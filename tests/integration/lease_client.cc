@@ -5,6 +5,9 @@
 //                                          SESSION", waits for ever
 //   lease_client fork SOCKET BYTES         the same, then forks a child that lives on: prints
 //                                          "forked CHILD"
+//   lease_client clone SOCKET BYTES        the same behind the C library's back, so that no fork
+//                                          handler runs in the child
+//   lease_client exec SOCKET BYTES         the same as hold, then runs another program in its place
 //   lease_client storm SOCKET SEED         leases, fills, checks and frees at random for ever;
 //                                          prints "storming"
 //   lease_client expect-zero SOCKET BYTES  leases a block and ends with 0 when every byte is zero
@@ -13,6 +16,8 @@
 //
 // Ends with 3 when a block holds what nobody of this process wrote.
 
+#include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -79,17 +84,23 @@ void Say(const std::string& line) {
 // What this process writes: never zero, and not what the process before it wrote.
 unsigned char OwnPattern() { return static_cast<unsigned char>(getpid() % 255 + 1); }
 
-int Hold(const std::string& socket, Bytes size, bool fork_child) {
+enum class Then { kWait, kFork, kClone, kExec };
+
+int Hold(const std::string& socket, Bytes size, Then then) {
   tenure::Client client = Connect(socket);
   tenure::DeviceBuffer buffer = OrDie(client.Allocate(size));
   Fill(buffer, size, OwnPattern());
-  if (fork_child) {
-    const pid_t child = fork();
+  if (then == Then::kFork || then == Then::kClone) {
+    const pid_t child =
+        then == Then::kFork ? fork() : static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
     if (child == 0) WaitForEver();
     Say("forked " + std::to_string(child));
-  } else {
-    Say("held " + std::to_string(buffer.allocation_id()) + " " +
-        std::to_string(client.session_id()));
+    WaitForEver();
+  }
+  Say("held " + std::to_string(buffer.allocation_id()) + " " + std::to_string(client.session_id()));
+  if (then == Then::kExec) {
+    execlp("sleep", "sleep", "1000", nullptr);
+    return 1;
   }
   WaitForEver();
 }
@@ -181,8 +192,10 @@ int main(int argc, char** argv) {
   if (words.size() >= 3) {
     const std::string& what = words[0];
     const uint64_t number = std::strtoull(words[2].c_str(), nullptr, 10);
-    if (what == "hold") return Hold(words[1], Bytes(number), /*fork_child=*/false);
-    if (what == "fork") return Hold(words[1], Bytes(number), /*fork_child=*/true);
+    if (what == "hold") return Hold(words[1], Bytes(number), Then::kWait);
+    if (what == "fork") return Hold(words[1], Bytes(number), Then::kFork);
+    if (what == "clone") return Hold(words[1], Bytes(number), Then::kClone);
+    if (what == "exec") return Hold(words[1], Bytes(number), Then::kExec);
     if (what == "storm") return Storm(words[1], static_cast<unsigned>(number));
     if (what == "expect-zero") return ExpectZero(words[1], Bytes(number));
     if (what == "intrude" && words.size() == 4) {
@@ -190,6 +203,7 @@ int main(int argc, char** argv) {
     }
   }
   std::fprintf(stderr,
-               "usage: lease_client hold|fork|storm|expect-zero|intrude SOCKET NUMBER [NUMBER]\n");
+               "usage: lease_client hold|fork|clone|exec|storm|expect-zero|intrude SOCKET NUMBER "
+               "[NUMBER]\n");
   return 2;
 }

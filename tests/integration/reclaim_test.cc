@@ -46,7 +46,7 @@ TEST_F(ReclaimTest, AKilledClientsMemoryComesBackAndTheNextOwnerFindsZeros) {
 }
 
 TEST_F(ReclaimTest, AForkedChildThatLivesOnKeepsItsDeadParentsRegionsInQuarantine) {
-  LeaseClientProcess client({"fork", daemon_.socket(), Number(MiB(3))});
+  LeaseClientProcess client({"clone", daemon_.socket(), Number(MiB(3))});
   const std::string line = client.ReadLine();
   ASSERT_EQ(line.substr(0, 7), "forked ");
   const pid_t child = std::stoi(line.substr(7));
@@ -65,6 +65,16 @@ TEST_F(ReclaimTest, AForkedChildThatLivesOnKeepsItsDeadParentsRegionsInQuarantin
 
   ASSERT_EQ(kill(child, SIGKILL), 0);
   EXPECT_TRUE(Eventually([&] { return NothingIsHeld(); })) << daemon_.ListSessions().DebugString();
+}
+
+TEST_F(ReclaimTest, AClientsForkedChildLetsGoOfTheDeviceSoThatItsParentsMemoryComesBack) {
+  LeaseClientProcess client({"fork", daemon_.socket(), Number(MiB(3))});
+  const std::string line = client.ReadLine();
+  ASSERT_EQ(line.substr(0, 7), "forked ");
+  const pid_t child = std::stoi(line.substr(7));
+  EXPECT_EQ(client.Kill(), 128 + SIGKILL);
+  EXPECT_TRUE(Eventually([&] { return NothingIsHeld(); })) << daemon_.ListSessions().DebugString();
+  EXPECT_EQ(kill(child, SIGKILL), 0) << "the child lives";
 }
 
 TEST_F(ReclaimTest, AStoppedClientKeepsItsMemory) {
@@ -120,6 +130,43 @@ TEST(LeaseTest, AnOverdueSessionIsGrantedNothingNewLosesNothingAndRecovers) {
   EXPECT_EQ(daemon.GetStats().active_allocations(), 1u);
   ASSERT_TRUE(session.KeepAlive().ok());
   EXPECT_TRUE(session.Free(token.allocation_id()).ok());
+}
+
+TEST(LeaseTest, AStoppedClientIsSuspendedSaysWhyAndGoesOnWhenItIsContinued) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "300ms"}});
+  LeaseClientProcess client({"hold", daemon.socket(), Number(MiB(3))});
+  ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
+  ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
+  ASSERT_TRUE(Eventually([&] { return daemon.ListSessions().sessions(0).cause() == "stopped"; }));
+  EXPECT_EQ(daemon.GetStats().active_allocations(), 1u);
+  ASSERT_EQ(kill(client.pid(), SIGCONT), 0);
+  ASSERT_TRUE(Eventually([&] { return daemon.ListSessions().sessions(0).state() == "ACTIVE"; }));
+  EXPECT_EQ(daemon.GetStats().active_allocations(), 1u);
+}
+
+TEST(LeaseTest, AHungClientIsKilledOnlyIfTheOperatorSaysSo) {
+  TestDaemon daemon(TestDaemon::Options{
+      .flags = {"--lease-ttl", "200ms", "--hung-client", "kill", "--hung-grace", "200ms"}});
+  LeaseClientProcess client({"hold", daemon.socket(), Number(MiB(3))});
+  ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
+  ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
+  EXPECT_EQ(client.WaitForEnd(), 128 + SIGKILL);
+  EXPECT_TRUE(Eventually([&] {
+    const v1::GetStatsResponse stats = daemon.GetStats();
+    return stats.leased_bytes() == 0 && stats.quarantined_bytes() == 0;
+  }));
+  EXPECT_EQ(daemon.GetStats().totals().sessions_reclaimed(), 1u);
+}
+
+TEST(LeaseTest, AClientThatBecameAnotherProgramLosesItsLease) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "300ms"}});
+  LeaseClientProcess client({"exec", daemon.socket(), Number(MiB(3))});
+  ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
+  EXPECT_TRUE(Eventually([&] { return daemon.GetStats().totals().sessions_reclaimed() == 1; }))
+      << daemon.ListSessions().DebugString();
+  EXPECT_EQ(kill(client.pid(), 0), 0) << "the process lives";
+  EXPECT_EQ(daemon.GetStats().active_sessions() + daemon.GetStats().suspended_sessions(), 0u);
+  EXPECT_TRUE(Eventually([&] { return daemon.GetStats().leased_bytes() == 0; }));
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ constexpr Tenant kBob{1001};
 class DeviceHeapTest : public CoreTest {
  protected:
   Region Take(Bytes size) {
-    absl::StatusOr<Region> region = heap_.TakeFromDriver(size);
+    absl::StatusOr<Region> region = heap_.TakeFromDriver(size, kAlice);
     TENURE_CHECK(region.ok());
     return *std::move(region);
   }
@@ -34,7 +34,7 @@ TEST_F(DeviceHeapTest, ARegionReleasedByALivingSessionServesOnlyItsTenantAndOnly
   Region region = Take(MiB(4));
   const RegionId id = region.id();
   Soil(region);
-  heap_.GiveBack(std::move(region), kAlice, /*unmapped=*/true);
+  heap_.GiveBack(std::move(region), /*unmapped=*/true);
   EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kAlice)) << "given before it was cleared";
   Maintain();
   EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob)) << "given to another tenant without proof";
@@ -42,12 +42,12 @@ TEST_F(DeviceHeapTest, ARegionReleasedByALivingSessionServesOnlyItsTenantAndOnly
   ASSERT_TRUE(again);
   EXPECT_EQ(again->id(), id);
   EXPECT_TRUE(IsZero(*again));
-  heap_.GiveBack(*std::move(again), kAlice, /*unmapped=*/true);
+  heap_.GiveBack(*std::move(again), /*unmapped=*/true);
 }
 
 TEST_F(DeviceHeapTest, ARegionThatMayStillBeMappedGoesBackToTheDriver) {
   const Bytes free_before = device_.GetMemoryInfo()->free;
-  heap_.GiveBack(Take(MiB(4)), kAlice, /*unmapped=*/false);
+  heap_.GiveBack(Take(MiB(4)), /*unmapped=*/false);
   EXPECT_EQ(heap_.books().warm, MiB(4)) << "not yet with the driver";
   Maintain();
   EXPECT_EQ(heap_.books().reserved(), Bytes(0));
@@ -60,29 +60,29 @@ TEST_F(DeviceHeapTest, AProvenRegionServesAnybodyAfterClearing) {
   Soil(region);
   heap_.Quarantine(region);
   EXPECT_EQ(heap_.books().quarantined, MiB(4));
-  heap_.GiveBackProven(std::move(region), kAlice);
+  heap_.GiveBackProven(std::move(region), nullptr);
   Maintain();
   std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kBob);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->id(), id);
   EXPECT_TRUE(IsZero(*again));
-  heap_.GiveBack(*std::move(again), kBob, /*unmapped=*/false);
+  heap_.GiveBack(*std::move(again), /*unmapped=*/false);
 }
 
 TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) {
   Region region = Take(MiB(4));
-  heap_.GiveBack(std::move(region), kAlice, /*unmapped=*/true);  // by a session that lives on
+  heap_.GiveBack(std::move(region), /*unmapped=*/true);  // by a session that lives on
   Maintain();
   std::optional<Region> second = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
   ASSERT_TRUE(second);
   heap_.Quarantine(*second);
-  heap_.GiveBackProven(*std::move(second),
-                       kAlice);  // the second holder is proven gone, the first is not
+  // The second holder is proven gone, the first is not.
+  heap_.GiveBackProven(*std::move(second), nullptr);
   Maintain();
   EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob));
   std::optional<Region> third = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
   ASSERT_TRUE(third);
-  heap_.GiveBack(*std::move(third), kAlice, /*unmapped=*/false);
+  heap_.GiveBack(*std::move(third), /*unmapped=*/false);
 }
 
 TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
@@ -90,7 +90,7 @@ TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
   for (int i = 0; i < 5; ++i) regions.push_back(Take(MiB(32)));
   for (Region& region : regions) {
     heap_.Quarantine(region);
-    heap_.GiveBackProven(std::move(region), kAlice);
+    heap_.GiveBackProven(std::move(region), nullptr);
   }
   Maintain();
   EXPECT_EQ(heap_.books().warm, MiB(128));
@@ -100,17 +100,80 @@ TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
 TEST_F(DeviceHeapTest, AFullDeviceGivesUpItsWarmMemoryBeforeItRefuses) {
   Region warm = Take(MiB(64));
   heap_.Quarantine(warm);
-  heap_.GiveBackProven(std::move(warm), kAlice);
+  heap_.GiveBackProven(std::move(warm), nullptr);
   Maintain();
   const Bytes free_now = device_.GetMemoryInfo()->free;
   const Bytes wanted(free_now.value() / MiB(2).value() * MiB(2).value() + MiB(32).value());
-  absl::StatusOr<Region> region = heap_.TakeFromDriver(wanted);
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(wanted, kAlice);
   ASSERT_TRUE(region.ok()) << region.status();
   EXPECT_EQ(heap_.books().warm, Bytes(0));
-  const absl::Status refused = heap_.TakeFromDriver(WholeDevice()).status();
+  const absl::Status refused = heap_.TakeFromDriver(WholeDevice(), kAlice).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
   EXPECT_TRUE(health_.Check().ok()) << "a full device is no failure";
-  heap_.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+  heap_.GiveBack(*std::move(region), /*unmapped=*/false);
+}
+
+TEST_F(DeviceHeapTest, AFullDeviceSaysWhatWouldHaveToBeFreed) {
+  const absl::Status refused = heap_.TakeFromDriver(WholeDevice(), kAlice).status();
+  const Bytes missing = WholeDevice() - device_.GetMemoryInfo()->free;
+  EXPECT_NE(std::string(refused.message()).find(FormatBytes(missing) + " more would have to be"),
+            std::string::npos)
+      << refused;
+}
+
+TEST_F(DeviceHeapTest, ALeaseIsScrubbedWithTheLastOfItsRegions) {
+  const auto lease = std::make_shared<Lease>(
+      Peer::Imagined(UniqueFd(), ProcessKey{1, 1}, kAlice.uid), "dead", clock_);
+  for (const LeaseEvent event : {LeaseEvent::kExited, LeaseEvent::kHeld, LeaseEvent::kProven}) {
+    ASSERT_TRUE(lease->On(event));
+  }
+  lease->ExpectClears(2);
+  for (int i = 0; i < 2; ++i) {
+    Region region = Take(MiB(4));
+    heap_.Quarantine(region);
+    heap_.GiveBackProven(std::move(region), lease);
+  }
+  EXPECT_EQ(heap_.waiting(), MiB(8));
+  ASSERT_TRUE(heap_.MaintainOnce());
+  EXPECT_EQ(lease->state(), LeaseState::kFenced) << "one of two regions is cleared";
+  ASSERT_TRUE(heap_.MaintainOnce());
+  EXPECT_EQ(lease->state(), LeaseState::kScrubbed);
+  EXPECT_EQ(heap_.waiting(), Bytes(0));
+}
+
+class TenantLimitTest : public CoreTest {
+ protected:
+  TenantLimitTest() : CoreTest({kEpoch, MiB(8), MiB(128), MiB(16)}) { Maintain(); }
+};
+
+TEST_F(TenantLimitTest, QuarantinedMemoryCountsAndOthersDoNotPayForIt) {
+  Region dead = *heap_.TakeFromDriver(MiB(12), kAlice);
+  heap_.Quarantine(dead);
+  const absl::Status refused = heap_.TakeFromDriver(MiB(6), kAlice).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_NE(std::string(refused.message()).find("--max-tenant-bytes"), std::string::npos)
+      << refused;
+  absl::StatusOr<Region> of_bob = heap_.TakeFromDriver(MiB(16), kBob);
+  ASSERT_TRUE(of_bob.ok()) << "another tenant's account is full";
+  EXPECT_FALSE(heap_.TakeWarm(MiB(2), MiB(2), kBob)) << "warm memory is beyond the limit, too";
+
+  absl::StatusOr<Region> rest = heap_.TakeFromDriver(MiB(4), kAlice);
+  ASSERT_TRUE(rest.ok()) << rest.status();
+  CheckBooks();
+  heap_.GiveBackProven(std::move(dead), nullptr);
+  absl::StatusOr<Region> again = heap_.TakeFromDriver(MiB(12), kAlice);
+  EXPECT_TRUE(again.ok()) << "proof takes it off the account: " << again.status();
+  for (absl::StatusOr<Region>* region : {&of_bob, &rest, &again}) {
+    heap_.GiveBack(std::move(**region), /*unmapped=*/true);
+  }
+}
+
+TEST_F(TenantLimitTest, ARefusedRequestLeavesTheAccountAsItWas) {
+  EXPECT_TRUE(absl::IsResourceExhausted(heap_.TakeFromDriver(MiB(18), kAlice).status()));
+  CheckBooks();
+  absl::StatusOr<Region> all = heap_.TakeFromDriver(MiB(16), kAlice);
+  ASSERT_TRUE(all.ok()) << all.status();
+  heap_.GiveBack(*std::move(all), /*unmapped=*/true);
 }
 
 TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
@@ -123,22 +186,22 @@ TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
   EXPECT_EQ(heap.books().warm, MiB(98));
   while (heap.MaintainOnce()) heap.CheckInvariants();
   EXPECT_EQ(heap.books().warm, MiB(100));
-  heap.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+  heap.GiveBack(*std::move(region), /*unmapped=*/false);
 }
 
 TEST(WarmReserveTest, AWarmRegionMayBeLargerThanAskedButNotLargerThanAllowed) {
   Health health;
   DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, Bytes(0), MiB(200)});
-  absl::StatusOr<Region> made = heap.TakeFromDriver(MiB(18));
+  absl::StatusOr<Region> made = heap.TakeFromDriver(MiB(18), kAlice);
   ASSERT_TRUE(made.ok());
-  heap.GiveBack(*std::move(made), kAlice, /*unmapped=*/true);
+  heap.GiveBack(*std::move(made), /*unmapped=*/true);
   while (heap.MaintainOnce()) heap.CheckInvariants();
   EXPECT_FALSE(heap.TakeWarm(MiB(8), MiB(16), kAlice));
   EXPECT_FALSE(heap.TakeWarm(MiB(20), MiB(40), kAlice));
   std::optional<Region> region = heap.TakeWarm(MiB(16), MiB(18), kAlice);
   ASSERT_TRUE(region);
   EXPECT_EQ(region->size(), MiB(18));
-  heap.GiveBack(*std::move(region), kAlice, /*unmapped=*/false);
+  heap.GiveBack(*std::move(region), /*unmapped=*/false);
 }
 
 }  // namespace

@@ -87,7 +87,8 @@ TEST_F(LeaseRegistryTest, AnAllocationThatOutlivesItsSessionGoesBackWithIt) {
   }
   EXPECT_EQ(heap_.books().leased, Bytes(0));
   EXPECT_EQ(heap_.books().quarantined, MiB(6)) << "it was a dead client's: it waits for proof";
-  EXPECT_EQ(fence_->Poll().size(), 1u);
+  EXPECT_EQ(fence_->Poll().size(), 0u);
+  EXPECT_EQ(heap_.books().quarantined, Bytes(0));
 }
 
 TEST_F(LeaseRegistryTest, ADeadProcessLosesAllItsSessionsAndNobodyElsesAreTouched) {
@@ -118,9 +119,39 @@ TEST_F(LeaseRegistryTest, QuarantineEndsWithTheExitAndNotBefore) {
   EXPECT_NE(fence_->List()[0].reason.find("has not exited"), std::string::npos)
       << fence_->List()[0].reason;
   client.Kill();
-  EXPECT_EQ(fence_->Poll().size(), 1u);
-  EXPECT_TRUE(fence_->empty());
+  EXPECT_EQ(fence_->Poll().size(), 0u) << "proven, yet not cleared";
+  EXPECT_FALSE(fence_->waiting());
   EXPECT_EQ(heap_.books().quarantined, Bytes(0));
+  ASSERT_EQ(fence_->List().size(), 1u);
+  EXPECT_EQ(fence_->List()[0].lease->state(), LeaseState::kFenced);
+  Maintain();
+  const std::vector<QuarantineInfo> over = fence_->Poll();
+  ASSERT_EQ(over.size(), 1u);
+  EXPECT_EQ(over[0].lease->state(), LeaseState::kScrubbed);
+  EXPECT_EQ(over[0].bytes, MiB(4));
+  EXPECT_TRUE(fence_->List().empty());
+}
+
+TEST_F(LeaseRegistryTest, ADrainingDaemonGrantsNothingNewAndTakesNothing) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  const Grant grant = *Allocate(client, session, KiB(4), 7);
+  registry_->Drain();
+  EXPECT_TRUE(absl::IsUnavailable(Allocate(client, session, KiB(4)).status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry_->Open(client.peer(), 99, "").status()));
+  EXPECT_EQ(Allocate(client, session, KiB(4), 7)->allocation, grant.allocation)
+      << "a lost reply is still answered";
+  EXPECT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
+  EXPECT_TRUE(Free(client, session, grant.allocation).ok());
+}
+
+TEST_F(LeaseRegistryTest, AProcessThatBecameAnotherUserIsAStranger) {
+  const ClientProcess client(1000);
+  const SessionId session = Open(client);
+  const std::shared_ptr<const Peer> as_other =
+      *Peer::OfProcess(client.peer()->pid(), /*uid=*/1001, /*gid=*/1000);
+  EXPECT_EQ(as_other->key(), client.peer()->key());
+  EXPECT_TRUE(absl::IsNotFound(registry_->KeepAlive(*as_other, session)));
 }
 
 TEST_F(LeaseRegistryTest, WithoutAProcessListADeadClientsRegionsGoToTheDriver) {
@@ -164,6 +195,22 @@ TEST_F(LeaseRegistryTest, SessionsAreLimited) {
   EXPECT_TRUE(small.Open(client.peer(), 2, "").ok());
   EXPECT_TRUE(absl::IsResourceExhausted(small.Open(client.peer(), 3, "").status()));
   small.CloseAll();
+}
+
+TEST_F(LeaseRegistryTest, ATenantsSessionsAreLimitedAndAnothersAreNot) {
+  LeaseRegistry small(heap_, *fence_, clock_,
+                      LeaseRegistry::Options{.epoch = kEpoch, .max_tenant_sessions = 1});
+  const ClientProcess alice(1000);
+  const ClientProcess bob(1001);
+  const SessionId first = *small.Open(alice.peer(), 1, "");
+  const absl::Status refused = small.Open(alice.peer(), 2, "").status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_EQ(*small.Open(alice.peer(), 1, ""), first) << "a repeated request is no new session";
+  EXPECT_TRUE(small.Open(bob.peer(), 1, "").ok());
+  EXPECT_TRUE(small.Close(*alice.peer(), first).ok());
+  EXPECT_TRUE(small.Open(alice.peer(), 3, "").ok());
+  small.CloseAll();
+  small.CheckInvariants();
 }
 
 TEST_F(LeaseRegistryTest, AllocationsAreListedInPagesThatCoverAllOfThem) {

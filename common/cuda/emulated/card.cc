@@ -88,8 +88,8 @@ CUresult Card::Open(const std::string& folder, Bytes capacity, std::unique_ptr<C
   if (!directory) return SystemError(folder);
   UniqueFd state = OpenShared(directory.get(), "card-2");
   if (!state) return SystemError(folder + "/card-2");
-  UniqueFd probe = OpenShared(directory.get(), "processes");
-  if (!probe) return SystemError(folder + "/processes");
+  UniqueFd probe = OpenShared(directory.get(), "nvidia-processes");
+  if (!probe) return SystemError(folder + "/nvidia-processes");
   // Sparse: only what is used takes room.
   if (ftruncate(state.get(), sizeof(CardLayout)) != 0) return SystemError(folder + "/card-2");
   void* layout =
@@ -139,9 +139,9 @@ CUresult Card::Enter() {
                                  [](const ProcessSlot& place) { return place.pid == 0; });
   if (slot == layout_->processes.end()) return CUDA_ERROR_OUT_OF_MEMORY;
   const auto process = static_cast<uint32_t>(slot - layout_->processes.begin());
-  UniqueFd file = OpenShared(folder_.get(), "processes");
+  UniqueFd file = OpenShared(folder_.get(), "nvidia-processes");
   struct flock life = LifeLock(process, F_WRLCK);
-  if (!file || fcntl(file.get(), F_OFD_SETLK, &life) != 0) return SystemError("processes");
+  if (!file || fcntl(file.get(), F_OFD_SETLK, &life) != 0) return SystemError("nvidia-processes");
   life_ = std::move(file);
   process_ = process;
   slot->start_time = start_time_;

@@ -99,11 +99,11 @@ class Card {
 
   const UniqueFd folder_;
   const UniqueFd state_;  // "card-2"; carries the record lock
-  const UniqueFd probe_;  // "processes"; asks for others' locks and takes none
+  const UniqueFd probe_;  // "nvidia-processes"; asks for others' locks and takes none
   CardLayout* const layout_;
   const int32_t pid_;
   const uint64_t start_time_;
-  UniqueFd life_;  // "processes"; carries this process's lock while it has entered
+  UniqueFd life_;  // "nvidia-processes"; carries this process's lock while it has entered
   uint32_t process_ = 0;
 };
 

@@ -25,9 +25,9 @@ inline constexpr Bytes kLargestCard = GiB(1024);
 // A context takes 1/256 of the device (520 MiB of an H200), so more than this cannot exist at once.
 inline constexpr uint64_t kContextsPerCard = 256;
 
-// One process with a context. Alive while byte `index` of the file "processes" is locked. The lock
-// belongs to the open file description, as device files do to NVIDIA's driver: a forked child that
-// does not exec keeps its dead parent alive here, with all the parent had on the device.
+// One process with a context. Alive while byte `index` of the file "nvidia-processes" is locked.
+// The lock belongs to the open file description, as device files do to NVIDIA's driver: a forked
+// child that does not exec keeps its dead parent alive here, with all the parent had on the device.
 struct ProcessSlot {
   std::atomic<int32_t> pid;  // 0: the slot is empty
   uint64_t start_time;       // in clock ticks since boot: pids return, pairs do not

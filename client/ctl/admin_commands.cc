@@ -1,0 +1,64 @@
+#include <iostream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+#include "client/channel.h"
+#include "client/ctl/commands.h"
+#include "client/ctl/proto_json.h"
+#include "client/grpc_status.h"
+#include "common/bytes.h"
+#include "tenure/v1/admin.grpc.pb.h"
+
+namespace tenure::ctl {
+namespace {
+
+// A trim waits for the driver, which takes up to 33 ms for a region.
+constexpr absl::Duration kTimeout = absl::Seconds(60);
+constexpr Bytes kMaxMessage = KiB(64);
+
+// One call, printed as JSON or in the words that `describe` finds for the answer.
+template <typename Request, typename Response, typename Describe>
+ExitCode Call(const CommonOptions& options,
+              grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                      Response*),
+              const Request& request, Describe describe) {
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+      OpenChannel(options.socket, kMaxMessage);
+  if (!channel.ok()) return Fail(channel.status(), Stage::kConnecting);
+  const std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(*channel);
+  grpc::ClientContext context;
+  SetTimeout(context, kTimeout);
+  Response response;
+  const grpc::Status status = (stub.get()->*method)(&context, request, &response);
+  if (!status.ok()) return Fail(FromGrpc(status), Stage::kCalling);
+  std::cout << (options.json ? ToJson(response).dump(2) : describe(response)) << "\n";
+  return kOk;
+}
+
+}  // namespace
+
+ExitCode RunTrim(const CommonOptions& options) {
+  return Call(options, &v1::Admin::Stub::Trim, v1::TrimRequest(), [](const v1::TrimResponse& done) {
+    return absl::StrCat(FormatBytes(Bytes(done.freed_bytes())), " went back to the driver");
+  });
+}
+
+ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id) {
+  v1::RevokeRequest request;
+  request.set_session_id(session_id);
+  return Call(options, &v1::Admin::Stub::Revoke, request, [](const v1::RevokeResponse& done) {
+    return absl::StrCat("process ", done.pid(),
+                        " is killed; its memory comes back through the fence");
+  });
+}
+
+ExitCode RunDrain(const CommonOptions& options) {
+  return Call(options, &v1::Admin::Stub::Drain, v1::DrainRequest(),
+              [](const v1::DrainResponse& done) {
+                return absl::StrCat("nothing new is granted; the daemon ends with the last of ",
+                                    done.sessions(), " sessions");
+              });
+}
+
+}  // namespace tenure::ctl

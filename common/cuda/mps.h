@@ -1,0 +1,20 @@
+#ifndef COMMON_CUDA_MPS_H_
+#define COMMON_CUDA_MPS_H_
+
+#include <optional>
+#include <string>
+
+namespace tenure::cuda {
+
+// Where an MPS control daemon listens that programs of this environment would use; nullopt when
+// there is none. Under MPS all clients share one context: the driver's list names the server
+// instead of them, and a fault of one ends all.
+//
+// Thread safety: thread-safe.
+// Source: NVIDIA's Multi-Process Service documentation: the folder is CUDA_MPS_PIPE_DIRECTORY, by
+// default /tmp/nvidia-mps, and a program uses MPS when its attempt to connect there succeeds.
+std::optional<std::string> FindMps();
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_MPS_H_

@@ -1,0 +1,103 @@
+#include "server/socket_gate.h"
+
+#include <dlfcn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "common/check.h"
+
+namespace tenure::server {
+namespace {
+
+// Constant-initialised: close(2) is called before and after main.
+std::atomic<ConnectionTable*> installed = nullptr;
+
+using ReceiveFunction = ssize_t (*)(int, msghdr*, int);
+using CloseFunction = int (*)(int);
+
+// The functions that these stand before: the C library's, or a sanitizer's.
+template <typename Function>
+Function Next(const char* name) {
+  void* const function = dlsym(RTLD_NEXT, name);
+  TENURE_CHECK(function != nullptr);
+  return reinterpret_cast<Function>(function);
+}
+
+ssize_t NextReceive(int socket, msghdr* message, int flags) {
+  static const auto next = Next<ReceiveFunction>("recvmsg");
+  return next(socket, message, flags);
+}
+
+int NextClose(int file) {
+  static const auto next = Next<CloseFunction>("close");
+  return next(file);
+}
+
+const ucred* WriterIn(msghdr& message) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+      return reinterpret_cast<const ucred*>(CMSG_DATA(header));
+    }
+  }
+  return nullptr;
+}
+
+ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message, int flags) {
+  // Room for the writer and nothing else: files that come along are dropped by the kernel.
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control = {};
+  msghdr ours = *message;
+  ours.msg_control = control.data();
+  ours.msg_controllen = control.size();
+  const ssize_t length = NextReceive(connection.socket(), &ours, flags);
+  if (length <= 0 || (flags & MSG_PEEK) != 0) return length;
+  const absl::Status passed =
+      connection.OnRead(absl::MakeConstSpan(ours.msg_iov, ours.msg_iovlen),
+                        static_cast<size_t>(length), WriterIn(ours), table.clock().Now());
+  if (!passed.ok()) {
+    table.Cut(connection, passed);
+    errno = ECONNRESET;
+    return -1;
+  }
+  message->msg_controllen = 0;
+  message->msg_flags = ours.msg_flags & ~MSG_CTRUNC;
+  return length;
+}
+
+}  // namespace
+
+void InstallSocketGate(std::shared_ptr<ConnectionTable> table) {
+  // Never let go of, see the header. A process has one daemon; a test has some.
+  static auto* const kept = new std::vector<std::shared_ptr<ConnectionTable>>();
+  kept->push_back(std::move(table));
+  installed.store(kept->back().get(), std::memory_order_release);
+}
+
+}  // namespace tenure::server
+
+extern "C" {
+
+__attribute__((visibility("default"))) ssize_t recvmsg(int socket, msghdr* message, int flags) {
+  using namespace tenure::server;
+  ConnectionTable* const table = installed.load(std::memory_order_acquire);
+  Connection* const connection = table == nullptr ? nullptr : table->Reading(socket);
+  if (connection == nullptr) return NextReceive(socket, message, flags);
+  return Receive(*table, *connection, message, flags);
+}
+
+__attribute__((visibility("default"))) int close(int file) {
+  using namespace tenure::server;
+  ConnectionTable* const table = installed.load(std::memory_order_acquire);
+  if (table != nullptr) table->NoteClosing(file);
+  return NextClose(file);
+}
+
+}  // extern "C"
