@@ -1,7 +1,5 @@
 #include "server/connection.h"
 
-#include <poll.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -9,15 +7,15 @@
 namespace tenure::server {
 namespace {
 
-// Answers come well within this many looks.
-constexpr int kLooksAfterRead = 8;
+// What a client may still send while it leaves its answers unread: its calls under way and some.
+constexpr size_t kMostReadWhileStuck = 64 << 10;
 
 }  // namespace
 
 absl::Status Connection::OnRead(absl::Span<const iovec> buffers, size_t length, const ucred* writer,
                                 BootTime now) {
   if (absl::Status checked = CheckWriter(writer); !checked.ok()) return checked;
-  looks_left_.store(kLooksAfterRead, std::memory_order_relaxed);
+  if (absl::Status checked = CheckUnread(length); !checked.ok()) return checked;
   for (const iovec& buffer : buffers) {
     const size_t part = std::min(buffer.iov_len, length);
     const absl::string_view bytes(static_cast<const char*>(buffer.iov_base), part);
@@ -52,15 +50,27 @@ void Connection::NoteClosed() {
   closed_ = true;
 }
 
-bool Connection::IsStuck(BootTime now, absl::Duration patience) {
+absl::Status Connection::CheckUnread(size_t length) {
+  if (!stuck_.load(std::memory_order_relaxed)) {
+    read_while_stuck_ = 0;
+    return absl::OkStatus();
+  }
+  read_while_stuck_ += length;
+  if (read_while_stuck_ <= kMostReadWhileStuck) return absl::OkStatus();
+  return absl::ResourceExhaustedError("it asks for more and leaves its answers unread");
+}
+
+void Connection::OnWritten(bool all, BootTime now) {
+  if (all && !stuck_.load(std::memory_order_relaxed)) return;
   absl::MutexLock lock(&mu_);
-  if (closed_ || (!full_ && looks_left_.load(std::memory_order_relaxed) <= 0)) return false;
-  looks_left_.fetch_sub(1, std::memory_order_relaxed);
-  pollfd entry = {socket_, POLLOUT, 0};
-  const bool full = poll(&entry, 1, 0) == 0;
-  if (full && !full_) full_since_ = now;
-  full_ = full;
-  return full_ && now - full_since_ >= patience;
+  if (!all && !stuck_.load(std::memory_order_relaxed)) stuck_since_ = now;
+  stuck_.store(!all, std::memory_order_relaxed);
+}
+
+bool Connection::IsStuck(BootTime now, absl::Duration patience) const {
+  if (!stuck_.load(std::memory_order_relaxed)) return false;
+  absl::MutexLock lock(&mu_);
+  return !closed_ && now - stuck_since_ >= patience;
 }
 
 }  // namespace tenure::server

@@ -71,30 +71,34 @@ class Connection {
   absl::Status OnRead(absl::Span<const iovec> buffers, size_t length, const ucred* writer,
                       BootTime now);
 
+  // A write was tried, and all of it went into the socket, or not all of it.
+  void OnWritten(bool all, BootTime now) ABSL_LOCKS_EXCLUDED(mu_);
+
   // Ends the connection under gRPC's hands, in both directions. Idempotent.
   void Cut() ABSL_LOCKS_EXCLUDED(mu_);
   void NoteClosed() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Looks whether the client takes what is sent to it. True when it has not for `patience`.
-  bool IsStuck(BootTime now, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether the client has left unread for `patience` what fills its socket.
+  bool IsStuck(BootTime now, absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   absl::Status CheckWriter(const ucred* writer) const;
+  // A client that leaves its answers unread may not ask for more and more.
+  absl::Status CheckUnread(size_t length);
 
   const int socket_;
   const Caller caller_;
   const ConnectionTicket ticket_;
   FrameMeter meter_;  // touched by the reading thread only
 
-  // How many more looks are worth while: an idle connection has nothing to leave unread.
-  std::atomic<int> looks_left_ = 0;
+  // While a write is stuck: what came meanwhile.
+  size_t read_while_stuck_ = 0;  // touched by the reading thread only
+  std::atomic<bool> stuck_ = false;
 
   // Guards what the socket's number means.
   mutable absl::Mutex mu_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  // Since when nothing more can be sent; only while that is so.
-  bool full_ ABSL_GUARDED_BY(mu_) = false;
-  BootTime full_since_ ABSL_GUARDED_BY(mu_);
+  BootTime stuck_since_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tenure::server

@@ -64,7 +64,7 @@ void ConnectionTable::Enter(int socket, Caller caller, ConnectionTicket ticket) 
 }
 
 void ConnectionTable::NoteClosing(int socket) {
-  if (Reading(socket) == nullptr) return;
+  if (Serving(socket) == nullptr) return;
   std::shared_ptr<Connection> connection;
   absl::MutexLock lock(&mu_);
   const auto found = connections_.find(socket);

@@ -56,8 +56,9 @@ class ConnectionTable {
   // user makes too many. INTERNAL for a connection that did not come through our listener.
   Caller Find(absl::string_view peer);
 
-  // The connection that gRPC reads from, valid until NoteClosing; null for other sockets.
-  Connection* Reading(int socket) const {
+  // The connection that gRPC reads from or writes to, valid until NoteClosing; null for other
+  // sockets.
+  Connection* Serving(int socket) const {
     const size_t index = static_cast<size_t>(socket);
     return index < by_socket_.size() ? by_socket_[index].load(std::memory_order_acquire) : nullptr;
   }

@@ -68,6 +68,9 @@ std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config) {
   options.max_tenant_connections = config.max_tenant_connections;
   options.tenant_requests_per_second = static_cast<double>(config.max_tenant_requests);
   options.on_cut = [](const Connection& connection, const absl::Status& why) {
+    // Who is cut may come again at once, and the log is not theirs to fill.
+    static TokenBucket lines(/*per_second=*/1, /*burst=*/20);
+    if (!lines.Take(clock.Now())) return;
     const Connection::Caller& caller = connection.caller();
     spdlog::warn("cut a connection of process {}: {}", caller.ok() ? (*caller)->pid() : 0,
                  std::string(why.message()));

@@ -13,9 +13,16 @@ constexpr absl::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum FrameType : uint8_t {
   kData = 0,
   kHeaders = 1,
+  kPriority = 2,
   kResetStream = 3,
+  kSettings = 4,
+  kPushPromise = 5,
+  kPing = 6,
+  kGoAway = 7,
+  kWindowUpdate = 8,
   kContinuation = 9,
 };
+constexpr uint8_t kAcknowledge = 0x1;
 constexpr uint8_t kEndHeaders = 0x4;
 // What an empty CONTINUATION counts as, or an endless header block could be made of nothing.
 constexpr uint32_t kLeastContinuation = 64;
@@ -44,8 +51,10 @@ absl::Status FrameMeter::Take(absl::string_view bytes, BootTime now) {
     if (header_seen_ < kHeaderBytes) return absl::OkStatus();
     header_seen_ = 0;
     const auto byte = [this](size_t i) { return static_cast<uint8_t>(header_[i]); };
-    const Frame frame = {uint32_t{byte(0)} << 16 | uint32_t{byte(1)} << 8 | byte(2), byte(3),
-                         byte(4)};
+    const auto word = [&byte](size_t i) {
+      return uint32_t{byte(i)} << 16 | uint32_t{byte(i + 1)} << 8 | byte(i + 2);
+    };
+    const Frame frame = {word(0), byte(3), byte(4), uint32_t{byte(5)} << 24 | word(6)};
     if (absl::Status begun = Begin(frame, now); !begun.ok()) return begun;
     payload_left_ = frame.length;
   }
@@ -71,14 +80,14 @@ absl::Status FrameMeter::Begin(const Frame& frame, BootTime now) {
   if ((frame.type == kContinuation) != (header_block_ > 0)) {
     return absl::InvalidArgumentError("its header frames are out of order");
   }
+  if (!IsWellFormed(frame)) {
+    return absl::InvalidArgumentError(absl::StrCat("a frame of type ", frame.type, ", ",
+                                                   frame.length, " bytes long, on stream ",
+                                                   frame.stream, ", which cannot be"));
+  }
   switch (frame.type) {
     case kHeaders:
-      if (!streams_.Take(now)) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("more than ", limits_.streams_per_second, " requests within a second"));
-      }
-      control_credit_ = std::min(control_credit_ + kControlFramesOfRequest, kMostControlCredit);
-      return BeginHeaders(frame);
+      return BeginRequest(frame, now);
     case kContinuation:
       return BeginHeaders(frame);
     case kResetStream:
@@ -88,9 +97,57 @@ absl::Status FrameMeter::Begin(const Frame& frame, BootTime now) {
     case kData:
       // A message in pieces of at least 1 KiB is as good as one in one piece.
       return frame.length >= 1024 ? absl::OkStatus() : CountControl(now);
+    case kSettings:
+      acknowledged_ = acknowledged_ || (frame.flags & kAcknowledge) != 0;
+      return CountControl(now);
     default:
       return CountControl(now);
   }
+}
+
+bool FrameMeter::IsWellFormed(const Frame& frame) const {
+  // A client opens odd streams, each with a higher number than the last; gRPC's sends no trailers.
+  const bool of_opened_stream = frame.stream % 2 == 1 && frame.stream <= last_stream_;
+  switch (frame.type) {
+    case kData:
+      return of_opened_stream;
+    case kHeaders:
+      return frame.stream % 2 == 1 && frame.stream > last_stream_ && frame.stream >> 31 == 0;
+    case kPriority:
+      return frame.length == 5;
+    case kResetStream:
+      return frame.length == 4 && of_opened_stream;
+    case kSettings:
+      return frame.stream == 0 && frame.length % 6 == 0 &&
+             ((frame.flags & kAcknowledge) == 0 || frame.length == 0);
+    case kPushPromise:
+      return false;
+    case kPing:
+      return frame.stream == 0 && frame.length == 8;
+    case kGoAway:
+      return frame.stream == 0 && frame.length >= 8;
+    case kWindowUpdate:
+      return frame.length == 4 && (frame.stream == 0 || of_opened_stream);
+    case kContinuation:
+      return frame.stream == last_stream_;
+    default:
+      return true;
+  }
+}
+
+absl::Status FrameMeter::BeginRequest(const Frame& frame, BootTime now) {
+  if (!streams_.Take(now)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", limits_.streams_per_second, " requests within a second"));
+  }
+  if (!acknowledged_ && ++streams_seen_ > limits_.unacknowledged_streams) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", limits_.unacknowledged_streams,
+                     " requests without a word on the daemon's settings"));
+  }
+  last_stream_ = frame.stream;
+  control_credit_ = std::min(control_credit_ + kControlFramesOfRequest, kMostControlCredit);
+  return BeginHeaders(frame);
 }
 
 absl::Status FrameMeter::BeginHeaders(const Frame& frame) {

@@ -15,8 +15,11 @@
 namespace tenure::server {
 
 // Reads HTTP/2's frame headers as they pass and says when a connection asks for more than any
-// client of ours does. This gRPC starts a handler for every stream that is opened and reset at once
-// (CVE-2023-44487), and spends 38 seconds of processor time on 40 MB of header (CVE-2023-33953).
+// client of ours does, or breaks the rules that can be seen in a frame's header. This gRPC starts a
+// handler for every stream that is opened and reset at once (CVE-2023-44487), and spends 38 seconds
+// of processor time on 40 MB of header (CVE-2023-33953). It holds a client to its limit of streams
+// only once that has acknowledged it, and after a broken frame it goes on reading while a write of
+// its own is stuck, at a cost that grows with the square of what comes.
 //
 // Hides: where in a frame the last read ended.
 // Thread safety: thread-compatible; one connection's bytes come one read after the other.
@@ -31,6 +34,8 @@ class FrameMeter {
     // The largest message is 128 KiB, and a client may put it into one frame.
     uint32_t frame_bytes = 256 << 10;
     double streams_per_second = 100'000;
+    // Before the daemon's settings are acknowledged. A client answers them with its first read.
+    uint32_t unacknowledged_streams = 256;
     // A client resets a stream when a deadline passes or a call is cancelled.
     double resets_per_second = 64;
     double resets_burst = 256;
@@ -55,10 +60,14 @@ class FrameMeter {
     uint32_t length = 0;
     uint8_t type = 0;
     uint8_t flags = 0;
+    uint32_t stream = 0;
   };
 
   absl::Status TakePreface(absl::string_view& bytes);
   absl::Status Begin(const Frame& frame, BootTime now);
+  // Whether the header of a frame of this type can be so.
+  bool IsWellFormed(const Frame& frame) const;
+  absl::Status BeginRequest(const Frame& frame, BootTime now);
   absl::Status BeginHeaders(const Frame& frame);
   absl::Status CountControl(BootTime now);
 
@@ -69,6 +78,9 @@ class FrameMeter {
   uint32_t payload_left_ = 0;
   uint32_t header_block_ = 0;  // bytes of a header block that has not ended
   uint32_t control_credit_ = 0;
+  uint32_t last_stream_ = 0;
+  uint32_t streams_seen_ = 0;  // until the settings are acknowledged
+  bool acknowledged_ = false;
   TokenBucket streams_;
   TokenBucket resets_;
   TokenBucket control_;

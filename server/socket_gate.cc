@@ -21,6 +21,7 @@ namespace {
 std::atomic<ConnectionTable*> installed = nullptr;
 
 using ReceiveFunction = ssize_t (*)(int, msghdr*, int);
+using SendFunction = ssize_t (*)(int, const msghdr*, int);
 using CloseFunction = int (*)(int);
 
 // The functions that these stand before: the C library's, or a sanitizer's.
@@ -33,6 +34,11 @@ Function Next(const char* name) {
 
 ssize_t NextReceive(int socket, msghdr* message, int flags) {
   static const auto next = Next<ReceiveFunction>("recvmsg");
+  return next(socket, message, flags);
+}
+
+ssize_t NextSend(int socket, const msghdr* message, int flags) {
+  static const auto next = Next<SendFunction>("sendmsg");
   return next(socket, message, flags);
 }
 
@@ -72,6 +78,30 @@ ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message,
   return length;
 }
 
+size_t LengthOf(const msghdr& message) {
+  size_t length = 0;
+  for (const iovec& buffer : absl::MakeConstSpan(message.msg_iov, message.msg_iovlen)) {
+    length += buffer.iov_len;
+  }
+  return length;
+}
+
+ssize_t Send(const ConnectionTable& table, Connection& connection, const msghdr* message,
+             int flags) {
+  const ssize_t sent = NextSend(connection.socket(), message, flags);
+  const int error = errno;
+  const bool full = sent < 0 ? error == EAGAIN : static_cast<size_t>(sent) < LengthOf(*message);
+  connection.OnWritten(!full, table.clock().Now());
+  errno = error;
+  return sent;
+}
+
+// The connection that a socket is, if it is one.
+Connection* ConnectionOf(int socket, ConnectionTable** table) {
+  *table = installed.load(std::memory_order_acquire);
+  return *table == nullptr ? nullptr : (*table)->Serving(socket);
+}
+
 }  // namespace
 
 void InstallSocketGate(std::shared_ptr<ConnectionTable> table) {
@@ -87,10 +117,19 @@ extern "C" {
 
 __attribute__((visibility("default"))) ssize_t recvmsg(int socket, msghdr* message, int flags) {
   using namespace tenure::server;
-  ConnectionTable* const table = installed.load(std::memory_order_acquire);
-  Connection* const connection = table == nullptr ? nullptr : table->Reading(socket);
+  ConnectionTable* table = nullptr;
+  Connection* const connection = ConnectionOf(socket, &table);
   if (connection == nullptr) return NextReceive(socket, message, flags);
   return Receive(*table, *connection, message, flags);
+}
+
+__attribute__((visibility("default"))) ssize_t sendmsg(int socket, const msghdr* message,
+                                                       int flags) {
+  using namespace tenure::server;
+  ConnectionTable* table = nullptr;
+  Connection* const connection = ConnectionOf(socket, &table);
+  if (connection == nullptr) return NextSend(socket, message, flags);
+  return Send(*table, *connection, message, flags);
 }
 
 __attribute__((visibility("default"))) int close(int file) {

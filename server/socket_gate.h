@@ -8,11 +8,12 @@
 
 namespace tenure::server {
 
-// gRPC reads its sockets with recvmsg(2) and closes them with close(2), which it takes from the C
-// library. A program that links this room has these two functions from here instead: they do the
-// same, and for a socket in the table they see who wrote what was read (SCM_CREDENTIALS), count its
-// frames, and cut the connection before gRPC sees what it must not; and they know when the socket's
-// number stops to mean that connection.
+// gRPC reads its sockets with recvmsg(2), writes them with sendmsg(2) and closes them with
+// close(2), which it takes from the C library. A program that links this room has these three
+// functions from here instead: they do the same, and for a socket in the table they see who wrote
+// what was read (SCM_CREDENTIALS), count its frames, and cut the connection before gRPC sees what
+// it must not; they see when answers are left unread; and they know when the socket's number stops
+// to mean that connection.
 //
 // A proxy in front of gRPC could do the same, for two more switches between threads on the way of
 // every call, half of what a call costs.

@@ -13,6 +13,11 @@ deploy/install-packages.sh test
 # The analysis of lock annotations concerns the rooms; in tests there are no locks to speak of.
 tests=ON
 [[ "$PRESET" == tsa ]] && tests=OFF
+if [[ "$PRESET" == tsan ]]; then
+  # The sanitizer must see what Abseil's locks order, in our code and in gRPC's.
+  tests/tsan-abseil.sh .cache/abseil-tsan
+  export LD_LIBRARY_PATH="$PWD/.cache/abseil-tsan${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
 cmake --preset "$PRESET" --log-level=WARNING -DTENURE_TESTS="$tests"
 cmake --build --preset "$PRESET" --parallel "$JOBS"
 

@@ -13,6 +13,7 @@
 
 #include "common/bytes.h"
 #include "tests/support/lease_client_process.h"
+#include "tests/support/raw_http2.h"
 #include "tests/support/raw_session.h"
 #include "tests/support/test_daemon.h"
 
@@ -76,25 +77,7 @@ TEST(IdentityTest, AConnectionMadeByOneProcessIsWorthNothingToAnother) {
   ASSERT_GE(child, 0);
   if (child == 0) {
     // The child writes first on the socket that its parent connected.
-    const std::string preface(
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 33);
-    // A unary call to tenure.v1.Stats/Ping with an empty message, headers without compression.
-    std::string headers;
-    const auto literal = [&headers](const std::string& name, const std::string& value) {
-      headers += std::string("\x00", 1) + static_cast<char>(name.size()) + name +
-                 static_cast<char>(value.size()) + value;
-    };
-    literal(":method", "POST");
-    literal(":scheme", "http");
-    literal(":path", "/tenure.v1.Stats/Ping");
-    literal(":authority", "localhost");
-    literal("content-type", "application/grpc");
-    literal("te", "trailers");
-    std::string frames;
-    frames += std::string("\x00\x00", 2) + static_cast<char>(headers.size()) +
-              std::string("\x01\x04\x00\x00\x00\x01", 6) + headers;
-    frames += std::string("\x00\x00\x05\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00", 14);
-    const std::string all = preface + frames;
+    const std::string all = http2::Opening() + http2::Call(1, "/tenure.v1.Stats/Ping", "");
     _exit(write(fd, all.data(), all.size()) == static_cast<ssize_t>(all.size()) ? 0 : 1);
   }
   EXPECT_EQ(WaitForExit(child), 0);

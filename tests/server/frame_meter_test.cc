@@ -4,6 +4,7 @@
 
 #include <random>
 #include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -19,9 +20,11 @@ constexpr uint8_t kPing = 6;
 constexpr uint8_t kWindowUpdate = 8;
 constexpr uint8_t kContinuation = 9;
 constexpr uint8_t kEndHeaders = 4;
+constexpr uint8_t kAcknowledge = 1;
 
-std::string FrameOf(uint8_t type, uint8_t flags, size_t length) {
+std::string FrameOf(uint8_t type, uint8_t flags, size_t length, uint32_t stream = 0) {
   std::string frame(9, 0);
+  for (size_t i = 0; i < 4; ++i) frame[5 + i] = static_cast<char>(stream >> (24 - 8 * i));
   frame[0] = static_cast<char>(length >> 16);
   frame[1] = static_cast<char>(length >> 8);
   frame[2] = static_cast<char>(length);
@@ -31,31 +34,47 @@ std::string FrameOf(uint8_t type, uint8_t flags, size_t length) {
 }
 
 // A unary call as gRPC's client sends it.
-std::string Call() {
-  return FrameOf(kHeaders, kEndHeaders, 200) + FrameOf(kData, 1, 40) +
+std::string Call(uint32_t stream) {
+  return FrameOf(kHeaders, kEndHeaders, 200, stream) + FrameOf(kData, 1, 40, stream) +
          FrameOf(kWindowUpdate, 0, 4) + FrameOf(kPing, 1, 8);
+}
+
+std::string ResetCall(uint32_t stream) {
+  return FrameOf(kHeaders, kEndHeaders, 100, stream) + FrameOf(kReset, 0, 4, stream);
 }
 
 class FrameMeterTest : public ::testing::Test {
  protected:
   absl::Status Take(absl::string_view bytes) { return meter_.Take(bytes, now_); }
-  void Begin() { ASSERT_TRUE(Take(std::string(kPreface) + FrameOf(kSettings, 0, 12)).ok()); }
+  void Begin() {
+    ASSERT_TRUE(Take(std::string(kPreface) + FrameOf(kSettings, 0, 12)).ok());
+    ASSERT_TRUE(Take(FrameOf(kSettings, kAcknowledge, 0)).ok());
+  }
   // How many of these are taken before one is not.
   int CountUntilRefused(const std::string& frames, int limit) {
     int taken = 0;
     while (taken < limit && Take(frames).ok()) ++taken;
     return taken;
   }
+  // The same for calls, each on a stream of its own.
+  int CountUntilRefused(std::string (*call)(uint32_t), int limit) {
+    int taken = 0;
+    while (taken < limit && Take(call(NextStream())).ok()) ++taken;
+    return taken;
+  }
+  uint32_t NextStream() { return std::exchange(stream_, stream_ + 2); }
 
   FrameMeter meter_;
   BootTime now_ = absl::Hours(1);
+  uint32_t stream_ = 1;
 };
 
 TEST_F(FrameMeterTest, AClientsCallsPassHoweverTheyAreCutIntoReads) {
   std::string stream(kPreface);
-  stream += FrameOf(kSettings, 0, 12);
-  for (int i = 0; i < 1000; ++i) stream += Call();
-  stream += FrameOf(kHeaders, kEndHeaders, 200) + FrameOf(kData, 1, 128 << 10);
+  stream += FrameOf(kSettings, 0, 12) + FrameOf(kSettings, kAcknowledge, 0);
+  for (int i = 0; i < 1000; ++i) stream += Call(NextStream());
+  const uint32_t last = NextStream();
+  stream += FrameOf(kHeaders, kEndHeaders, 200, last) + FrameOf(kData, 1, 128 << 10, last);
   std::mt19937 random(1);
   for (size_t at = 0; at < stream.size();) {
     const size_t length = std::min<size_t>(1 + random() % 700, stream.size() - at);
@@ -72,8 +91,7 @@ TEST_F(FrameMeterTest, WhatIsNotHttp2IsRefusedAtItsFirstWrongByte) {
 
 TEST_F(FrameMeterTest, AStormOfResetStreamsIsCutLongBeforeItHurts) {
   Begin();
-  const int pairs =
-      CountUntilRefused(FrameOf(kHeaders, kEndHeaders, 100) + FrameOf(kReset, 0, 4), 200'000);
+  const int pairs = CountUntilRefused(ResetCall, 200'000);
   EXPECT_LE(pairs, 256);
   EXPECT_GE(pairs, 64) << "a client may cancel all its calls at once";
 }
@@ -82,56 +100,80 @@ TEST_F(FrameMeterTest, AClientMayCancelNowAndThenForEver) {
   Begin();
   for (int i = 0; i < 10'000; ++i) {
     now_ += absl::Milliseconds(20);
-    ASSERT_TRUE(Take(FrameOf(kHeaders, kEndHeaders, 100) + FrameOf(kReset, 0, 4)).ok()) << i;
+    ASSERT_TRUE(Take(ResetCall(NextStream())).ok()) << i;
   }
 }
 
 TEST_F(FrameMeterTest, AHeaderWithoutEndIsCut) {
   Begin();
-  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 1000)).ok());
-  EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 1000), 1000), 16);
+  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 1000, 1)).ok());
+  EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 1000, 1), 1000), 16);
 }
 
 TEST_F(FrameMeterTest, AHeaderWithoutEndMadeOfNothingIsCut) {
   Begin();
-  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 0)).ok());
-  EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 0), 10'000), 256);
+  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 0, 1)).ok());
+  EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 0, 1), 10'000), 256);
 }
 
 TEST_F(FrameMeterTest, OneLargeHeaderIsCutBeforeItsBytesArrive) {
   Begin();
-  EXPECT_TRUE(absl::IsResourceExhausted(Take(FrameOf(kHeaders, kEndHeaders, 20'000).substr(0, 9))));
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(Take(FrameOf(kHeaders, kEndHeaders, 20'000, 1).substr(0, 9))));
 }
 
 TEST_F(FrameMeterTest, FramesOutOfOrderAreCut) {
   Begin();
-  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kContinuation, kEndHeaders, 10))));
+  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kContinuation, kEndHeaders, 10, 1))));
   FrameMeter other;
   ASSERT_TRUE(other.Take(kPreface, now_).ok());
-  ASSERT_TRUE(other.Take(FrameOf(kHeaders, 0, 10), now_).ok());
-  EXPECT_TRUE(absl::IsInvalidArgument(other.Take(FrameOf(kData, 0, 10), now_)));
+  ASSERT_TRUE(other.Take(FrameOf(kHeaders, 0, 10, 1), now_).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(other.Take(FrameOf(kData, 0, 10, 1), now_)));
+}
+
+TEST_F(FrameMeterTest, FramesThatCannotBeAreCut) {
+  const std::string opened = FrameOf(kHeaders, kEndHeaders, 10, 5);
+  for (const std::string& wrong :
+       {FrameOf(kHeaders, kEndHeaders, 10, 5), FrameOf(kHeaders, kEndHeaders, 10, 3),
+        FrameOf(kHeaders, kEndHeaders, 10, 6), FrameOf(kHeaders, kEndHeaders, 10, 0x80000007),
+        FrameOf(kData, 0, 10, 7), FrameOf(kData, 0, 10, 0), FrameOf(2, 0, 4, 5),
+        FrameOf(kReset, 0, 5, 5), FrameOf(kReset, 0, 4, 7), FrameOf(kSettings, 0, 7),
+        FrameOf(kSettings, 0, 6, 5), FrameOf(kSettings, kAcknowledge, 6), FrameOf(5, 0, 4, 5),
+        FrameOf(kPing, 0, 9), FrameOf(kPing, 0, 8, 5), FrameOf(7, 0, 7),
+        FrameOf(kWindowUpdate, 0, 5), FrameOf(kWindowUpdate, 0, 4, 7)}) {
+    FrameMeter meter;
+    ASSERT_TRUE(meter.Take(std::string(kPreface) + opened, now_).ok());
+    EXPECT_TRUE(absl::IsInvalidArgument(meter.Take(wrong, now_)))
+        << "type " << static_cast<int>(wrong[3]) << " on stream " << static_cast<int>(wrong[8]);
+  }
+}
+
+TEST_F(FrameMeterTest, WhoNeverAcknowledgesTheSettingsGetsFewStreams) {
+  ASSERT_TRUE(Take(kPreface).ok());
+  EXPECT_LE(CountUntilRefused(Call, 10'000), 256);
 }
 
 TEST_F(FrameMeterTest, FloodsThatAskForNothingAreCut) {
   for (const std::string& flood :
        {FrameOf(kPing, 0, 8), FrameOf(kSettings, 0, 0), FrameOf(kWindowUpdate, 0, 4),
-        FrameOf(kData, 0, 0), FrameOf(2, 0, 5), FrameOf(77, 0, 0)}) {
+        FrameOf(kData, 0, 0, 1), FrameOf(2, 0, 5), FrameOf(77, 0, 0)}) {
     FrameMeter meter;
     ASSERT_TRUE(meter.Take(kPreface, now_).ok());
+    ASSERT_TRUE(meter.Take(FrameOf(kHeaders, kEndHeaders, 10, 1), now_).ok());
     int taken = 0;
     while (taken < 100'000 && meter.Take(flood, now_).ok()) ++taken;
-    EXPECT_LE(taken, 2'000) << static_cast<int>(flood[3]);
+    EXPECT_LE(taken, 2'008) << static_cast<int>(flood[3]);
   }
 }
 
 TEST_F(FrameMeterTest, AFrameLargerThanAnyMessageIsCut) {
   Begin();
-  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kData, 0, 1 << 20).substr(0, 9))));
+  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kData, 0, 1 << 20, 1).substr(0, 9))));
 }
 
 TEST_F(FrameMeterTest, MoreRequestsThanAnyClientMakesAreCut) {
   Begin();
-  EXPECT_LE(CountUntilRefused(Call(), 300'000), 100'000);
+  EXPECT_LE(CountUntilRefused(Call, 300'000), 100'000);
 }
 
 }  // namespace

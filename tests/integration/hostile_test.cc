@@ -1,0 +1,259 @@
+// Clients that mean harm: they are cut off, everybody else is served, and the books balance.
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/bytes.h"
+#include "tests/support/raw_http2.h"
+#include "tests/support/raw_session.h"
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+namespace {
+
+constexpr char kPing[] = "/tenure.v1.Stats/Ping";
+constexpr char kGetStats[] = "/tenure.v1.Stats/GetStats";
+
+class HostileTest : public ::testing::Test {
+ protected:
+  http2::Connection Open() {
+    http2::Connection connection(daemon_.socket());
+    EXPECT_TRUE(connection.Send(http2::Opening()));
+    return connection;
+  }
+  void ExpectServedAsBefore(uint64_t cut) {
+    EXPECT_TRUE(honest_.Allocate(100).ok());
+    EXPECT_EQ(daemon_.GetStats().totals().connections_cut(), cut);
+    EXPECT_EQ(daemon_.GetStats().active_sessions(), 1u);
+  }
+
+  TestDaemon daemon_;
+  RawSession honest_{daemon_.allocator()};
+};
+
+TEST_F(HostileTest, AStormOfResetStreamsIsCut) {
+  http2::Connection hostile = Open();
+  ASSERT_TRUE(hostile.Send(http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "")));
+  bool open = true;
+  for (uint32_t stream = 1; open && stream < 400'000; stream += 2) {
+    open = hostile.Send(
+        http2::Frame(http2::kHeaders, http2::kEndHeaders, stream, http2::HeaderBlock(kPing)) +
+        http2::Frame(http2::kResetStream, http2::kNone, stream, std::string("\0\0\0\x8", 4)));
+  }
+  EXPECT_FALSE(open) << "200 000 streams were opened and reset";
+  ExpectServedAsBefore(1);
+}
+
+TEST_F(HostileTest, AHeaderWithoutEndIsCut) {
+  http2::Connection hostile = Open();
+  bool open =
+      hostile.Send(http2::Frame(http2::kHeaders, http2::kNone, 1, http2::HeaderBlock(kPing)));
+  const std::string more = std::string(1, '\0') + "\x05xxxxx" + "\x7e" + std::string(126, 'y');
+  for (int i = 0; open && i < 300'000; ++i) {
+    open = hostile.Send(http2::Frame(http2::kContinuation, http2::kNone, 1, more));
+  }
+  EXPECT_FALSE(open) << "40 MB of header were taken";
+  ExpectServedAsBefore(1);
+}
+
+// gRPC would hold it to its number of streams only after an acknowledgement, and keep what it
+// cannot send: 13 GB of it were seen.
+TEST_F(HostileTest, WhoAcknowledgesNothingAndAsksForEverIsCut) {
+  http2::Connection hostile = Open();
+  bool open = true;
+  for (uint32_t stream = 1; open && stream < 400'000; stream += 2) {
+    open = hostile.Send(http2::Call(stream, kPing, ""));
+  }
+  EXPECT_FALSE(open);
+  ExpectServedAsBefore(1);
+}
+
+TEST_F(HostileTest, AfterBrokenFramesNothingMoreIsTaken) {
+  http2::Connection hostile = Open();
+  ASSERT_TRUE(hostile.Send(http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "")));
+  // Frames that look right and whose headers no table can decompress.
+  bool open = true;
+  for (uint32_t stream = 1; open && stream < 400'000; stream += 2) {
+    open = hostile.Send(http2::Frame(http2::kHeaders, http2::kEndHeaders, stream, "\xff\xff\xff"));
+  }
+  EXPECT_FALSE(open);
+  EXPECT_TRUE(honest_.Allocate(100).ok());
+}
+
+TEST_F(HostileTest, WhoLeavesAnswersUnreadIsCut) {
+  http2::Connection hostile = Open();
+  ASSERT_TRUE(hostile.Send(http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "")));
+  uint32_t stream = 1;
+  bool open = true;
+  // The daemon takes what it can answer; then nothing more fits into the socket.
+  ASSERT_TRUE(Eventually([&] {
+    for (int i = 0; open && i < 64; ++i, stream += 2) {
+      const std::string call = http2::Call(stream, kGetStats, "");
+      const ssize_t sent =
+          send(hostile.fd(), call.data(), call.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent < 0 && errno == EAGAIN) break;
+      open = sent == static_cast<ssize_t>(call.size());
+    }
+    return !open;
+  })) << "after "
+      << stream << " streams";
+  ExpectServedAsBefore(1);
+}
+
+TEST_F(HostileTest, ASocketThatWasPassedOnIsWorthNothing) {
+  http2::Connection connection = Open();
+  ASSERT_TRUE(connection.Send(http2::Call(1, kPing, "")));
+  // The maker of the connection is served.
+  std::string answer;
+  bool closed = false;
+  ASSERT_TRUE(Eventually([&] {
+    answer += connection.Receive(&closed);
+    return answer.find("grpc-status") != std::string::npos;
+  }));
+  EXPECT_FALSE(closed);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const std::string call = http2::Call(3, kPing, "");
+    _exit(send(connection.fd(), call.data(), call.size(), MSG_NOSIGNAL) > 0 ? 0 : 1);
+  }
+  EXPECT_EQ(WaitForExit(child), 0);
+  EXPECT_TRUE(Eventually([&] { return connection.IsClosed(); }));
+  ExpectServedAsBefore(1);
+}
+
+TEST_F(HostileTest, FilesThatComeAlongDoNotStay) {
+  const auto descriptors = [this] {
+    return std::distance(
+        std::filesystem::directory_iterator("/proc/" + std::to_string(daemon_.pid()) + "/fd"),
+        std::filesystem::directory_iterator());
+  };
+  http2::Connection hostile = Open();
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetStats().connections() >= 3; }));
+  const auto before = descriptors();
+  for (uint32_t stream = 1; stream < 100; stream += 2) {
+    std::string call = http2::Call(stream, kPing, "");
+    iovec data = {call.data(), call.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message = {};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int file = STDERR_FILENO;
+    std::memcpy(CMSG_DATA(header), &file, sizeof file);
+    ASSERT_GT(sendmsg(hostile.fd(), &message, MSG_NOSIGNAL), 0);
+  }
+  std::string answers;
+  bool closed = false;
+  ASSERT_TRUE(Eventually([&] {
+    answers += hostile.Receive(&closed);
+    size_t count = 0;
+    for (size_t at = answers.find("grpc-status"); at != std::string::npos;
+         at = answers.find("grpc-status", at + 1)) {
+      ++count;
+    }
+    return count >= 1;
+  }));
+  EXPECT_EQ(descriptors(), before);
+}
+
+TEST_F(HostileTest, TenThousandConnectionsComeAndGo) {
+  std::deque<http2::Connection> crowd;
+  for (int i = 0; i < 10'000; ++i) {
+    crowd.emplace_back(daemon_.socket());
+    if (crowd.back().fd() < 0) GTEST_FAIL() << "connection " << i << " was not taken";
+    ASSERT_TRUE(crowd.back().Send(http2::Opening())) << i;
+  }
+  EXPECT_TRUE(honest_.Allocate(100).ok());
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetStats().connections() >= 10'000; }))
+      << daemon_.GetStats().connections();
+  crowd.clear();
+  EXPECT_TRUE(Eventually([&] { return daemon_.GetStats().connections() < 10; }));
+  ExpectServedAsBefore(0);
+}
+
+TEST(LimitTest, ATenantHasOnlySoManyConnections) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-connections", "20"}});
+  RawSession session(daemon.allocator());
+  std::deque<http2::Connection> crowd;
+  for (int i = 0; i < 50; ++i) {
+    crowd.emplace_back(daemon.socket());
+    crowd.back().Send(http2::Opening());
+  }
+  EXPECT_TRUE(Eventually([&] {
+    return std::count_if(crowd.begin(), crowd.end(),
+                         [](http2::Connection& one) { return one.IsClosed(); }) >= 30;
+  }));
+  EXPECT_TRUE(session.Allocate(100).ok()) << "whoever is connected stays so";
+  crowd.clear();
+  EXPECT_TRUE(Eventually([&] {
+    return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
+                                                 std::chrono::milliseconds(500));
+  }));
+}
+
+TEST(LimitTest, ADaemonWithoutDescriptorsTurnsCallersAwayAndRecovers) {
+  TestDaemon daemon(TestDaemon::Options{.wrapper = {"prlimit", "--nofile=200:200"}});
+  RawSession session(daemon.allocator());
+  std::deque<http2::Connection> crowd;
+  for (int i = 0; i < 300; ++i) {
+    crowd.emplace_back(daemon.socket());
+    crowd.back().Send(http2::Opening());
+  }
+  EXPECT_TRUE(Eventually([&] { return crowd.back().IsClosed(); }));
+  EXPECT_TRUE(session.Allocate(100).ok());
+  crowd.clear();
+  EXPECT_TRUE(Eventually([&] {
+    RawSession another(daemon.allocator());
+    return another.Allocate(100).ok();
+  }));
+  EXPECT_TRUE(Eventually([&] {
+    return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
+                                                 std::chrono::milliseconds(500));
+  }));
+  EXPECT_EQ(daemon.Stop(), 0);
+}
+
+TEST(LimitTest, ATenantMakesOnlySoManyRequestsASecond) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
+  RawSession session(daemon.allocator());
+  grpc::Status refused;
+  for (int i = 0; i < 1000 && refused.ok(); ++i) refused = session.KeepAlive();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error_message().find("--max-tenant-requests"), std::string::npos)
+      << refused.error_message();
+  EXPECT_TRUE(Eventually([&] { return session.KeepAlive().ok(); }));
+}
+
+TEST(LimitTest, ATenantHoldsOnlySoMuchMemory) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-bytes", "64MiB"}});
+  RawSession session(daemon.allocator());
+  v1::Token token;
+  ASSERT_TRUE(session.Allocate(MiB(60).value(), &token).ok());
+  const grpc::Status refused = session.Allocate(MiB(6).value());
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error_message().find("--max-tenant-bytes"), std::string::npos)
+      << refused.error_message();
+  EXPECT_TRUE(session.Allocate(MiB(4).value()).ok());
+  ASSERT_TRUE(session.Free(token.allocation_id()).ok());
+  EXPECT_TRUE(session.Allocate(MiB(60).value()).ok());
+}
+
+}  // namespace
+}  // namespace tenure::testing
