@@ -1,6 +1,5 @@
 #include "server/socket_gate.h"
 
-#include <dlfcn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,40 +11,22 @@
 #include <utility>
 #include <vector>
 
-#include "common/check.h"
-
 namespace tenure::server {
 namespace {
 
 // Constant-initialised: close(2) is called before and after main.
 std::atomic<ConnectionTable*> installed = nullptr;
 
-using ReceiveFunction = ssize_t (*)(int, msghdr*, int);
-using SendFunction = ssize_t (*)(int, const msghdr*, int);
-using CloseFunction = int (*)(int);
-
-// The functions that these stand before: the C library's, or a sanitizer's.
-template <typename Function>
-Function Next(const char* name) {
-  void* const function = dlsym(RTLD_NEXT, name);
-  TENURE_CHECK(function != nullptr);
-  return reinterpret_cast<Function>(function);
-}
-
+// The system calls themselves: the C library's functions of these names do nothing else.
 ssize_t NextReceive(int socket, msghdr* message, int flags) {
-  static const auto next = Next<ReceiveFunction>("recvmsg");
-  return next(socket, message, flags);
+  return syscall(SYS_recvmsg, socket, message, flags);
 }
 
 ssize_t NextSend(int socket, const msghdr* message, int flags) {
-  static const auto next = Next<SendFunction>("sendmsg");
-  return next(socket, message, flags);
+  return syscall(SYS_sendmsg, socket, message, flags);
 }
 
-int NextClose(int file) {
-  static const auto next = Next<CloseFunction>("close");
-  return next(file);
-}
+int NextClose(int file) { return static_cast<int>(syscall(SYS_close, file)); }
 
 const ucred* WriterIn(msghdr& message) {
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;

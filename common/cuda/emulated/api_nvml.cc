@@ -89,7 +89,10 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsign
           return candidate.get() == named;
         });
         if (!known || count == nullptr) return kNvmlInvalidArgument;
-        const std::vector<emulated::CardProcess> processes = named->card->Processes();
+        std::vector<emulated::CardProcess> processes = named->card->Processes();
+        for (const pid_t pid : emulated::Process::Instance().faults().Pretended()) {
+          processes.push_back(emulated::CardProcess{pid, 0});
+        }
         const size_t room = *count;
         *count = static_cast<unsigned int>(processes.size());
         if (processes.size() > room) return kNvmlInsufficientSize;

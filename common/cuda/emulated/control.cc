@@ -49,4 +49,8 @@ int tenureEmulatedCalls(const char* symbol, uint64_t* calls) {
 
 void tenureEmulatedClear() { Process::Instance().faults().Clear(); }
 
+void tenureEmulatedPretend(int pid, int listed) {
+  Process::Instance().faults().Pretend(pid, listed != 0);
+}
+
 }  // extern "C"

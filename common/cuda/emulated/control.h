@@ -12,6 +12,7 @@
 #define COMMON_CUDA_EMULATED_CONTROL_H_
 
 #include <dlfcn.h>
+#include <sys/types.h>
 
 #include <cstdint>
 #include <string>
@@ -31,6 +32,9 @@ int tenureEmulatedDelay(const char* symbol, uint64_t microseconds);
 // Calls of a symbol since the library was loaded, failed ones included.
 int tenureEmulatedCalls(const char* symbol, uint64_t* calls);
 void tenureEmulatedClear();
+// Puts a process that does not exist on the list of compute processes, as this process sees it, or
+// takes it off again.
+void tenureEmulatedPretend(int pid, int listed);
 
 }  // extern "C"
 
@@ -68,6 +72,8 @@ class Control {
   }
   // Forgets all faults and delays; the counts go on.
   void Clear() const { clear_(); }
+  // Puts an imagined process on the list of compute processes, or takes it off.
+  void Pretend(pid_t pid, bool listed) const { pretend_(pid, listed ? 1 : 0); }
 
  private:
   Control() = default;
@@ -77,13 +83,16 @@ class Control {
     delay_ = reinterpret_cast<decltype(delay_)>(dlsym(library, "tenureEmulatedDelay"));
     calls_ = reinterpret_cast<decltype(calls_)>(dlsym(library, "tenureEmulatedCalls"));
     clear_ = reinterpret_cast<decltype(clear_)>(dlsym(library, "tenureEmulatedClear"));
-    return fail_ != nullptr && delay_ != nullptr && calls_ != nullptr && clear_ != nullptr;
+    pretend_ = reinterpret_cast<decltype(pretend_)>(dlsym(library, "tenureEmulatedPretend"));
+    return fail_ != nullptr && delay_ != nullptr && calls_ != nullptr && clear_ != nullptr &&
+           pretend_ != nullptr;
   }
 
   decltype(&tenureEmulatedFail) fail_ = nullptr;
   decltype(&tenureEmulatedDelay) delay_ = nullptr;
   decltype(&tenureEmulatedCalls) calls_ = nullptr;
   decltype(&tenureEmulatedClear) clear_ = nullptr;
+  decltype(&tenureEmulatedPretend) pretend_ = nullptr;
 };
 
 }  // namespace tenure::cuda::emulated

@@ -43,6 +43,20 @@ uint64_t Faults::Calls(Entry entry) const {
   return states_[static_cast<size_t>(entry)].calls;
 }
 
+void Faults::Pretend(pid_t pid, bool listed) {
+  const absl::MutexLock lock(&mutex_);
+  if (listed) {
+    pretended_.insert(pid);
+  } else {
+    pretended_.erase(pid);
+  }
+}
+
+std::vector<pid_t> Faults::Pretended() const {
+  const absl::MutexLock lock(&mutex_);
+  return {pretended_.begin(), pretended_.end()};
+}
+
 void Faults::Clear() {
   const absl::MutexLock lock(&mutex_);
   for (State& state : states_) {

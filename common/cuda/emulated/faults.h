@@ -1,9 +1,12 @@
 #ifndef COMMON_CUDA_EMULATED_FAULTS_H_
 #define COMMON_CUDA_EMULATED_FAULTS_H_
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -15,8 +18,8 @@
 
 namespace tenure::cuda::emulated {
 
-// Which calls are to fail or to take longer, and how often each entry point was called.
-// Thread safety: thread-safe.
+// Which calls are to fail or to take longer, how often each entry point was called, and who is to
+// be on the process list without being there. Thread safety: thread-safe.
 class Faults {
  public:
   // Counts one call, waits as long as it was told to, and gives the answer that the call must fail
@@ -27,6 +30,9 @@ class Faults {
   void Fail(Entry entry, uint64_t nth, bool and_later, int result);
   void Delay(Entry entry, absl::Duration delay);
   uint64_t Calls(Entry entry) const;
+  // Processes that do not exist and are to be on the list of compute processes.
+  void Pretend(pid_t pid, bool listed);
+  std::vector<pid_t> Pretended() const;
   void Clear();
 
   // Arms what TENURE_EMULATED_FAULTS says, as control.h describes it. False: it is malformed, and
@@ -52,6 +58,7 @@ class Faults {
 
   mutable absl::Mutex mutex_;
   std::array<State, kEntryNames.size()> states_ ABSL_GUARDED_BY(mutex_);
+  std::set<pid_t> pretended_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tenure::cuda::emulated

@@ -1,0 +1,164 @@
+// The daemon's core among clients that do everything clients can do, in any order.
+#ifndef TESTS_SIMULATION_WORLD_H_
+#define TESTS_SIMULATION_WORLD_H_
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/cuda/device.h"
+#include "common/cuda/emulated/control.h"
+#include "common/cuda/process_list.h"
+#include "server/device_heap.h"
+#include "server/fence.h"
+#include "server/health.h"
+#include "server/lease_registry.h"
+#include "server/overdue_watch.h"
+#include "tests/support/manual_clock.h"
+
+namespace tenure::testing {
+
+// One device on the emulated driver. Opened anew after a run that left the driver with memory that
+// the daemon may not free.
+class SimulatedDevice {
+ public:
+  SimulatedDevice();
+
+  cuda::Device& device() { return *device_; }
+  cuda::ProcessList& processes() { return *processes_; }
+  const cuda::emulated::Control& control() const { return *control_; }
+  void OpenAnew();
+
+ private:
+  std::unique_ptr<cuda::Driver> driver_;
+  std::optional<cuda::emulated::Control> control_;
+  std::unique_ptr<cuda::Device> device_;
+  std::unique_ptr<cuda::ProcessList> processes_;
+};
+
+// One run: a seed decides who does what and when, what the driver fails, and how time passes. All
+// of the daemon's threads are played by this one: reaping, proving, clearing and looking after the
+// silent are steps like the clients' own. Calls of different clients overlap: an allocation may
+// stand between its admission and its attachment while others go on.
+//
+// After each step the rules of ownership are checked, against the books and against what this class
+// itself remembers of who had which region:
+//   1. a region serves one session;
+//   2. no dead client's region is given to anybody before the driver has forgotten the client;
+//   3. what is granted from a region that is new to a session is zero; a region given back by a
+//      living session stays with its tenant;
+//   4. unknown, foreign and freed ids are refused alike;
+//   5. a repeated request gets its first answer;
+//   6. the books balance, among themselves and against the driver;
+//   7. after a driver error other than out-of-memory nothing more is granted.
+//
+// A broken rule is returned by Run, as words.
+class World {
+ public:
+  World(SimulatedDevice& simulated, uint64_t seed);
+  ~World();
+
+  // Empty when every rule held.
+  std::string Run(int steps);
+  // Whether the driver was told to fail for good.
+  bool poisoned() const { return poisoned_; }
+
+ private:
+  struct Block {
+    server::Grant grant;
+    uint64_t request = 0;
+  };
+  struct Session {
+    server::SessionId id = 0;
+    uint64_t open_request = 0;
+    std::vector<Block> blocks;
+    std::optional<std::pair<uint64_t, server::AllocationId>> last_free;
+  };
+  struct Process {
+    std::shared_ptr<const server::Peer> peer;
+    bool exited = false;
+    bool reaped = false;  // the daemon was told
+    bool listed = true;   // by the driver
+    bool connected = true;
+    // Another program runs in it: its sessions end some time, without a word to it.
+    bool execed = false;
+    std::vector<Session> sessions;
+    bool alive() const { return !exited; }
+  };
+  // An allocation between its admission and its attachment.
+  struct UnderWay {
+    size_t process = 0;
+    server::SessionId session = 0;
+    uint64_t request = 0;
+    server::LeaseRegistry::Pending pending;
+  };
+  // Who had a region last.
+  struct Owner {
+    size_t process = 0;
+    server::SessionId session = 0;
+    bool stays_in_tenant = false;  // it was given back by a session that lived on
+    bool given_back = false;       // by that session
+    std::vector<uint64_t> soiled;  // where that session wrote
+  };
+
+  uint64_t Random(uint64_t below) { return random_() % below; }
+  void Step();
+  void Spawn();
+  void OpenSession(Process& process);
+  void Allocate(size_t process);
+  void Attach(std::list<UnderWay>::iterator under_way);
+  void RepeatAllocate(Process& process);
+  void Free(Process& process);
+  void RepeatFree(Process& process);
+  void Intrude(size_t process);
+  void CloseSession(Process& process);
+  void KeepAlive(Process& process);
+  void Kill(Process& process);
+  void Reap(Process& process);
+  void ForgetByDriver(Process& process);
+  void Exec(Process& process);
+  void Prove();
+  void PassTime();
+  void FailDriver();
+
+  // A process that lives, or null.
+  Process* PickAlive();
+  Session* PickSession(Process& process);
+  Session* FindSession(size_t process, server::SessionId id);
+  Bytes PickSize();
+  void CheckGrant(const UnderWay& call, const server::Grant& grant,
+                  cuda::DevicePointer region_base);
+  void NoteGivenBack(server::RegionId region);
+  // OK, or a refusal that this call may get now.
+  void CheckRefusal(const absl::Status& status, const Process& process);
+  void CheckBooks();
+  void End();
+  void Broken(const std::string& rule);
+
+  SimulatedDevice& simulated_;
+  std::mt19937_64 random_;
+  ManualClock clock_;
+  server::Health health_;
+  std::unique_ptr<server::DeviceHeap> heap_;
+  std::unique_ptr<server::Fence> fence_;
+  std::unique_ptr<server::LeaseRegistry> registry_;
+  std::unique_ptr<server::OverdueWatch> overdue_;
+  std::deque<Process> processes_;
+  std::list<UnderWay> under_way_;
+  std::map<server::RegionId, Owner> owners_;
+  uint64_t next_request_ = 1;
+  int next_pid_ = 0;
+  Bytes other_at_start_;
+  bool poisoned_ = false;
+  std::string broken_;
+};
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_SIMULATION_WORLD_H_
