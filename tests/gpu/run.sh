@@ -92,6 +92,7 @@ step "daemon" "$BIN/integration_test"
 # The replays among them read a trace by the path of the source tree; here they are a step.
 step "client" "$BIN/client_integration_test" --gtest_filter='-*Replay*'
 step "kills" "$BIN/kill_test"
+step "kernels and faults" "$BIN/kernel_fault_test"
 step "inference worker" "$HERE/scene.sh" worker "$BIN"
 step "replay and kill" "$HERE/scene.sh" replay "$BIN" "$trace"
 # As the unit in deploy runs the daemon: as a user who owns nothing.
@@ -119,7 +120,7 @@ failed=0
   printf '\n  ]\n}\n'
 } >"$RESULTS/summary.json"
 
-sed -n '/^ratio of medians/,/^$/p' "$LOG"
+sed -n '/^ratio of medians/,/^$/p; /^figure: /p' "$LOG"
 {
   printf '%-18s %-12s %7s %7s %8s %8s\n' step outcome passed failed skipped seconds
   for row in "${rows[@]}"; do

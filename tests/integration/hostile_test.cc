@@ -32,10 +32,15 @@ class HostileTest : public ::testing::Test {
     EXPECT_TRUE(connection.Send(http2::Opening()));
     return connection;
   }
-  void ExpectServedAsBefore(uint64_t cut) {
+  void ExpectServed() {
+    // A slow run may have outlasted the lease.
+    EXPECT_TRUE(honest_.KeepAlive().ok());
     EXPECT_TRUE(honest_.Allocate(100).ok());
-    EXPECT_EQ(daemon_.GetStats().totals().connections_cut(), cut);
     EXPECT_EQ(daemon_.GetStats().active_sessions(), 1u);
+  }
+  void ExpectServedAsBefore(uint64_t cut) {
+    ExpectServed();
+    EXPECT_EQ(daemon_.GetStats().totals().connections_cut(), cut);
   }
 
   TestDaemon daemon_;
@@ -180,7 +185,7 @@ TEST_F(HostileTest, TenThousandConnectionsComeAndGo) {
     if (crowd.back().fd() < 0) GTEST_FAIL() << "connection " << i << " was not taken";
     ASSERT_TRUE(crowd.back().Send(http2::Opening())) << i;
   }
-  EXPECT_TRUE(honest_.Allocate(100).ok());
+  ExpectServed();
   ASSERT_TRUE(Eventually([&] { return daemon_.GetStats().connections() >= 10'000; }))
       << daemon_.GetStats().connections();
   crowd.clear();

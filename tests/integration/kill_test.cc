@@ -1,4 +1,5 @@
-// Many clients, each killed at a random moment while it allocates, fills, checks and frees.
+// Many clients that are killed, stopped and forked at random moments while they allocate, fill,
+// check and free. How often, the environment says: TENURE_KILLS, TENURE_STOPS, TENURE_FORKS.
 
 #include <signal.h>
 
@@ -14,15 +15,16 @@
 
 #include <gtest/gtest.h>
 
+#include "common/bytes.h"
 #include "tests/support/lease_client_process.h"
 #include "tests/support/test_daemon.h"
 
 namespace tenure::testing {
 namespace {
 
-int Kills() {
-  const char* text = std::getenv("TENURE_KILLS");
-  return text == nullptr ? 200 : std::atoi(text);
+int Times(const char* variable, int otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::atoi(text);
 }
 
 // No byte of any region belongs to two allocations, and no region to two processes.
@@ -43,26 +45,37 @@ void ExpectNothingIsGivenTwice(std::vector<v1::Allocation> allocations) {
   }
 }
 
+bool NothingIsHeld(TestDaemon& daemon) {
+  const v1::GetStatsResponse now = daemon.GetStats();
+  return now.leased_bytes() == 0 && now.quarantined_bytes() == 0 && now.active_sessions() == 0 &&
+         now.suspended_sessions() == 0 && now.active_allocations() == 0;
+}
+
+void ExpectBalancedBooks(TestDaemon& daemon) {
+  const v1::GetStatsResponse now = daemon.GetStats();
+  ASSERT_EQ(now.total_bytes(), now.driver_free_bytes() + now.reserved_bytes() + now.other_bytes());
+  ASSERT_EQ(now.reserved_bytes(), now.leased_bytes() + now.warm_bytes() + now.quarantined_bytes());
+}
+
+LeaseClientProcess Storm(const TestDaemon& daemon, uint64_t seed) {
+  LeaseClientProcess client({"storm", daemon.socket(), std::to_string(seed % 1'000'000)});
+  EXPECT_EQ(client.ReadLine(), "storming");
+  return client;
+}
+
 TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
   constexpr size_t kAtOnce = 4;
   TestDaemon daemon(TestDaemon::Options{.memory = "4GiB"});
   const v1::GetStatsResponse before = daemon.GetStats();
   std::mt19937 random(20261123);
   std::deque<LeaseClientProcess> clients;
-  for (int kill = 0; kill < Kills(); ++kill) {
-    while (clients.size() < kAtOnce) {
-      clients.emplace_back(
-          std::vector<std::string>{"storm", daemon.socket(), std::to_string(random() % 1'000'000)});
-      ASSERT_EQ(clients.back().ReadLine(), "storming");
-    }
+  const int kills = Times("TENURE_KILLS", 200);
+  for (int kill = 0; kill < kills; ++kill) {
+    while (clients.size() < kAtOnce) clients.push_back(Storm(daemon, random()));
     // The random moment is the point of this wait.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
     ExpectNothingIsGivenTwice(daemon.ListAllocations());
-    const v1::GetStatsResponse now = daemon.GetStats();
-    ASSERT_EQ(now.total_bytes(),
-              now.driver_free_bytes() + now.reserved_bytes() + now.other_bytes());
-    ASSERT_EQ(now.reserved_bytes(),
-              now.leased_bytes() + now.warm_bytes() + now.quarantined_bytes());
+    ExpectBalancedBooks(daemon);
     ASSERT_EQ(clients.front().Kill(), 128 + SIGKILL)
         << "the client saw bytes that are not its own, or failed";
     clients.pop_front();
@@ -72,12 +85,69 @@ TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
     clients.pop_front();
   }
   EXPECT_TRUE(Eventually([&] {
-    const v1::GetStatsResponse now = daemon.GetStats();
-    return now.leased_bytes() == 0 && now.quarantined_bytes() == 0 && now.active_sessions() == 0 &&
-           now.active_allocations() == 0 && now.other_bytes() <= before.other_bytes();
+    return NothingIsHeld(daemon) && daemon.GetStats().other_bytes() <= before.other_bytes();
   })) << daemon.GetStats().DebugString()
       << daemon.ListSessions().DebugString();
-  EXPECT_GE(daemon.GetStats().totals().sessions_reclaimed(), static_cast<uint64_t>(Kills()));
+  EXPECT_GE(daemon.GetStats().totals().sessions_reclaimed(), static_cast<uint64_t>(kills));
+  EXPECT_EQ(daemon.Stop(), 0);
+}
+
+// A lease of 100 ms, and clients that are stopped for up to three times that: some come back in
+// time, some are suspended, some right at the deadline. None loses anything.
+TEST(KillTest, StoppedClientsGoOnAsIfNothingHadHappened) {
+  constexpr size_t kAtOnce = 3;
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "100ms"}, .memory = "2GiB"});
+  std::mt19937 random(20261124);
+  std::deque<LeaseClientProcess> clients;
+  while (clients.size() < kAtOnce) clients.push_back(Storm(daemon, random()));
+  const int stops = Times("TENURE_STOPS", 20);
+  for (int stop = 0; stop < stops; ++stop) {
+    LeaseClientProcess& client = clients[random() % kAtOnce];
+    ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
+    // The random moment is the point of this wait.
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 300'000));
+    ExpectNothingIsGivenTwice(daemon.ListAllocations());
+    ExpectBalancedBooks(daemon);
+    ASSERT_EQ(kill(client.pid(), SIGCONT), 0);
+    ASSERT_TRUE(Eventually([&] { return daemon.GetStats().suspended_sessions() == 0; }));
+    ASSERT_EQ(daemon.GetStats().active_sessions(), kAtOnce);
+  }
+  EXPECT_EQ(daemon.GetStats().totals().sessions_reclaimed(), 0u);
+  for (LeaseClientProcess& client : clients) {
+    EXPECT_EQ(client.Kill(), 128 + SIGKILL)
+        << "the client saw bytes that are not its own, or failed";
+  }
+  EXPECT_TRUE(Eventually([&] { return NothingIsHeld(daemon); }));
+  EXPECT_EQ(daemon.Stop(), 0);
+}
+
+TEST(KillTest, ASurvivingChildKeepsItsParentsMemoryOutOfEveryHand) {
+  TestDaemon daemon(TestDaemon::Options{.memory = "2GiB"});
+  LeaseClientProcess neighbour = Storm(daemon, 1);
+  std::mt19937 random(20261124);
+  const int forks = Times("TENURE_FORKS", 10);
+  for (int fork = 0; fork < forks; ++fork) {
+    LeaseClientProcess parent(
+        {"clone", daemon.socket(), std::to_string(1 + random() % MiB(6).value())});
+    const std::string line = parent.ReadLine();
+    ASSERT_EQ(line.substr(0, 7), "forked ");
+    const pid_t child = std::stoi(line.substr(7));
+    const uint32_t pid = static_cast<uint32_t>(parent.pid());
+    ASSERT_EQ(parent.Kill(), 128 + SIGKILL);
+    const auto in_quarantine = [&] {
+      const v1::ListSessionsResponse list = daemon.ListSessions();
+      return std::any_of(list.quarantines().begin(), list.quarantines().end(),
+                         [pid](const v1::Quarantine& one) { return one.pid() == pid; });
+    };
+    ASSERT_TRUE(Eventually(in_quarantine));
+    for (const v1::Allocation& one : daemon.ListAllocations()) ASSERT_NE(one.pid(), pid);
+    ExpectBalancedBooks(daemon);
+    ASSERT_TRUE(in_quarantine()) << "it came back while the child lives";
+    ASSERT_EQ(kill(child, SIGKILL), 0);
+    ASSERT_TRUE(Eventually([&] { return !in_quarantine(); }));
+  }
+  EXPECT_EQ(neighbour.Kill(), 128 + SIGKILL) << "a byte of somebody else's was seen";
+  EXPECT_TRUE(Eventually([&] { return NothingIsHeld(daemon); }));
   EXPECT_EQ(daemon.Stop(), 0);
 }
 

@@ -17,8 +17,9 @@ extern char** environ;
 
 namespace tenure::testing {
 
-LeaseClientProcess::LeaseClientProcess(const std::vector<std::string>& words) {
-  const std::string program = ProgramFolder() + "/lease_client";
+LeaseClientProcess::LeaseClientProcess(const std::vector<std::string>& words,
+                                       const std::string& name) {
+  const std::string program = ProgramFolder() + "/" + name;
   std::vector<char*> arguments = {const_cast<char*>(program.c_str())};
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);

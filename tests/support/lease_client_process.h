@@ -9,13 +9,15 @@
 
 namespace tenure::testing {
 
-// Runs bin/lease_client. Killed, at the latest, by the destructor.
+// Runs bin/lease_client, or another program that behaves so. Killed, at the latest, by the
+// destructor.
 //
 // Thread safety: thread-compatible.
 class LeaseClientProcess {
  public:
   // The words after the program's name.
-  explicit LeaseClientProcess(const std::vector<std::string>& words);
+  explicit LeaseClientProcess(const std::vector<std::string>& words,
+                              const std::string& program = "lease_client");
   LeaseClientProcess(LeaseClientProcess&& other) noexcept;
   LeaseClientProcess& operator=(LeaseClientProcess&&) = delete;
   ~LeaseClientProcess();
