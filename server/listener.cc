@@ -187,7 +187,8 @@ void Listener::AcceptAll() {
     absl::StatusOr<ConnectionTicket> ticket = AdmitCaller(fd);
     if (!ticket.ok()) continue;
     epoll_event event = {};
-    event.events = EPOLLIN | EPOLLRDHUP;
+    // Once: what comes after the first bytes is gRPC's, whether or not it can be taken off again.
+    event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
     event.data.fd = fd;
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) continue;
     newcomers_.emplace(fd, Newcomer{std::move(caller), *std::move(ticket), clock_.Now()});
@@ -219,7 +220,7 @@ bool Listener::AcceptFailed(int error) {
 
 void Listener::Examine(int fd) {
   const auto found = newcomers_.find(fd);
-  TENURE_CHECK(found != newcomers_.end());
+  if (found == newcomers_.end()) return;
   Newcomer newcomer = std::move(found->second);
   newcomers_.erase(found);
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);

@@ -189,6 +189,16 @@ TestDaemon::~TestDaemon() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
+std::optional<int> TestDaemon::EndedWith() {
+  if (pid_ <= 0) return ended_with_;
+  siginfo_t info = {};
+  const bool ended =
+      waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+      info.si_pid == pid_;
+  if (ended) ended_with_ = WaitForEnd();
+  return ended_with_;
+}
+
 int TestDaemon::Stop() {
   TENURE_CHECK(pid_ > 0);
   kill(pid_, SIGTERM);
@@ -203,11 +213,18 @@ int TestDaemon::WaitForEnd() {
 
 std::shared_ptr<grpc::Channel> TestDaemon::NewChannel() const { return ChannelTo(socket()); }
 
-v1::GetStatsResponse TestDaemon::GetStats() {
+std::optional<v1::GetStatsResponse> TestDaemon::TryGetStats() {
   grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
   v1::GetStatsResponse response;
-  TENURE_CHECK(stats_->GetStats(&context, {}, &response).ok());
+  if (!stats_->GetStats(&context, {}, &response).ok()) return std::nullopt;
   return response;
+}
+
+v1::GetStatsResponse TestDaemon::GetStats() {
+  const std::optional<v1::GetStatsResponse> response = TryGetStats();
+  TENURE_CHECK(response);
+  return *response;
 }
 
 v1::ListSessionsResponse TestDaemon::ListSessions() {

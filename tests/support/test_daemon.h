@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,10 @@ class TestDaemon {
   // The whole command line that started it.
   const std::vector<std::string>& command() const { return command_; }
 
+  // Whether it has not ended by itself.
+  bool Running() { return !EndedWith(); }
+  // The exit code of a daemon that has ended by itself; nullopt while it runs.
+  std::optional<int> EndedWith();
   // SIGTERM; the exit code. The daemon must be running.
   int Stop();
   // Waits for an end that was not asked for; the exit code.
@@ -70,6 +75,8 @@ class TestDaemon {
 
   // Aborts the test when the daemon does not answer.
   v1::GetStatsResponse GetStats();
+  // nullopt when it does not.
+  std::optional<v1::GetStatsResponse> TryGetStats();
   v1::ListSessionsResponse ListSessions();
   std::vector<v1::Allocation> ListAllocations();
 
@@ -77,6 +84,7 @@ class TestDaemon {
   std::string folder_;
   std::vector<std::string> command_;
   pid_t pid_ = -1;
+  std::optional<int> ended_with_;
   std::unique_ptr<v1::Allocator::Stub> allocator_;
   std::unique_ptr<v1::Stats::Stub> stats_;
 };
