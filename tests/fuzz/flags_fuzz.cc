@@ -1,0 +1,67 @@
+// The command line and the config file: anything gives a config or words, and sizes fit the device.
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+
+#include "common/check.h"
+#include "server/config.h"
+
+namespace {
+
+// What the program prints of a mistake is not looked at here.
+struct Quiet {
+  Quiet() {
+    std::cout.setstate(std::ios::badbit);
+    std::cerr.setstate(std::ios::badbit);
+  }
+};
+
+const std::string& ConfigFile() {
+  static const std::string path = "/tmp/tenure-flags-fuzz-" + std::to_string(getpid());
+  return path;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const Quiet quiet;
+  if (size == 0) return 0;
+  const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  // An odd first byte: the rest is a config file; otherwise it is words, one a line.
+  std::vector<std::string> words = {"tenured"};
+  if (data[0] % 2 == 1) {
+    std::FILE* const file = std::fopen(ConfigFile().c_str(), "w");
+    TENURE_CHECK(file != nullptr);
+    std::fwrite(text.data(), 1, text.size(), file);
+    std::fclose(file);
+    words.insert(words.end(), {"--config", ConfigFile()});
+  } else {
+    for (const absl::string_view word : absl::StrSplit(text, '\n')) {
+      if (word.find('\0') == absl::string_view::npos) words.emplace_back(word);
+    }
+  }
+  std::vector<const char*> arguments;
+  for (const std::string& word : words) arguments.push_back(word.c_str());
+  const tenure::server::ParsedConfig parsed =
+      tenure::server::ParseConfig(static_cast<int>(arguments.size()), arguments.data());
+  if (!parsed.config) {
+    TENURE_CHECK(parsed.exit_code == tenure::server::kExitOk ||
+                 parsed.exit_code == tenure::server::kExitUsage);
+    return 0;
+  }
+  const tenure::Bytes total = tenure::GiB(80);
+  const auto sizes = tenure::server::ResolveSizes(*parsed.config, total);
+  if (sizes.ok()) {
+    TENURE_CHECK(sizes->warm_reserve <= sizes->warm_limit && sizes->warm_limit <= total);
+    TENURE_CHECK(sizes->tenant_limit <= total);
+    TENURE_CHECK(sizes->max_pool_block <= tenure::MiB(1));
+  }
+  return 0;
+}
