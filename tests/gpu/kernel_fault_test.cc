@@ -110,6 +110,7 @@ TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNobodyElsesMemory) {
     }
     // All of them are starting side by side; the first is awaited, and then the moment is random.
     ASSERT_EQ(clients.front().ReadLine(), "writing");
+    // The random moment is the point of this wait.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 5'000));
     ASSERT_EQ(clients.front().Kill(), 128 + SIGKILL);
     clients.pop_front();
