@@ -100,8 +100,9 @@ ConnectionTable::Caller ConnectionTable::Find(absl::string_view peer) {
 }
 
 void ConnectionTable::Cut(Connection& connection, const absl::Status& why) {
-  connection.Cut();
+  // Counted first: whoever sees the connection end finds it in the count.
   cut_.fetch_add(1, std::memory_order_relaxed);
+  connection.Cut();
   if (options_.on_cut) options_.on_cut(connection, why);
 }
 

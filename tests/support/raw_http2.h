@@ -15,6 +15,7 @@ enum Type : uint8_t {
   kResetStream = 3,
   kSettings = 4,
   kPing = 6,
+  kWindowUpdate = 8,
   kContinuation = 9,
 };
 enum Flag : uint8_t { kNone = 0, kEndStream = 1, kAcknowledge = 1, kEndHeaders = 4 };
