@@ -29,10 +29,15 @@ std::shared_ptr<TenantLoad> ConnectionTable::LoadOf(uid_t uid) {
 
 absl::StatusOr<ConnectionTicket> ConnectionTable::Admit(uid_t uid) {
   absl::MutexLock lock(&mu_);
-  // A connection is a descriptor, and so is each process behind them.
-  if (connections_.size() + processes_.size() + kOtherDescriptors >= by_socket_.size()) {
+  // A connection is a descriptor, also one that has not said anything yet, and so is each process
+  // behind them. There are few users to sum over.
+  size_t admitted = 0;
+  for (const auto& [user, load] : loads_) {
+    admitted += static_cast<size_t>(load->connections.load(std::memory_order_relaxed));
+  }
+  if (admitted + processes_.size() + kOtherDescriptors >= by_socket_.size()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", connections_.size(),
+        absl::StrCat("the daemon has ", admitted,
                      " connections, for which its limit of open files just suffices"));
   }
   std::shared_ptr<TenantLoad> load = LoadOf(uid);
