@@ -80,7 +80,7 @@ class ConnectionTable {
     uint64_t connections = 0;
   };
 
-  std::shared_ptr<TenantLoad> LoadOf(uid_t uid);
+  std::shared_ptr<TenantLoad> LoadOf(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Clock& clock_;
   const Options options_;
