@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 
-#include "server/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tenure::server {
 

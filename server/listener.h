@@ -13,9 +13,9 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/unique_fd.h"
 #include "server/allow_list.h"
 #include "server/connection_table.h"
-#include "server/unique_fd.h"
 
 namespace tenure::server {
 

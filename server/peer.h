@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "server/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tenure::server {
 

@@ -12,11 +12,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
+#include "common/unique_fd.h"
 #include "server/fence.h"
 #include "server/lease_registry.h"
 #include "server/overdue_watch.h"
 #include "server/peer.h"
-#include "server/unique_fd.h"
 
 namespace tenure::server {
 

@@ -167,7 +167,7 @@ void World::Step() {
 }
 
 void World::Spawn() {
-  server::UniqueFd exit(eventfd(0, EFD_CLOEXEC));
+  UniqueFd exit(eventfd(0, EFD_CLOEXEC));
   TENURE_CHECK(exit);
   Process process;
   const pid_t pid = kFirstPid + next_pid_++;

@@ -8,7 +8,7 @@
 #include <cstdio>
 
 #include "common/cuda/emulated/layout.h"
-#include "common/cuda/emulated/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tenure::cuda::emulated {
 namespace {

@@ -12,7 +12,7 @@
 #include "common/bytes.h"
 #include "common/cuda/emulated/handle.h"
 #include "common/cuda/emulated/layout.h"
-#include "common/cuda/emulated/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tenure::cuda::emulated {
 

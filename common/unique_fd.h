@@ -1,12 +1,12 @@
 // A file descriptor that closes itself.
-#ifndef SERVER_UNIQUE_FD_H_
-#define SERVER_UNIQUE_FD_H_
+#ifndef COMMON_UNIQUE_FD_H_
+#define COMMON_UNIQUE_FD_H_
 
 #include <unistd.h>
 
 #include <utility>
 
-namespace tenure::server {
+namespace tenure {
 
 // Owns one file descriptor, or none (-1).
 // Thread safety: thread-compatible.
@@ -33,6 +33,6 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace tenure::server
+}  // namespace tenure
 
-#endif  // SERVER_UNIQUE_FD_H_
+#endif  // COMMON_UNIQUE_FD_H_
