@@ -46,6 +46,16 @@ std::optional<Region> DeviceHeap::Shelf::Take(Bytes at_least, Bytes at_most) {
   return region;
 }
 
+std::optional<Region> DeviceHeap::Shelf::TakeLargestBeyond(
+    const std::map<Bytes, uint64_t>& planned) {
+  for (auto stack = by_size_.rbegin(); stack != by_size_.rend(); ++stack) {
+    const auto plan = planned.find(stack->first);
+    if (plan != planned.end() && stack->second.size() <= plan->second) continue;
+    return Take(stack->first, stack->first);
+  }
+  return std::nullopt;
+}
+
 size_t DeviceHeap::Shelf::Count(Bytes size) const {
   const auto stack = by_size_.find(size);
   return stack == by_size_.end() ? 0 : stack->second.size();
@@ -164,18 +174,17 @@ void DeviceHeap::TakeBack(Region region, std::shared_ptr<Lease> lease, std::dequ
   queue.push_back(Waiting{std::move(region), std::move(lease)});
 }
 
-bool DeviceHeap::MaintainOnce() {
-  return health_.Check().ok() && (ClearOne() || FreeOne() || RefillOne());
-}
+bool DeviceHeap::SupplyOnce() { return health_.Check().ok() && (FreeOne() || RefillOne()); }
 
-bool DeviceHeap::ClearOne() {
+bool DeviceHeap::ClearOnce() {
+  if (!health_.Check().ok()) return false;
   std::optional<Waiting> dirty;
   {
     absl::MutexLock lock(&mu_);
     if (dirty_.empty()) return false;
     dirty.emplace(std::move(dirty_.front()));
     dirty_.pop_front();
-    if (clean_bytes_ + dirty->region.size() > warm_limit_) {
+    if (!MakeShelfRoom(dirty->region.size())) {
       // It would not be kept, so it need not be cleared: the driver isolates what it takes back.
       condemned_.push_back(*std::move(dirty));
       return true;
@@ -234,9 +243,14 @@ bool DeviceHeap::RefillOne() {
   return true;
 }
 
-void DeviceHeap::WaitForWork(absl::Duration timeout) {
+void DeviceHeap::WaitForClearing(absl::Duration timeout) {
   absl::MutexLock lock(&mu_);
-  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasUrgentWork), timeout);
+  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToClear), timeout);
+}
+
+void DeviceHeap::WaitForSupply(absl::Duration timeout) {
+  absl::MutexLock lock(&mu_);
+  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToSupply), timeout);
 }
 
 Bytes DeviceHeap::Trim() {
@@ -338,8 +352,32 @@ absl::Status DeviceHeap::OverLimit(Tenant tenant, Bytes size) const {
       "needed (`tenurectl ps`), or raise --max-tenant-bytes"));
 }
 
+bool DeviceHeap::MakeShelfRoom(Bytes size) {
+  Bytes planned;
+  for (const auto& [planned_size, count] : plan_) {
+    const uint64_t there = std::min<uint64_t>(reserve_.Count(planned_size), count);
+    planned += Bytes(planned_size.value() * there);
+  }
+  if (planned + size > warm_limit_) return false;
+  while (clean_bytes_ + size > warm_limit_) {
+    std::optional<Region> unplanned = TakeUnplanned();
+    TENURE_CHECK(unplanned);
+    clean_bytes_ -= unplanned->size();
+    condemned_.push_back(Waiting{*std::move(unplanned), nullptr});
+  }
+  return true;
+}
+
+std::optional<Region> DeviceHeap::TakeUnplanned() {
+  static const std::map<Bytes, uint64_t> kNothing;
+  for (auto& [tenant, shelf] : cached_) {
+    if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothing)) return region;
+  }
+  return reserve_.TakeLargestBeyond(plan_);
+}
+
 bool DeviceHeap::Keep(Region& region) {
-  if (clean_bytes_ + region.size() > warm_limit_) return false;
+  if (!MakeShelfRoom(region.size())) return false;
   clean_bytes_ += region.size();
   Shelf& shelf = region.shared_in_tenant() ? cached_[region.tenant()] : reserve_;
   shelf.Put(std::move(region));
@@ -349,16 +387,16 @@ bool DeviceHeap::Keep(Region& region) {
 Bytes DeviceHeap::MissingReserve(uint64_t below_percent) const {
   if (refill_paused_) return Bytes(0);
   for (const auto& [size, count] : plan_) {
-    if (reserve_.Count(size) * 100 < count * below_percent && clean_bytes_ + size <= warm_limit_) {
-      return size;
-    }
+    if (reserve_.Count(size) * 100 < count * below_percent) return size;
   }
   return Bytes(0);
 }
 
-bool DeviceHeap::HasUrgentWork() const {
-  return health_.Check().ok() && (!dirty_.empty() || !condemned_.empty() ||
-                                  MissingReserve(kUrgentRefillPercent) != Bytes(0));
+bool DeviceHeap::HasToClear() const { return health_.Check().ok() && !dirty_.empty(); }
+
+bool DeviceHeap::HasToSupply() const {
+  return health_.Check().ok() &&
+         (!condemned_.empty() || MissingReserve(kUrgentRefillPercent) != Bytes(0));
 }
 
 std::vector<DeviceHeap::Waiting> DeviceHeap::TakeAllWarm() {

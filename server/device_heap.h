@@ -88,11 +88,17 @@ class DeviceHeap {
   // and isolates it.
   void GiveBackUnproven(Region region);
 
-  // Does one piece of waiting work: clears a region, gives one to the driver, or makes one for the
-  // reserve. False when there was nothing to do.
-  bool MaintainOnce();
-  // Waits until there is work for MaintainOnce that should not wait longer, at most `timeout`.
-  void WaitForWork(absl::Duration timeout);
+  // Two kinds of waiting work, so that two threads may do them: to give a region to the driver can
+  // take a hundred times as long as to clear one. Each does one piece; false when there was nothing
+  // to do.
+  bool ClearOnce();
+  // Gives a region to the driver, or makes one for the reserve.
+  bool SupplyOnce();
+  // Either.
+  bool MaintainOnce() { return ClearOnce() || SupplyOnce(); }
+  // Waits until there is such work that should not wait longer, at most `timeout`.
+  void WaitForClearing(absl::Duration timeout);
+  void WaitForSupply(absl::Duration timeout);
   // Gives all warm memory to the driver and stops refilling the reserve until the next GiveBack.
   // Returns how much.
   Bytes Trim();
@@ -128,6 +134,9 @@ class DeviceHeap {
     void Put(Region region);
     // The smallest region of `at_least` to `at_most` bytes.
     std::optional<Region> Take(Bytes at_least, Bytes at_most);
+    // The largest region of a size that is there more often than `planned` says; nullopt when there
+    // is none.
+    std::optional<Region> TakeLargestBeyond(const std::map<Bytes, uint64_t>& planned);
     size_t Count(Bytes size) const;
     std::vector<Region> TakeAll();
     Bytes Sum() const;
@@ -136,8 +145,7 @@ class DeviceHeap {
     std::map<Bytes, std::vector<Region>> by_size_;  // no empty stacks
   };
 
-  // The pieces of maintenance; each is false when there was nothing to do.
-  bool ClearOne();
+  // The pieces of supply; each is false when there was nothing to do.
   bool FreeOne();
   bool RefillOne();
 
@@ -151,10 +159,15 @@ class DeviceHeap {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Puts a cleared region where it may serve next; false when that would be too much to keep.
   bool Keep(Region& region) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Condemns clean regions that nobody planned to keep, until `size` more may be kept: what comes
+  // last is wanted next. False, and nothing is condemned: there are not enough.
+  bool MakeShelfRoom(Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::optional<Region> TakeUnplanned() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // A size of which the reserve holds less than this share of what is planned; zero when there is
   // none.
   Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool HasUrgentWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasToClear() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasToSupply() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<Waiting> TakeAllWarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // Gives idle memory to the driver, and waits for what other threads are just giving back. False

@@ -57,7 +57,8 @@ Reaper::~Reaper() { Stop(); }
 void Reaper::Start() {
   deaths_ = std::thread([this] { WatchDeaths(); });
   proofs_ = std::thread([this] { Prove(); });
-  maintenance_ = std::thread([this] { Maintain(); });
+  clearing_ = std::thread([this] { Clear(); });
+  supply_ = std::thread([this] { Supply(); });
 }
 
 void Reaper::Stop() {
@@ -69,7 +70,8 @@ void Reaper::Stop() {
   TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
   if (deaths_.joinable()) deaths_.join();
   if (proofs_.joinable()) proofs_.join();
-  if (maintenance_.joinable()) maintenance_.join();
+  if (clearing_.joinable()) clearing_.join();
+  if (supply_.joinable()) supply_.join();
 }
 
 absl::Status Reaper::Watch(const std::shared_ptr<const Peer>& peer) {
@@ -132,9 +134,15 @@ void Reaper::Prove() {
   }
 }
 
-void Reaper::Maintain() {
+void Reaper::Clear() {
   while (!Stopping()) {
-    if (!heap_.MaintainOnce()) heap_.WaitForWork(kMaintenanceLook);
+    if (!heap_.ClearOnce()) heap_.WaitForClearing(kMaintenanceLook);
+  }
+}
+
+void Reaper::Supply() {
+  while (!Stopping()) {
+    if (!heap_.SupplyOnce()) heap_.WaitForSupply(kMaintenanceLook);
   }
 }
 

@@ -189,6 +189,24 @@ TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
   heap.GiveBack(*std::move(region), /*unmapped=*/false);
 }
 
+TEST(WarmReserveTest, WhatComesLastIsKeptAndTheReserveStays) {
+  Health health;
+  DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, MiB(20), MiB(50)});
+  while (heap.MaintainOnce()) heap.CheckInvariants();
+  for (const uint64_t size : {24u, 16u, 30u}) {
+    absl::StatusOr<Region> region = heap.TakeFromDriver(MiB(size), kAlice);
+    ASSERT_TRUE(region.ok());
+    heap.GiveBack(*std::move(region), /*unmapped=*/true);
+    while (heap.MaintainOnce()) heap.CheckInvariants();
+    EXPECT_EQ(heap.books().warm, MiB(20 + size));
+  }
+  absl::StatusOr<Region> too_large = heap.TakeFromDriver(MiB(32), kAlice);
+  ASSERT_TRUE(too_large.ok());
+  heap.GiveBack(*std::move(too_large), /*unmapped=*/true);
+  while (heap.MaintainOnce()) heap.CheckInvariants();
+  EXPECT_EQ(heap.books().warm, MiB(50)) << "what cannot be kept displaces nothing";
+}
+
 TEST(WarmReserveTest, AWarmRegionMayBeLargerThanAskedButNotLargerThanAllowed) {
   Health health;
   DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, Bytes(0), MiB(200)});
