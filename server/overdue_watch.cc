@@ -37,7 +37,7 @@ void OverdueWatch::Look() {
 LeaseEvent OverdueWatch::Judge(const Lease& lease,
                                const absl::StatusOr<std::vector<pid_t>>& listed) const {
   const Peer& peer = *lease.peer();
-  if (peer.Stopped()) return LeaseEvent::kStopped;
+  if (options_.is_stopped(peer)) return LeaseEvent::kStopped;
   const bool has_context =
       !listed.ok() || std::find(listed->begin(), listed->end(), peer.pid()) != listed->end();
   if (has_context || options_.is_connected(peer.key())) return LeaseEvent::kHung;
@@ -46,7 +46,7 @@ LeaseEvent OverdueWatch::Judge(const Lease& lease,
 
 void OverdueWatch::KillOnce(const OverdueSession& session) {
   if (!killed_.insert(session.id).second) return;
-  const absl::Status killed = session.lease->peer()->Kill();
+  const absl::Status killed = options_.kill(*session.lease->peer());
   if (options_.on_kill) options_.on_kill(*session.lease, killed);
 }
 

@@ -11,6 +11,7 @@
 #include "common/cuda/process_list.h"
 #include "server/ids.h"
 #include "server/lease_registry.h"
+#include "server/peer.h"
 
 namespace tenure::server {
 
@@ -33,6 +34,9 @@ class OverdueWatch {
     // How long beyond the lease's end a client may be silent before it is killed.
     absl::Duration grace = absl::Minutes(1);
     std::function<bool(const ProcessKey&)> is_connected;
+    // What is asked of a process itself; a simulation answers for processes that are none.
+    std::function<bool(const Peer&)> is_stopped = &Peer::Stopped;
+    std::function<absl::Status(const Peer&)> kill = &Peer::Kill;
     // Told about each attempt to kill a client, and how it ended.
     std::function<void(const Lease&, const absl::Status&)> on_kill = nullptr;
   };

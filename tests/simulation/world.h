@@ -56,7 +56,11 @@ class SimulatedDevice {
 //   4. unknown, foreign and freed ids are refused alike;
 //   5. a repeated request gets its first answer;
 //   6. the books balance, among themselves and against the driver;
-//   7. after a driver error other than out-of-memory nothing more is granted.
+//   7. after a driver error other than out-of-memory nothing more is granted;
+//   8. time takes nothing: a process that is stopped or hung keeps all it has until it dies, gets
+//      nothing new while it is silent, and is as it was before once it speaks again;
+//   9. whoever is killed for its silence was silent for the grace time, and dies as others do;
+//  10. a batch is granted whole or not at all.
 //
 // A broken rule is returned by Run, as words.
 class World {
@@ -77,6 +81,7 @@ class World {
   struct Session {
     server::SessionId id = 0;
     uint64_t open_request = 0;
+    BootTime spoken;  // its last keep-alive, or its opening
     std::vector<Block> blocks;
     std::optional<std::pair<uint64_t, server::AllocationId>> last_free;
   };
@@ -86,17 +91,20 @@ class World {
     bool reaped = false;  // the daemon was told
     bool listed = true;   // by the driver
     bool connected = true;
+    bool stopped = false;
+    bool condemned = false;  // it was tried to kill it for its silence
+    bool dying = false;      // killed, but still in a call of the driver
     // Another program runs in it: its sessions end some time, without a word to it.
     bool execed = false;
     std::vector<Session> sessions;
-    bool alive() const { return !exited; }
+    bool runs() const { return !exited && !stopped && !dying; }
   };
-  // An allocation between its admission and its attachment.
+  // An allocation, or a batch of them, between its admission and its attachment.
   struct UnderWay {
     size_t process = 0;
     server::SessionId session = 0;
-    uint64_t request = 0;
-    server::LeaseRegistry::Pending pending;
+    std::vector<uint64_t> requests;
+    std::vector<server::LeaseRegistry::Pending> pending;
   };
   // Who had a region last.
   struct Owner {
@@ -109,9 +117,21 @@ class World {
 
   uint64_t Random(uint64_t below) { return random_() % below; }
   void Step();
+  // What a process that runs does by itself.
+  void Act(size_t process);
   void Spawn();
   void OpenSession(Process& process);
   void Allocate(size_t process);
+  void AllocateBatch(size_t process);
+  // Takes a block for one more request of a batch, or says why not. OK also for a request that was
+  // granted before.
+  absl::Status AddToBatch(UnderWay& batch, uint64_t request, Bytes size);
+  // A request for the batch, most often a new one.
+  uint64_t PickRequest(const Session& session);
+  // A batch that is refused leaves nothing: no block and no trace of its requests.
+  void CheckRolledBack(const UnderWay& batch, Bytes held_before);
+  // In blocks, attached or under way.
+  Bytes HeldBy(server::SessionId session) const;
   void Attach(std::list<UnderWay>::iterator under_way);
   void RepeatAllocate(Process& process);
   void Free(Process& process);
@@ -123,21 +143,30 @@ class World {
   void Reap(Process& process);
   void ForgetByDriver(Process& process);
   void Exec(Process& process);
+  void StopOrContinue(Process& process);
+  void Disconnect(Process& process);
   void Prove();
+  void LookAtTheSilent();
+  // The daemon kills a process for its silence.
+  absl::Status KillSilent(const server::Peer& peer);
   void PassTime();
   void FailDriver();
 
-  // A process that lives, or null.
-  Process* PickAlive();
+  Process& Of(const server::ProcessKey& key);
+  // How long beyond its lease's end the session has been silent; not positive: it is not overdue.
+  absl::Duration OverdueBy(const Session& session) const;
   Session* PickSession(Process& process);
   Session* FindSession(size_t process, server::SessionId id);
   Bytes PickSize();
-  void CheckGrant(const UnderWay& call, const server::Grant& grant,
+  void CheckGrant(size_t process, server::SessionId session, const server::Grant& grant,
                   cuda::DevicePointer region_base);
   void NoteGivenBack(server::RegionId region);
   // OK, or a refusal that this call may get now.
   void CheckRefusal(const absl::Status& status, const Process& process);
   void CheckBooks();
+  // Every session that has not ended has all its blocks.
+  void CheckHeld();
+  void CheckJudged(const Process& process, const Session& session);
   void End();
   void Broken(const std::string& rule);
 
@@ -149,6 +178,8 @@ class World {
   std::unique_ptr<server::Fence> fence_;
   std::unique_ptr<server::LeaseRegistry> registry_;
   std::unique_ptr<server::OverdueWatch> overdue_;
+  bool kill_hung_ = false;
+  absl::Duration grace_;
   std::deque<Process> processes_;
   std::list<UnderWay> under_way_;
   std::map<server::RegionId, Owner> owners_;
