@@ -6,6 +6,7 @@
 #include "client/channel.h"
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
+#include "client/ctl/text.h"
 #include "client/grpc_status.h"
 #include "common/bytes.h"
 #include "tenure/v1/admin.grpc.pb.h"
@@ -56,8 +57,10 @@ ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id) {
 ExitCode RunDrain(const CommonOptions& options) {
   return Call(options, &v1::Admin::Stub::Drain, v1::DrainRequest(),
               [](const v1::DrainResponse& done) {
+                if (done.sessions() == 0)
+                  return std::string("nobody holds a session: the daemon ends now");
                 return absl::StrCat("nothing new is granted; the daemon ends with the last of ",
-                                    done.sessions(), " sessions");
+                                    Count(done.sessions(), "session"));
               });
 }
 

@@ -5,10 +5,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "client/ctl/commands.h"
+#include "client/ctl/explanation.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
-#include "client/ctl/text.h"
-#include "common/bytes.h"
 
 namespace tenure::ctl {
 namespace {
@@ -32,7 +31,7 @@ absl::StatusOr<Findings> Find(const StatsClient& client, uint64_t id) {
   for (const v1::Quarantine& one : list->quarantines()) {
     if (one.session_id() == id || one.pid() == id) findings.quarantines.push_back(one);
   }
-  if (!findings.empty()) return findings;
+  // An id of a session may also be an allocation's: each kind is numbered for itself.
   const absl::StatusOr<std::vector<v1::Allocation>> allocations = client.ListAllocations(0);
   if (!allocations.ok()) return allocations.status();
   for (const v1::Allocation& one : *allocations) {
@@ -44,53 +43,6 @@ absl::StatusOr<Findings> Find(const StatsClient& client, uint64_t id) {
                                             "list what there is"));
   }
   return findings;
-}
-
-std::string Why(const v1::Session& session) {
-  if (session.cause().empty()) {
-    return absl::StrCat("Its keep-alives come in time; the next is due within ",
-                        Age(static_cast<uint64_t>(session.lease_left_ms())), ".");
-  }
-  const std::string since =
-      absl::StrCat(" Its keep-alive is ", Age(static_cast<uint64_t>(-session.lease_left_ms())),
-                   " overdue: it is granted nothing new and keeps what it holds.");
-  if (session.cause() == "stopped") {
-    return absl::StrCat("The process is stopped, by SIGSTOP or a debugger.", since, " `kill -CONT ",
-                        session.pid(), "` continues it.");
-  }
-  if (session.cause() == "hung") {
-    return absl::StrCat("The process runs, yet says nothing.", since, " `tenurectl revoke ",
-                        session.session_id(), "` kills it.");
-  }
-  return absl::StrCat("The process has not spoken in time.", since);
-}
-
-std::string Explain(const v1::Session& one) {
-  return absl::StrCat(
-      "session ", one.session_id(), ": process ", one.pid(), " (", Printable(one.name()), ", ",
-      Printable(one.tenant()), ") holds ", one.allocations(), " allocations, ",
-      FormatBytes(Bytes(one.allocated_bytes())), " in ", one.regions(), " regions of ",
-      FormatBytes(Bytes(one.leased_bytes())), ".\n", Why(one), "\n");
-}
-
-std::string Explain(const v1::Quarantine& one) {
-  return absl::StrCat(
-      "session ", one.session_id(), ": process ", one.pid(), " (", Printable(one.name()), ", ",
-      Printable(one.tenant()), ") died ", Age(one.age_ms()), " ago and left ",
-      FormatBytes(Bytes(one.quarantined_bytes())), " in ", one.regions(),
-      " regions.\nThey are not given to anybody yet: ", Printable(one.reason()),
-      ".\nUntil then they count on its tenant's account. `fuser -v /dev/nvidia*` names the "
-      "processes "
-      "that keep the device's files open; when the last of them ends, the memory comes back.\n");
-}
-
-std::string Explain(const v1::Allocation& one) {
-  return absl::StrCat(
-      "allocation ", one.allocation_id(), ": ", FormatBytes(Bytes(one.size_bytes())), " for ",
-      FormatBytes(Bytes(one.requested_bytes())), " asked for, ",
-      one.placement() == "direct" ? "a region of its own" : "from a pool", ", at offset ",
-      FormatBytes(Bytes(one.offset_bytes())), " of region ", one.region_id(), ", held by process ",
-      one.pid(), " in session ", one.session_id(), " for ", Age(one.age_ms()), ".\n");
 }
 
 template <typename Messages>

@@ -1,6 +1,8 @@
 #include <iostream>
 #include <string>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include <CLI/CLI.hpp>
 
 #include "client/ctl/commands.h"
@@ -62,10 +64,20 @@ void AddReplayOptions(CommandLine& line, CLI::App* command) {
       ->capture_default_str();
 }
 
+// CLI11 alone takes "-1" for the largest number there is.
+std::string CheckId(const std::string& text) {
+  uint64_t id = 0;
+  return absl::SimpleAtoi(text, &id)
+             ? ""
+             : absl::StrCat("'", text, "' is no number that `ps` or `ls` shows");
+}
+
 void AddAdminCommands(CommandLine& line) {
   line.trim = AddCommand(line, "trim", "Give memory that nobody leases back to the driver");
   line.revoke = AddCommand(line, "revoke", "Kill the process of a session");
-  line.revoke->add_option("session", line.revoked_id, "The session, as `ps` shows it")->required();
+  line.revoke->add_option("session", line.revoked_id, "The session, as `ps` shows it")
+      ->required()
+      ->check(CheckId);
   line.drain =
       AddCommand(line, "drain", "Grant nothing new; the daemon ends with the last session");
 }
@@ -82,10 +94,13 @@ void Describe(CommandLine& line) {
   line.ps = AddCommand(line, "ps", "List sessions, and dead ones whose memory is in quarantine");
   line.ls = AddCommand(line, "ls", "List allocations");
   line.ls->add_option("--session", line.session_id, "Only those of this session (0: all)")
+      ->check(CheckId)
       ->capture_default_str();
   line.explain =
       AddCommand(line, "explain", "Say in words what a session, allocation or process has");
-  line.explain->add_option("id", line.explained_id, "A number that `ps` or `ls` shows")->required();
+  line.explain->add_option("id", line.explained_id, "A number that `ps` or `ls` shows")
+      ->required()
+      ->check(CheckId);
   AddAdminCommands(line);
 
   line.replay_command =

@@ -95,4 +95,8 @@ std::string Age(uint64_t ms) {
   return absl::StrCat(s / 86400, " d ", s % 86400 / 3600, " h");
 }
 
+std::string Count(uint64_t number, absl::string_view noun) {
+  return absl::StrCat(number, " ", noun, number == 1 ? "" : "s");
+}
+
 }  // namespace tenure::ctl

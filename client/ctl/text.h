@@ -56,6 +56,8 @@ std::string Bar(Bytes part, Bytes whole, size_t width);
 std::string Percent(Bytes part, Bytes whole);
 // The two largest units: "3 d 4 h", "12 s", "250 ms".
 std::string Age(uint64_t ms);
+// "1 region", "3 regions".
+std::string Count(uint64_t number, absl::string_view noun);
 
 }  // namespace tenure::ctl
 

@@ -37,6 +37,12 @@ TEST(Text, AgeHasTheTwoLargestUnits) {
   EXPECT_EQ(Age(90'000'000), "1 d 1 h");
 }
 
+TEST(Text, OneThingIsNoMany) {
+  EXPECT_EQ(Count(0, "session"), "0 sessions");
+  EXPECT_EQ(Count(1, "session"), "1 session");
+  EXPECT_EQ(Count(2, "session"), "2 sessions");
+}
+
 TEST(Text, NameOfASessionCannotSteerTheTerminal) {
   EXPECT_EQ(Printable("ab\x1b[2Jc\nd\x7f"), "ab?[2Jc?d?");
   EXPECT_EQ(Printable("Jürgen"), "Jürgen");

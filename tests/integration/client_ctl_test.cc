@@ -1,59 +1,14 @@
 // tenurectl and the examples as programs, against a real daemon.
 #include <signal.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
 #include <future>
 #include <string>
 
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
 #include "client/client.h"
-#include "tests/support/test_daemon.h"
+#include "tests/integration/program_fixture.h"
 
 namespace tenure::testing {
 namespace {
-
-using Json = nlohmann::json;
-
-struct Outcome {
-  int exit_code = -1;
-  std::string output;
-  Json json() const { return Json::parse(output, nullptr, /*allow_exceptions=*/false); }
-};
-
-class ProgramTest : public ::testing::Test {
- protected:
-  // Runs one of our programs to its end; its stdout.
-  Outcome Run(const std::string& program, const std::string& arguments) {
-    const std::string command = ProgramFolder() + "/" + program + " --socket " + daemon_.socket() +
-                                " " + arguments + " </dev/null 2>/dev/null";
-    Outcome outcome;
-    FILE* pipe = popen(command.c_str(), "r");
-    std::array<char, 4096> chunk;
-    size_t got = 0;
-    while ((got = fread(chunk.data(), 1, chunk.size(), pipe)) > 0) {
-      outcome.output.append(chunk.data(), got);
-    }
-    const int status = pclose(pipe);
-    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return outcome;
-  }
-  Outcome Tenurectl(const std::string& arguments) { return Run("tenurectl", arguments); }
-
-  // The pid of the session with this name; 0 when there is none.
-  pid_t PidOf(const std::string& name) {
-    const v1::ListSessionsResponse list = daemon_.ListSessions();
-    for (const v1::Session& session : list.sessions()) {
-      if (session.name() == name) return static_cast<pid_t>(session.pid());
-    }
-    return 0;
-  }
-
-  TestDaemon daemon_{{.memory = "16GiB"}};
-};
 
 constexpr char kTrace[] = TENURE_TEST_DATA "/small.trace.gz";
 

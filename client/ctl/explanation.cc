@@ -1,0 +1,75 @@
+#include "client/ctl/explanation.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+
+#include "client/ctl/text.h"
+#include "common/bytes.h"
+
+namespace tenure::ctl {
+namespace {
+
+// "process 4711 (name, tenant)".
+template <typename Message>
+std::string Who(const Message& one) {
+  return absl::StrCat("session ", one.session_id(), ": process ", one.pid(), " (",
+                      Printable(one.name()), ", ", Printable(one.tenant()), ")");
+}
+
+std::string Why(const v1::Session& session) {
+  // The daemon reads the clock and the state one after the other, so for a moment they differ.
+  const int64_t left = session.lease_left_ms();
+  if (session.cause().empty() && left >= 0) {
+    return absl::StrCat("Its keep-alives come in time; the next is due within ",
+                        Age(static_cast<uint64_t>(left)), ".");
+  }
+  const std::string since =
+      absl::StrCat(" Its keep-alive is ", Age(static_cast<uint64_t>(std::max<int64_t>(0, -left))),
+                   " overdue: it is granted nothing new and keeps what it holds.");
+  if (session.cause() == "stopped") {
+    return absl::StrCat("The process is stopped, by SIGSTOP or a debugger.", since, " `kill -CONT ",
+                        session.pid(), "` continues it.");
+  }
+  if (session.cause() == "hung") {
+    return absl::StrCat("The process runs, yet says nothing.", since, " `tenurectl revoke ",
+                        session.session_id(), "` kills it.");
+  }
+  return absl::StrCat("The process has not spoken in time.", since);
+}
+
+}  // namespace
+
+std::string Explain(const v1::Session& session) {
+  return absl::StrCat(Who(session), " holds ", Count(session.allocations(), "allocation"), ", ",
+                      FormatBytes(Bytes(session.allocated_bytes())), " in ",
+                      Count(session.regions(), "region"), " of ",
+                      FormatBytes(Bytes(session.leased_bytes())), ".\n", Why(session), "\n");
+}
+
+std::string Explain(const v1::Quarantine& quarantine) {
+  const std::string what =
+      absl::StrCat(Who(quarantine), " died ", Age(quarantine.age_ms()), " ago and left ",
+                   FormatBytes(Bytes(quarantine.quarantined_bytes())), " in ",
+                   Count(quarantine.regions(), "region"),
+                   ".\nNobody is given it yet: ", Printable(quarantine.reason()),
+                   ".\nUntil then it counts on its tenant's account.");
+  if (quarantine.state() == "FENCED") {
+    return absl::StrCat(what, " The process is proven silent, and nothing is left to do.\n");
+  }
+  return absl::StrCat(what,
+                      " `fuser -v /dev/nvidia*` names the processes that keep the device's files "
+                      "open; when the last of them ends, the memory comes back.\n");
+}
+
+std::string Explain(const v1::Allocation& one) {
+  return absl::StrCat(
+      "allocation ", one.allocation_id(), ": ", FormatBytes(Bytes(one.size_bytes())), " for ",
+      FormatBytes(Bytes(one.requested_bytes())), " asked for, ",
+      one.placement() == "direct" ? "a region of its own" : "from a pool", ", at offset ",
+      FormatBytes(Bytes(one.offset_bytes())), " of region ", one.region_id(), ", held by process ",
+      one.pid(), " in session ", one.session_id(), " for ", Age(one.age_ms()), ".\n");
+}
+
+}  // namespace tenure::ctl
