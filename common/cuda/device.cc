@@ -7,26 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include <cuda.h>
 
+#include "common/cuda/device_call.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/scoped_context.h"
 #include "common/cuda/status.h"
 
 namespace tenure::cuda {
-namespace {
-
-// Runs one call inside a context: push, call, translate. `attempt` is only built into text when the
-// call fails.
-template <typename Call, typename Attempt>
-absl::Status Run(const Device& device, absl::string_view name, const Attempt& attempt,
-                 const Call& call) {
-  const ScopedContext scope(device.driver(), device.context());
-  if (!scope.status().ok()) return scope.status();
-  const CUresult result = call();
-  if (result == CUDA_SUCCESS) return absl::OkStatus();
-  return ToStatus(device.driver(), result, name, absl::StrCat(attempt(), " on ", device.uuid()));
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(const Driver& driver,
                                                      absl::string_view selector) {
@@ -57,7 +43,7 @@ Device::~Device() {
 }
 
 absl::Status Device::MakeStream() {
-  return Run(
+  return CallOn(
       *this, "cuStreamCreate", [] { return "create a stream"; },
       // Not ordered with the legacy stream: clearing must not wait for whatever a library queued
       // there.
@@ -67,7 +53,7 @@ absl::Status Device::MakeStream() {
 absl::StatusOr<MemoryInfo> Device::GetMemoryInfo() {
   size_t free = 0;
   size_t total = 0;
-  const absl::Status status = Run(
+  const absl::Status status = CallOn(
       *this, "cuMemGetInfo", [] { return "read the memory in use"; },
       [&] { return driver_.cuMemGetInfo(&free, &total); });
   if (!status.ok()) return status;
@@ -76,7 +62,7 @@ absl::StatusOr<MemoryInfo> Device::GetMemoryInfo() {
 
 absl::StatusOr<DevicePointer> Device::Allocate(Bytes size) {
   CUdeviceptr pointer = 0;
-  const absl::Status status = Run(
+  const absl::Status status = CallOn(
       *this, "cuMemAlloc", [&] { return absl::StrCat("allocate ", FormatBytes(size)); },
       [&] { return driver_.cuMemAlloc(&pointer, size.value()); });
   if (!status.ok()) return status;
@@ -84,7 +70,7 @@ absl::StatusOr<DevicePointer> Device::Allocate(Bytes size) {
 }
 
 absl::Status Device::Free(DevicePointer pointer) {
-  return Run(
+  return CallOn(
       *this, "cuMemFree", [] { return "free an allocation"; },
       [&] { return driver_.cuMemFree(pointer); });
 }
@@ -92,7 +78,7 @@ absl::Status Device::Free(DevicePointer pointer) {
 absl::StatusOr<IpcHandle> Device::Export(DevicePointer pointer) {
   CUipcMemHandle handle = {};
   static_assert(sizeof(handle.reserved) == IpcHandle::kSize);
-  const absl::Status status = Run(
+  const absl::Status status = CallOn(
       *this, "cuIpcGetMemHandle", [] { return "export an allocation"; },
       [&] { return driver_.cuIpcGetMemHandle(&handle, pointer); });
   if (!status.ok()) return status;
@@ -103,7 +89,7 @@ absl::StatusOr<DevicePointer> Device::Import(const IpcHandle& handle) {
   CUipcMemHandle raw = {};
   std::memcpy(raw.reserved, handle.AsBytes().data(), sizeof(raw.reserved));
   CUdeviceptr pointer = 0;
-  const absl::Status status = Run(
+  const absl::Status status = CallOn(
       *this, "cuIpcOpenMemHandle", [] { return "map another process's allocation"; },
       [&] {
         return driver_.cuIpcOpenMemHandle(&pointer, raw, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
@@ -113,33 +99,33 @@ absl::StatusOr<DevicePointer> Device::Import(const IpcHandle& handle) {
 }
 
 absl::Status Device::CloseImport(DevicePointer pointer) {
-  return Run(
+  return CallOn(
       *this, "cuIpcCloseMemHandle", [] { return "unmap another process's allocation"; },
       [&] { return driver_.cuIpcCloseMemHandle(pointer); });
 }
 
 absl::Status Device::Clear(DevicePointer pointer, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("clear ", FormatBytes(size)); };
-  const absl::Status queued = Run(*this, "cuMemsetD8Async", attempt, [&] {
+  const absl::Status queued = CallOn(*this, "cuMemsetD8Async", attempt, [&] {
     return driver_.cuMemsetD8Async(pointer, 0, size.value(), stream_);
   });
   if (!queued.ok()) return queued;
-  return Run(*this, "cuStreamSynchronize", attempt,
-             [&] { return driver_.cuStreamSynchronize(stream_); });
+  return CallOn(*this, "cuStreamSynchronize", attempt,
+                [&] { return driver_.cuStreamSynchronize(stream_); });
 }
 
 absl::Status Device::CopyToDevice(DevicePointer to, const void* from, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " to the device"); };
-  const absl::Status copied = Run(*this, "cuMemcpyHtoD", attempt,
-                                  [&] { return driver_.cuMemcpyHtoD(to, from, size.value()); });
+  const absl::Status copied = CallOn(*this, "cuMemcpyHtoD", attempt,
+                                     [&] { return driver_.cuMemcpyHtoD(to, from, size.value()); });
   if (!copied.ok()) return copied;
   // The copy returns once the bytes left pageable memory, which is before they have arrived.
-  return Run(*this, "cuStreamSynchronize", attempt,
-             [&] { return driver_.cuStreamSynchronize(nullptr); });
+  return CallOn(*this, "cuStreamSynchronize", attempt,
+                [&] { return driver_.cuStreamSynchronize(nullptr); });
 }
 
 absl::Status Device::CopyToHost(void* to, DevicePointer from, Bytes size) {
-  return Run(
+  return CallOn(
       *this, "cuMemcpyDtoH",
       [&] { return absl::StrCat("copy ", FormatBytes(size), " from the device"); },
       [&] { return driver_.cuMemcpyDtoH(to, from, size.value()); });
@@ -147,16 +133,16 @@ absl::Status Device::CopyToHost(void* to, DevicePointer from, Bytes size) {
 
 absl::Status Device::CopyOnDevice(DevicePointer to, DevicePointer from, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " on the device"); };
-  const absl::Status queued = Run(*this, "cuMemcpyDtoD", attempt,
-                                  [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); });
+  const absl::Status queued = CallOn(*this, "cuMemcpyDtoD", attempt,
+                                     [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); });
   if (!queued.ok()) return queued;
   // The call only queues the copy.
-  return Run(*this, "cuStreamSynchronize", attempt,
-             [&] { return driver_.cuStreamSynchronize(nullptr); });
+  return CallOn(*this, "cuStreamSynchronize", attempt,
+                [&] { return driver_.cuStreamSynchronize(nullptr); });
 }
 
 absl::Status Device::Synchronize() {
-  return Run(
+  return CallOn(
       *this, "cuCtxSynchronize", [] { return "wait for queued work"; },
       [&] { return driver_.cuCtxSynchronize(); });
 }

@@ -12,6 +12,8 @@
 
 #include "common/bytes.h"
 #include "common/cuda/ipc_handle.h"
+#include "common/cuda/vmm.h"
+#include "common/unique_fd.h"
 
 struct CUctx_st;
 struct CUstream_st;
@@ -83,6 +85,20 @@ class Device {
   // FAILED_PRECONDITION: the exporter is this process.
   absl::StatusOr<DevicePointer> Import(const IpcHandle& handle);
   absl::Status CloseImport(DevicePointer pointer);
+
+  // Memory that a file descriptor names, mapped for reading and writing. `size` is a multiple of
+  // 2 MiB. It leaves nothing behind when it fails; RESOURCE_EXHAUSTED: the device has no room.
+  absl::StatusOr<VmmMemory> CreateVmm(Bytes size);
+  // A new descriptor of memory that this process created; closed on exec. Each is a reference: the
+  // memory stays while a copy of one is open anywhere.
+  // INVALID_ARGUMENT: imported memory, which only its own descriptors can pass on.
+  absl::StatusOr<UniqueFd> ExportVmm(const VmmMemory& memory);
+  // Maps what `fd` names, which stays the caller's and may be closed at once.
+  // INVALID_ARGUMENT: it names no memory of this device, or not of that size. It leaves nothing
+  // behind when it fails.
+  absl::StatusOr<VmmMemory> ImportVmm(int fd, Bytes size, VmmAccess access);
+  // Ends what CreateVmm or ImportVmm made. The memory lives on while somebody else has it.
+  absl::Status ReleaseVmm(const VmmMemory& memory);
 
   // Zeroes at memory speed, on the private stream, and waits for that stream only.
   absl::Status Clear(DevicePointer pointer, Bytes size);

@@ -6,12 +6,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "common/cuda/emulated/process.h"
 
 namespace emulated = tenure::cuda::emulated;
 using emulated::Devices;
 using emulated::Entry;
+using emulated::Use;
 
 namespace {
 
@@ -33,10 +35,10 @@ CUresult Populate(CUdeviceptr pointer, size_t bytes, int advice) {
   return CUDA_ERROR_OPERATING_SYSTEM;
 }
 
-CUresult CheckRange(Entry entry, CUdeviceptr pointer, size_t bytes) {
+CUresult CheckRange(Entry entry, Use use, CUdeviceptr pointer, size_t bytes) {
   return emulated::RunInContext(entry, [&](Devices& devices, CUctx_st&) {
-    const bool known = bytes == 0 || devices.Contains(pointer, bytes);
-    return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    const bool allowed = bytes == 0 || devices.Allows(use, pointer, bytes);
+    return allowed ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
 
@@ -60,7 +62,7 @@ CUresult Clear(CUdeviceptr pointer, size_t bytes) {
 }
 
 CUresult Set(Entry entry, CUdeviceptr pointer, unsigned char value, size_t bytes) {
-  const CUresult checked = CheckRange(entry, pointer, bytes);
+  const CUresult checked = CheckRange(entry, Use::kWrite, pointer, bytes);
   if (checked != CUDA_SUCCESS) return checked;
   return value == 0 ? Clear(pointer, bytes) : Fill(pointer, value, bytes);
 }
@@ -106,11 +108,10 @@ CUresult CUDAAPI cuMemFree(CUdeviceptr pointer) {
 
 CUresult CUDAAPI cuMemGetAddressRange(CUdeviceptr* base, size_t* size, CUdeviceptr pointer) {
   return emulated::RunInContext(Entry::cuMemGetAddressRange, [&](Devices& devices, CUctx_st&) {
-    CUctx_st* owner = devices.FindOwner(pointer);
-    if (owner == nullptr) return CUDA_ERROR_NOT_FOUND;
-    const emulated::MemoryRange range = *owner->memory.Find(pointer);
-    if (base != nullptr) *base = range.base;
-    if (size != nullptr) *size = range.size;
+    const std::optional<emulated::MemoryRange> range = devices.FindRange(pointer);
+    if (!range) return CUDA_ERROR_NOT_FOUND;
+    if (base != nullptr) *base = range->base;
+    if (size != nullptr) *size = range->size;
     return CUDA_SUCCESS;
   });
 }
@@ -138,7 +139,7 @@ CUresult CUDAAPI cuIpcCloseMemHandle(CUdeviceptr pointer) {
 }
 
 CUresult CUDAAPI cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {
-  const CUresult checked = CheckRange(Entry::cuMemcpyHtoD, to, bytes);
+  const CUresult checked = CheckRange(Entry::cuMemcpyHtoD, Use::kWrite, to, bytes);
   if (checked != CUDA_SUCCESS) return checked;
   const CUresult ready = Populate(to, bytes, MADV_POPULATE_WRITE);
   if (ready == CUDA_SUCCESS && bytes > 0) std::memcpy(ToAddress(to), from, bytes);
@@ -146,7 +147,7 @@ CUresult CUDAAPI cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {
 }
 
 CUresult CUDAAPI cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) {
-  const CUresult checked = CheckRange(Entry::cuMemcpyDtoH, from, bytes);
+  const CUresult checked = CheckRange(Entry::cuMemcpyDtoH, Use::kRead, from, bytes);
   if (checked != CUDA_SUCCESS) return checked;
   const CUresult ready = Populate(from, bytes, MADV_POPULATE_READ);
   if (ready == CUDA_SUCCESS && bytes > 0) std::memcpy(to, ToAddress(from), bytes);
@@ -156,9 +157,9 @@ CUresult CUDAAPI cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) {
 CUresult CUDAAPI cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
   const CUresult checked =
       emulated::RunInContext(Entry::cuMemcpyDtoD, [&](Devices& devices, CUctx_st&) {
-        const bool known =
-            bytes == 0 || (devices.Contains(to, bytes) && devices.Contains(from, bytes));
-        return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+        const bool allowed = bytes == 0 || (devices.Allows(Use::kWrite, to, bytes) &&
+                                            devices.Allows(Use::kRead, from, bytes));
+        return allowed ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
       });
   if (checked != CUDA_SUCCESS) return checked;
   CUresult ready = Populate(from, bytes, MADV_POPULATE_READ);

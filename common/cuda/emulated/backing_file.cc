@@ -1,5 +1,6 @@
 #include "common/cuda/emulated/backing_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -7,6 +8,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "common/cuda/emulated/address_range.h"
 #include "common/cuda/emulated/layout.h"
 #include "common/unique_fd.h"
 
@@ -22,24 +24,27 @@ class FileName {
   char text_[32];
 };
 
-// Maps into an address range that is a page too long, and gives back what is over on both sides.
-void* MapAligned(const UniqueFd& file, size_t bytes) {
-  const size_t page = kPage.value();
-  void* range =
-      mmap(nullptr, bytes + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (range == MAP_FAILED) return nullptr;
-  const auto start = reinterpret_cast<uintptr_t>(range);
-  const uintptr_t aligned = (start + page - 1) / page * page;
-  void* address = mmap(reinterpret_cast<void*>(aligned), bytes, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_FIXED, file.get(), 0);
-  if (address == MAP_FAILED) {
-    munmap(range, bytes + page);
-    return nullptr;
-  }
-  if (aligned > start) munmap(range, aligned - start);
-  const uintptr_t end = aligned + bytes;
-  if (start + page > aligned) munmap(reinterpret_cast<void*>(end), start + page - aligned);
-  return address;
+void* MapAligned(int file, size_t bytes, int protection) {
+  char* range = ReserveAddresses(bytes, kPage.value());
+  if (range == nullptr) return nullptr;
+  void* address = mmap(range, bytes, protection, MAP_SHARED | MAP_FIXED, file, 0);
+  if (address != MAP_FAILED) return address;
+  FreeAddresses(range, bytes);
+  return nullptr;
+}
+
+void* MapForThisProcess(int file, size_t bytes) {
+  void* address = MapAligned(file, bytes, PROT_NONE);
+  if (address == nullptr || madvise(address, bytes, MADV_DONTFORK) == 0) return address;
+  munmap(address, bytes);
+  return nullptr;
+}
+
+struct flock DescriptorLock(short type) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  return lock;
 }
 
 }  // namespace
@@ -51,15 +56,46 @@ void* CreateBackingFile(int folder, uint64_t id, size_t bytes) {
   // Any user of the device may open a handle, whatever the exporter's umask says.
   const bool ready =
       fchmod(file.get(), 0666) == 0 && ftruncate(file.get(), static_cast<off_t>(bytes)) == 0;
-  void* address = ready ? MapAligned(file, bytes) : nullptr;
+  void* address = ready ? MapAligned(file.get(), bytes, PROT_READ | PROT_WRITE) : nullptr;
   if (address == nullptr) unlinkat(folder, name.get(), 0);
   return address;
 }
 
 void* MapBackingFile(int folder, uint64_t id, size_t bytes) {
   const UniqueFd file(openat(folder, FileName(id).get(), O_RDWR | O_CLOEXEC));
-  return file ? MapAligned(file, bytes) : nullptr;
+  return file ? MapAligned(file.get(), bytes, PROT_READ | PROT_WRITE) : nullptr;
 }
+
+void* CreateDescribedFile(int folder, uint64_t id, size_t bytes, uint64_t* inode) {
+  const FileName name(id);
+  const UniqueFd file(openat(folder, name.get(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!file) return nullptr;
+  struct stat status = {};
+  const bool ready = fchmod(file.get(), 0644) == 0 &&
+                     ftruncate(file.get(), static_cast<off_t>(bytes)) == 0 &&
+                     fstat(file.get(), &status) == 0;
+  void* address = ready ? MapForThisProcess(file.get(), bytes) : nullptr;
+  if (address == nullptr) unlinkat(folder, name.get(), 0);
+  *inode = status.st_ino;
+  return address;
+}
+
+UniqueFd OpenDescriptor(int folder, uint64_t id) {
+  UniqueFd file(openat(folder, FileName(id).get(), O_RDWR | O_CLOEXEC));
+  struct flock lock = DescriptorLock(F_RDLCK);
+  if (file && fcntl(file.get(), F_OFD_SETLK, &lock) != 0) file.Reset();
+  return file;
+}
+
+bool HasDescriptor(int folder, uint64_t id) {
+  const UniqueFd file(openat(folder, FileName(id).get(), O_RDONLY | O_CLOEXEC));
+  // What cannot be asked about is left alone.
+  if (!file) return errno != ENOENT;
+  struct flock lock = DescriptorLock(F_WRLCK);
+  return fcntl(file.get(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+void* MapDescriptor(int descriptor, size_t bytes) { return MapForThisProcess(descriptor, bytes); }
 
 void RemoveBackingFile(int folder, uint64_t id) { unlinkat(folder, FileName(id).get(), 0); }
 

@@ -2,12 +2,14 @@
 // given a handle can open it; it is sparse, so that only bytes written cost the host anything.
 //
 // Thread safety: all callers hold the card's lock, so nobody opens what another one is removing.
-// Source: mmap(2).
+// Source: mmap(2); fcntl(2), open file description locks.
 #ifndef COMMON_CUDA_EMULATED_BACKING_FILE_H_
 #define COMMON_CUDA_EMULATED_BACKING_FILE_H_
 
 #include <cstddef>
 #include <cstdint>
+
+#include "common/unique_fd.h"
 
 namespace tenure::cuda::emulated {
 
@@ -15,6 +17,16 @@ namespace tenure::cuda::emulated {
 // could not be mapped.
 void* CreateBackingFile(int folder, uint64_t id, size_t bytes);
 void* MapBackingFile(int folder, uint64_t id, size_t bytes);
+
+// The same for memory that descriptors name: mapped without access and for this process alone, not
+// for children that it forks. Its name gives other users nothing but a look at its locks.
+void* CreateDescribedFile(int folder, uint64_t id, size_t bytes, uint64_t* inode);
+// A descriptor of it. Each carries a lock, which lives as long as any copy of the descriptor does,
+// in whatever process: whoever wants to know whether there is one asks for the lock.
+UniqueFd OpenDescriptor(int folder, uint64_t id);
+bool HasDescriptor(int folder, uint64_t id);
+// Maps as CreateDescribedFile does. The mapping counts as a copy of the descriptor.
+void* MapDescriptor(int descriptor, size_t bytes);
 
 // Removes the name. The bytes stay until the last mapping goes, which frees them by itself.
 void RemoveBackingFile(int folder, uint64_t id);

@@ -86,15 +86,15 @@ class Card::Lock {
 CUresult Card::Open(const std::string& folder, Bytes capacity, std::unique_ptr<Card>* card) {
   UniqueFd directory(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory) return SystemError(folder);
-  UniqueFd state = OpenShared(directory.get(), "card-2");
-  if (!state) return SystemError(folder + "/card-2");
+  UniqueFd state = OpenShared(directory.get(), "card-3");
+  if (!state) return SystemError(folder + "/card-3");
   UniqueFd probe = OpenShared(directory.get(), "nvidia-processes");
   if (!probe) return SystemError(folder + "/nvidia-processes");
   // Sparse: only what is used takes room.
-  if (ftruncate(state.get(), sizeof(CardLayout)) != 0) return SystemError(folder + "/card-2");
+  if (ftruncate(state.get(), sizeof(CardLayout)) != 0) return SystemError(folder + "/card-3");
   void* layout =
       mmap(nullptr, sizeof(CardLayout), PROT_READ | PROT_WRITE, MAP_SHARED, state.get(), 0);
-  if (layout == MAP_FAILED) return SystemError(folder + "/card-2");
+  if (layout == MAP_FAILED) return SystemError(folder + "/card-3");
   *card = absl::WrapUnique(new Card(std::move(directory), std::move(state), std::move(probe),
                                     static_cast<CardLayout*>(layout)));
   return (*card)->SetUp(capacity);
@@ -166,8 +166,9 @@ void Card::LeaveAtExit() {
 
 CUresult Card::Allocate(size_t bytes, Mapping* backing) {
   const Lock lock(*this);
-  if (bytes > layout_->capacity || !HasRoomFor(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
-  const uint32_t slot = TakeBackingSlot(bytes);
+  uint32_t slot = 0;
+  const CUresult taken = TakeBackingSlot(bytes, BackingKind::kAllocated, &slot);
+  if (taken != CUDA_SUCCESS) return taken;
   const uint64_t id = layout_->backings[slot].id;
   void* address = CreateBackingFile(folder_.get(), id, bytes);
   if (address == nullptr) {
@@ -211,6 +212,46 @@ void Card::EndImport(const Mapping& import) {
   munmap(import.address, import.bytes);
   layout_->imports[import.import].importer = 0;
   Sweep();
+}
+
+CUresult Card::Create(size_t bytes, Mapping* memory) {
+  const Lock lock(*this);
+  uint32_t slot = 0;
+  const CUresult taken = TakeBackingSlot(bytes, BackingKind::kCreated, &slot);
+  if (taken != CUDA_SUCCESS) return taken;
+  BackingSlot& backing = layout_->backings[slot];
+  void* address = CreateDescribedFile(folder_.get(), backing.id, bytes, &backing.inode);
+  if (address == nullptr) {
+    const CUresult result = SystemError("device memory");
+    backing.state = BackingState::kEmpty;
+    return result;
+  }
+  *memory = Mapping{slot, 0, backing.id, static_cast<char*>(address), bytes};
+  return CUDA_SUCCESS;
+}
+
+CUresult Card::Export(const Mapping& created, UniqueFd* descriptor) {
+  const Lock lock(*this);
+  *descriptor = OpenDescriptor(folder_.get(), created.id);
+  return *descriptor ? CUDA_SUCCESS : SystemError("a descriptor of device memory");
+}
+
+CUresult Card::Import(int descriptor, Mapping* import) {
+  const Lock lock(*this);
+  uint32_t backing = 0;
+  const CUresult found = FindDescriptor(descriptor, &backing);
+  if (found != CUDA_SUCCESS) return found;
+  uint32_t index = 0;
+  const CUresult taken = TakeImportSlot(backing, &index);
+  if (taken != CUDA_SUCCESS) return taken;
+  const BackingSlot& slot = layout_->backings[backing];
+  void* address = MapDescriptor(descriptor, slot.size);
+  if (address == nullptr) {
+    layout_->imports[index].importer = 0;
+    return SystemError("device memory");
+  }
+  *import = Mapping{backing, index, slot.id, static_cast<char*>(address), slot.size};
+  return CUDA_SUCCESS;
 }
 
 uint64_t Card::Used() {
@@ -300,27 +341,36 @@ bool Card::IsImported(uint64_t backing) const {
   return false;
 }
 
+bool Card::IsHeld(uint64_t backing) const {
+  const BackingSlot& slot = layout_->backings[backing];
+  return slot.kind == BackingKind::kCreated && HasDescriptor(folder_.get(), slot.id);
+}
+
 void Card::Reclaim(uint64_t backing) {
-  if (IsImported(backing)) return;
+  if (IsImported(backing) || IsHeld(backing)) return;
   RemoveBackingFile(folder_.get(), layout_->backings[backing].id);
   layout_->backings[backing].state = BackingState::kEmpty;
 }
 
 // The lowest empty slot, so that the next allocation after a free becomes the same object.
-uint32_t Card::TakeBackingSlot(uint64_t bytes) {
-  uint32_t index = 0;
-  while (index < layout_->backings_end && layout_->backings[index].state != BackingState::kEmpty) {
-    ++index;
+CUresult Card::TakeBackingSlot(uint64_t bytes, BackingKind kind, uint32_t* index) {
+  if (bytes > layout_->capacity || !HasRoomFor(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  *index = 0;
+  while (*index < layout_->backings_end &&
+         layout_->backings[*index].state != BackingState::kEmpty) {
+    ++*index;
   }
   // Each slot that is taken stands for a page at least, and there are as many slots as pages.
-  TENURE_CHECK(index < layout_->backings.size());
-  if (index == layout_->backings_end) ++layout_->backings_end;
-  BackingSlot& slot = layout_->backings[index];
+  TENURE_CHECK(*index < layout_->backings.size());
+  if (*index == layout_->backings_end) ++layout_->backings_end;
+  BackingSlot& slot = layout_->backings[*index];
   slot.id = ++layout_->next_id;
   slot.size = bytes;
   slot.owner = process_;
+  slot.kind = kind;
+  slot.inode = 0;
   slot.state = BackingState::kLive;
-  return index;
+  return CUDA_SUCCESS;
 }
 
 CUresult Card::TakeImportSlot(uint32_t backing, uint32_t* index) {
@@ -345,12 +395,31 @@ CUresult Card::FindExport(const Handle& handle, uint32_t* index) const {
   if (handle.object >= layout_->backings_end) return CUDA_ERROR_INVALID_VALUE;
   const auto owner = static_cast<uint32_t>(process - layout_->processes.begin());
   const BackingSlot& slot = layout_->backings[handle.object];
-  const bool live = slot.state == BackingState::kLive && slot.owner == owner;
+  const bool live = slot.kind == BackingKind::kAllocated && slot.state == BackingState::kLive &&
+                    slot.owner == owner;
   const bool fits = slot.size == handle.backing_size && handle.size > 0 &&
                     handle.offset <= slot.size && handle.size <= slot.size - handle.offset;
   if (!live || !fits) return CUDA_ERROR_INVALID_VALUE;
   *index = handle.object;
   return CUDA_SUCCESS;
+}
+
+// By the file behind it, and only with the right to write: the file's name is open to all who sweep
+// the card, and gives them no more than a look at its locks.
+CUresult Card::FindDescriptor(int descriptor, uint32_t* index) const {
+  struct stat file = {};
+  struct stat folder = {};
+  const int flags = fcntl(descriptor, F_GETFL);
+  const bool usable = flags >= 0 && (flags & O_ACCMODE) == O_RDWR &&
+                      fstat(descriptor, &file) == 0 && fstat(folder_.get(), &folder) == 0;
+  if (!usable || file.st_dev != folder.st_dev) return CUDA_ERROR_NOT_FOUND;
+  for (*index = 0; *index < layout_->backings_end; ++*index) {
+    const BackingSlot& slot = layout_->backings[*index];
+    const bool named = slot.state != BackingState::kEmpty && slot.kind == BackingKind::kCreated &&
+                       slot.inode == file.st_ino;
+    if (named) return CUDA_SUCCESS;
+  }
+  return CUDA_ERROR_NOT_FOUND;
 }
 
 }  // namespace tenure::cuda::emulated

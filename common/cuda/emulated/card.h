@@ -16,7 +16,8 @@
 
 namespace tenure::cuda::emulated {
 
-// A piece of device memory that is mapped here: this process's own, or imported.
+// A piece of device memory that is mapped here: this process's own, or imported. Memory of
+// cuMemCreate is mapped without access, as that from which its other mappings are made.
 struct Mapping {
   uint32_t slot = 0;    // of the backing
   uint32_t import = 0;  // of the import
@@ -59,12 +60,19 @@ class Card {
 
   // Device memory of `bytes`, a multiple of kPage.
   CUresult Allocate(size_t bytes, Mapping* backing);
-  // Frees and unmaps it. False: somebody has imported it, so it stays in use.
+  // Frees and unmaps it. False: somebody else has it too, so it stays in use.
   bool Free(const Mapping& backing);
 
   // Maps what another process exported.
   CUresult Import(const Handle& handle, Mapping* import);
   void EndImport(const Mapping& import);
+
+  // Memory that descriptors name, of `bytes`, a multiple of kPage. Free() ends the creator's part.
+  CUresult Create(size_t bytes, Mapping* memory);
+  // The memory lives on while the descriptor does, or a copy of it.
+  CUresult Export(const Mapping& created, UniqueFd* descriptor);
+  // NOT_FOUND: the descriptor is none of this card's.
+  CUresult Import(int descriptor, Mapping* import);
 
   // Memory in use, over all processes and exact at this moment.
   uint64_t Used();
@@ -90,15 +98,17 @@ class Card {
   bool IsAlive(size_t process) const;
   void Bury(size_t process);
   bool IsImported(uint64_t backing) const;
-  // Empties the slot of memory that was freed, unless it is imported.
+  bool IsHeld(uint64_t backing) const;
+  // Empties the slot of memory that was freed, unless somebody still has it.
   void Reclaim(uint64_t backing);
 
-  uint32_t TakeBackingSlot(uint64_t bytes);
+  CUresult TakeBackingSlot(uint64_t bytes, BackingKind kind, uint32_t* index);
   CUresult TakeImportSlot(uint32_t backing, uint32_t* index);
   CUresult FindExport(const Handle& handle, uint32_t* index) const;
+  CUresult FindDescriptor(int descriptor, uint32_t* index) const;
 
   const UniqueFd folder_;
-  const UniqueFd state_;  // "card-2"; carries the record lock
+  const UniqueFd state_;  // "card-3"; carries the record lock
   const UniqueFd probe_;  // "nvidia-processes"; asks for others' locks and takes none
   CardLayout* const layout_;
   const int32_t pid_;

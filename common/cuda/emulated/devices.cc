@@ -108,9 +108,14 @@ CUctx_st* Devices::FindOwner(CUdeviceptr pointer) {
   return nullptr;
 }
 
-bool Devices::Contains(CUdeviceptr pointer, size_t bytes) {
+std::optional<MemoryRange> Devices::FindRange(CUdeviceptr pointer) {
   CUctx_st* owner = FindOwner(pointer);
-  if (owner == nullptr) return false;
+  return owner != nullptr ? owner->memory.Find(pointer) : virtual_memory_.Find(pointer);
+}
+
+bool Devices::Allows(Use use, CUdeviceptr pointer, size_t bytes) {
+  CUctx_st* owner = FindOwner(pointer);
+  if (owner == nullptr) return virtual_memory_.Allows(use, pointer, bytes);
   const MemoryRange range = *owner->memory.Find(pointer);
   return bytes <= range.size - (pointer - range.base);
 }
@@ -125,6 +130,7 @@ bool Devices::IsActive(CUcontext context) const {
 }
 
 void Devices::EndContext(CUctx_st& context) {
+  virtual_memory_.ReleaseAll(*context.card);
   context.memory.ReleaseAll();
   context.streams.clear();
   context.card->Leave();

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "common/cuda/emulated/card.h"
 #include "common/cuda/emulated/device_memory.h"
 #include "common/cuda/emulated/faults.h"
+#include "common/cuda/emulated/virtual_memory.h"
 
 // cuda.h only declares these two; a driver says what they are.
 struct CUstream_st {};
@@ -48,10 +50,13 @@ class Devices {
   const std::vector<std::unique_ptr<CUctx_st>>& all() const { return all_; }
   // Null where there is none.
   CUctx_st* Find(CUdevice ordinal);
-  // The device whose memory `pointer` lies in; null where there is none.
+  // The device whose memory of cuMemAlloc `pointer` lies in; null where there is none.
   CUctx_st* FindOwner(CUdeviceptr pointer);
-  // Whether one allocation or import holds all these bytes.
-  bool Contains(CUdeviceptr pointer, size_t bytes);
+  // The allocation, import or mapping that `pointer` lies in.
+  std::optional<MemoryRange> FindRange(CUdeviceptr pointer);
+  // Whether these bytes are one allocation's or import's, or of mappings that allow this use.
+  bool Allows(Use use, CUdeviceptr pointer, size_t bytes);
+  VirtualMemory& virtual_memory() { return virtual_memory_; }
   // Whether a context is one of ours, and whether that is retained.
   bool IsKnown(CUcontext context) const;
   bool IsActive(CUcontext context) const;
@@ -64,6 +69,7 @@ class Devices {
 
  private:
   std::vector<std::unique_ptr<CUctx_st>> all_;
+  VirtualMemory virtual_memory_;
   bool attached_ = false;
   bool initialised_ = false;
   bool strict_ = false;

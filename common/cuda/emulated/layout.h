@@ -1,12 +1,12 @@
-// What the processes of one emulated device share: the file "card-2" in the device's folder, mapped
+// What the processes of one emulated device share: the file "card-3" in the device's folder, mapped
 // by each of them. A change to these structs needs another number in that name.
 //
 // Invariants, true between any two instructions of a process that is killed:
 //   1. A slot's fields are written before its state or pid says that they count.
 //   2. Nothing is summed up in advance: the memory in use is always the sum over the slots, so no
 //      half-done change can leave a wrong total behind.
-//   3. Whether a process is alive is never stored, only asked of the kernel, through a lock that
-//      vanishes with its last holder.
+//   3. Whether a process is alive, or somebody holds a descriptor of memory, is never stored, only
+//      asked of the kernel, through locks that vanish with their last holder.
 #ifndef COMMON_CUDA_EMULATED_LAYOUT_H_
 #define COMMON_CUDA_EMULATED_LAYOUT_H_
 
@@ -36,7 +36,14 @@ struct ProcessSlot {
 enum class BackingState : uint32_t {
   kEmpty = 0,
   kLive,   // allocated: its owner can hand out handles of it
-  kFreed,  // freed by its owner, or its owner is dead; in use while somebody has imported it
+  kFreed,  // freed by its owner, or its owner is dead; in use while somebody has imported it or
+           // holds a descriptor
+};
+
+// What lets other processes import memory, and keeps it.
+enum class BackingKind : uint32_t {
+  kAllocated = 0,  // cuMemAlloc: a handle, which keeps nothing
+  kCreated,        // cuMemCreate: a file descriptor of the memory's file, which carries a lock
 };
 
 // One piece of device memory: the file "memory-ID" in the device's folder.
@@ -45,6 +52,8 @@ struct BackingSlot {
   uint32_t owner;  // index of a ProcessSlot; counts in state kLive only
   uint64_t id;     // never used twice
   uint64_t size;   // in bytes; a multiple of kPage
+  BackingKind kind;
+  uint64_t inode;  // of the file, once there is one; kCreated only
 };
 
 // One process's import of one backing.
@@ -65,7 +74,7 @@ struct CardLayout {
   std::array<ImportSlot, kImportsPerCard> imports;
 };
 
-inline constexpr uint64_t kCardMagic = 0x32647261632d6574;  // "te-card2"
+inline constexpr uint64_t kCardMagic = 0x33647261632d6574;  // "te-card3"
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
 }  // namespace tenure::cuda::emulated

@@ -1,0 +1,30 @@
+#ifndef COMMON_CUDA_DEVICE_CALL_H_
+#define COMMON_CUDA_DEVICE_CALL_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include <cuda.h>
+
+#include "common/cuda/device.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/scoped_context.h"
+#include "common/cuda/status.h"
+
+namespace tenure::cuda {
+
+// Runs one call inside a device's context: push, call, translate. `attempt` is only built into text
+// when the call fails.
+template <typename Call, typename Attempt>
+absl::Status CallOn(const Device& device, absl::string_view name, const Attempt& attempt,
+                    const Call& call) {
+  const ScopedContext scope(device.driver(), device.context());
+  if (!scope.status().ok()) return scope.status();
+  const CUresult result = call();
+  if (result == CUDA_SUCCESS) return absl::OkStatus();
+  return ToStatus(device.driver(), result, name, absl::StrCat(attempt(), " on ", device.uuid()));
+}
+
+}  // namespace tenure::cuda
+
+#endif  // COMMON_CUDA_DEVICE_CALL_H_
