@@ -5,6 +5,7 @@
 //
 // A request is a verb and its operands. An answer is "ok", perhaps with a value, or "error N" with
 // the driver's CUresult. Allocations and imports are named by numbers in the order of their making.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,10 +27,15 @@
 
 #include "common/check.h"
 #include "common/cuda/driver.h"
+#include "common/unique_fd.h"
+#include "tests/driver_contract/descriptor_passing.h"
+#include "tests/driver_contract/vmm_calls.h"
 
 namespace {
 
+using tenure::UniqueFd;
 using tenure::cuda::Driver;
+using tenure::testing::VmmMapping;
 using Operands = std::vector<std::string>;
 
 uint64_t Number(const std::string& text) {
@@ -49,6 +55,12 @@ uint64_t Number(const std::string& text) {
 class Peer {
  public:
   Peer(std::string path, int lifeline) : path_(std::move(path)), lifeline_(lifeline) {}
+
+  // What came with a request.
+  void Take(UniqueFd descriptor) { descriptor_ = std::move(descriptor); }
+
+  // What goes with the answer to the last request.
+  UniqueFd Give() { return std::move(given_); }
 
   std::string Do(const std::string& request) {
     const Operands words = absl::StrSplit(request, ' ');
@@ -141,6 +153,74 @@ class Peer {
     return Answer(driver_->cuIpcCloseMemHandle(At(words.at(1))));
   }
 
+  std::string Map(CUresult result, VmmMapping mapping) {
+    if (result == CUDA_SUCCESS) result = tenure::testing::MapVmm(*driver_, &mapping);
+    if (result == CUDA_SUCCESS) mapped_[pointers_.size()] = mapping;
+    return Add(result, mapping.base);
+  }
+
+  // Memory that descriptors name, mapped for reading and writing.
+  std::string Create(const Operands& words) {
+    VmmMapping mapping = {0, 0, Number(words.at(1))};
+    return Map(tenure::testing::CreateVmm(*driver_, mapping.size, &mapping.handle), mapping);
+  }
+
+  // import SIZE: what the descriptor names that came along.
+  std::string Import(const Operands& words) {
+    VmmMapping mapping = {0, 0, Number(words.at(1))};
+    return Map(tenure::testing::ImportVmm(*driver_, descriptor_.get(), &mapping.handle), mapping);
+  }
+
+  // Imports without a mapping. Answers the handle.
+  std::string ImportHandle(const Operands&) {
+    CUmemGenericAllocationHandle handle = 0;
+    const CUresult result = tenure::testing::ImportVmm(*driver_, descriptor_.get(), &handle);
+    return Answer(result, absl::StrCat(handle));
+  }
+
+  std::string ReleaseHandle(const Operands& words) {
+    return Answer(driver_->cuMemRelease(Number(words.at(1))));
+  }
+
+  std::string ExportDescriptor(const Operands& words) {
+    return Answer(
+        tenure::testing::ExportVmm(*driver_, mapped_.at(Number(words.at(1))).handle, &given_));
+  }
+
+  // access NAME FLAGS
+  std::string Access(const Operands& words) {
+    const VmmMapping& mapping = mapped_.at(Number(words.at(1)));
+    return Answer(tenure::testing::SetVmmAccess(
+        *driver_, mapping.base, mapping.size, static_cast<CUmemAccess_flags>(Number(words.at(2)))));
+  }
+
+  std::string ReleaseMapped(const Operands& words) {
+    const VmmMapping mapping = mapped_.at(Number(words.at(1)));
+    const CUresult result = tenure::testing::UnmapVmm(*driver_, mapping);
+    return Answer(result != CUDA_SUCCESS ? result : driver_->cuMemRelease(mapping.handle));
+  }
+
+  // Keeps the descriptor that came along, and does nothing with it.
+  std::string Hold(const Operands&) { return descriptor_ ? "ok" : "failed"; }
+
+  std::string GiveBack(const Operands&) {
+    given_.Reset(dup(descriptor_.get()));
+    return given_ ? "ok" : "failed";
+  }
+
+  std::string CloseDescriptor(const Operands&) {
+    descriptor_.Reset();
+    return "ok";
+  }
+
+  // open-descriptor PATH: as its user may. Answers whether it could; what it got counts as if it
+  // had come along.
+  std::string OpenDescriptor(const Operands& words) {
+    descriptor_.Reset(open(words.at(1).c_str(), O_RDWR | O_CLOEXEC));
+    if (!descriptor_) descriptor_.Reset(open(words.at(1).c_str(), O_RDONLY | O_CLOEXEC));
+    return descriptor_ ? "ok yes" : "ok no";
+  }
+
   // distance FROM TO: in bytes, with a sign.
   std::string Distance(const Operands& words) {
     return Answer(CUDA_SUCCESS,
@@ -222,6 +302,24 @@ class Peer {
     }
   }
 
+  // The same with memory that descriptors name: creates, exports, imports and releases.
+  std::string ChurnDescriptors(const Operands& words) {
+    std::minstd_rand random(static_cast<std::minstd_rand::result_type>(Number(words.at(1))));
+    for (;;) {
+      VmmMapping mapping = {0, 0, (1 + random() % 4) * (2 << 20)};
+      CUmemGenericAllocationHandle imported = 0;
+      UniqueFd fd;
+      TENURE_CHECK(tenure::testing::CreateVmm(*driver_, mapping.size, &mapping.handle) ==
+                   CUDA_SUCCESS);
+      TENURE_CHECK(tenure::testing::MapVmm(*driver_, &mapping) == CUDA_SUCCESS);
+      TENURE_CHECK(tenure::testing::ExportVmm(*driver_, mapping.handle, &fd) == CUDA_SUCCESS);
+      TENURE_CHECK(driver_->cuMemRelease(mapping.handle) == CUDA_SUCCESS);
+      TENURE_CHECK(tenure::testing::ImportVmm(*driver_, fd.get(), &imported) == CUDA_SUCCESS);
+      TENURE_CHECK(tenure::testing::UnmapVmm(*driver_, mapping) == CUDA_SUCCESS);
+      TENURE_CHECK(driver_->cuMemRelease(imported) == CUDA_SUCCESS);
+    }
+  }
+
   std::string Exit(const Operands&) { std::exit(0); }
 
   std::function<std::string(const Operands&)> Bind(std::string (Peer::*verb)(const Operands&)) {
@@ -232,6 +330,9 @@ class Peer {
   const int lifeline_;
   std::unique_ptr<Driver> driver_;
   std::vector<CUdeviceptr> pointers_;
+  std::map<uint64_t, VmmMapping> mapped_;  // by the names that pointers_ gives
+  UniqueFd descriptor_;                    // the last one that came along
+  UniqueFd given_;                         // goes with the next answer
   const std::map<std::string, std::function<std::string(const Operands&)>> verbs_ = {
       {"context", Bind(&Peer::Context)},
       {"release", Bind(&Peer::Release)},
@@ -243,6 +344,18 @@ class Peer {
       {"export", Bind(&Peer::Export)},
       {"open", Bind(&Peer::Open)},
       {"close", Bind(&Peer::Close)},
+      {"create", Bind(&Peer::Create)},
+      {"import", Bind(&Peer::Import)},
+      {"import-handle", Bind(&Peer::ImportHandle)},
+      {"release-handle", Bind(&Peer::ReleaseHandle)},
+      {"export-descriptor", Bind(&Peer::ExportDescriptor)},
+      {"access", Bind(&Peer::Access)},
+      {"release-mapped", Bind(&Peer::ReleaseMapped)},
+      {"hold", Bind(&Peer::Hold)},
+      {"give-back", Bind(&Peer::GiveBack)},
+      {"close-descriptor", Bind(&Peer::CloseDescriptor)},
+      {"open-descriptor", Bind(&Peer::OpenDescriptor)},
+      {"churn-descriptors", Bind(&Peer::ChurnDescriptors)},
       {"distance", Bind(&Peer::Distance)},
       {"modulo", Bind(&Peer::Modulo)},
       {"fill", Bind(&Peer::Fill)},
@@ -266,15 +379,15 @@ int main(int argc, char** argv) {
   const int commands = static_cast<int>(Number(argv[2]));
   Peer peer(argv[1], static_cast<int>(Number(argv[3])));
   std::string pending;
-  char buffer[4096];
   for (;;) {
-    const ssize_t got = read(commands, buffer, sizeof(buffer));
-    if (got <= 0) return 0;
-    pending.append(buffer, static_cast<size_t>(got));
+    UniqueFd descriptor;
+    if (!tenure::testing::ReceiveWithDescriptor(commands, &pending, &descriptor)) return 0;
+    if (descriptor) peer.Take(std::move(descriptor));
     for (size_t end = pending.find('\n'); end != std::string::npos; end = pending.find('\n')) {
       const std::string answer = peer.Do(pending.substr(0, end)) + "\n";
       pending.erase(0, end + 1);
-      if (send(commands, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return 0;
+      const UniqueFd given = peer.Give();
+      if (!tenure::testing::SendWithDescriptor(commands, answer, given.get())) return 0;
     }
   }
 }

@@ -18,6 +18,7 @@
 #include <spawn.h>
 
 #include "common/check.h"
+#include "tests/driver_contract/descriptor_passing.h"
 
 namespace tenure::testing {
 namespace {
@@ -89,21 +90,18 @@ void Peer::Start(const std::string& driver) {
   lifeline_ = lifeline[1];
 }
 
-void Peer::Send(const std::string& request) {
-  const std::string line = request + "\n";
-  const ssize_t sent = send(commands_, line.data(), line.size(), MSG_NOSIGNAL);
-  if (sent != static_cast<ssize_t>(line.size())) Fail(pid_, "cannot be asked: " + request);
+void Peer::Send(const std::string& request, int descriptor) {
+  if (!SendWithDescriptor(commands_, request + "\n", descriptor)) {
+    Fail(pid_, "cannot be asked: " + request);
+  }
 }
 
 std::string Peer::Receive() {
-  std::array<char, 4096> buffer;
   size_t end = received_.find('\n');
   while (end == std::string::npos) {
     pollfd poller = {commands_, POLLIN, 0};
     if (poll(&poller, 1, kDeadlineMs) != 1) Fail(pid_, "does not answer");
-    const ssize_t got = read(commands_, buffer.data(), buffer.size());
-    if (got <= 0) Fail(pid_, "died");
-    received_.append(buffer.data(), static_cast<size_t>(got));
+    if (!ReceiveWithDescriptor(commands_, &received_, &descriptor_)) Fail(pid_, "died");
     end = received_.find('\n');
   }
   const std::string line = received_.substr(0, end);
@@ -111,8 +109,10 @@ std::string Peer::Receive() {
   return line;
 }
 
-PeerAnswer Peer::Ask(const std::string& request) {
-  Send(request);
+PeerAnswer Peer::Ask(const std::string& request) { return AskWith(-1, request); }
+
+PeerAnswer Peer::AskWith(int descriptor, const std::string& request) {
+  Send(request, descriptor);
   const std::string answer = Receive();
   if (answer == "ok") return {};
   if (absl::StartsWith(answer, "ok ")) return {CUDA_SUCCESS, answer.substr(3)};
@@ -123,13 +123,25 @@ PeerAnswer Peer::Ask(const std::string& request) {
   return {static_cast<CUresult>(error), ""};
 }
 
-std::string Peer::Get(const std::string& request) {
-  const PeerAnswer answer = Ask(request);
+std::string Peer::Get(const std::string& request) { return ValueOf(Ask(request), request); }
+
+std::string Peer::ValueOf(const PeerAnswer& answer, const std::string& request) const {
   if (answer.result != CUDA_SUCCESS) {
     Fail(pid_,
          absl::StrCat(request.substr(0, 40), ": CUDA error ", static_cast<int>(answer.result)));
   }
   return answer.value;
+}
+
+UniqueFd Peer::GetDescriptor(const std::string& request) {
+  Get(request);
+  if (!descriptor_) Fail(pid_, request + ": no descriptor came");
+  return std::move(descriptor_);
+}
+
+std::string Peer::Import(int descriptor, uint64_t bytes) {
+  const std::string request = absl::StrCat("import ", bytes);
+  return ValueOf(AskWith(descriptor, request), request);
 }
 
 void Peer::Tell(const std::string& request) { Send(request); }

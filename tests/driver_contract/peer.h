@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/cuda/driver.h"
+#include "common/unique_fd.h"
 
 namespace tenure::testing {
 
@@ -38,6 +39,10 @@ class Peer {
   PeerAnswer Ask(const std::string& request);
   // For requests that must succeed; the value.
   std::string Get(const std::string& request);
+  // Sends a copy of a descriptor along; the peer keeps it until the next one comes.
+  PeerAnswer AskWith(int descriptor, const std::string& request);
+  // The descriptor that comes with the answer.
+  UniqueFd GetDescriptor(const std::string& request);
   // For those that are never answered.
   void Tell(const std::string& request);
 
@@ -48,6 +53,13 @@ class Peer {
   std::string Open(const std::string& handle) { return Get("open " + handle); }
   void Fill(const std::string& name, uint64_t bytes, int value);
   bool Holds(const std::string& name, uint64_t bytes, int value);
+
+  // The same for memory that descriptors name.
+  std::string Create(uint64_t bytes) { return Get("create " + std::to_string(bytes)); }
+  UniqueFd ExportDescriptor(const std::string& name) {
+    return GetDescriptor("export-descriptor " + name);
+  }
+  std::string Import(int descriptor, uint64_t bytes);
 
   // Stops it, and returns when it has stopped; it goes on when it is asked to.
   void Stop();
@@ -62,8 +74,9 @@ class Peer {
 
  private:
   void Start(const std::string& driver);
-  void Send(const std::string& request);
+  void Send(const std::string& request, int descriptor = -1);
   std::string Receive();
+  std::string ValueOf(const PeerAnswer& answer, const std::string& request) const;
   int Reap();
 
   pid_t pid_ = -1;
@@ -72,6 +85,7 @@ class Peer {
   int lifeline_ = -1;
   std::string failure_;
   std::string received_;
+  UniqueFd descriptor_;  // the last one received
 };
 
 }  // namespace tenure::testing
