@@ -19,6 +19,7 @@
 
 #include "common/cuda/device.h"
 #include "common/cuda/emulated/control.h"
+#include "common/unique_fd.h"
 #include "gmock/gmock.h"
 #include "tests/cuda/bench.h"
 #include "tests/driver_contract/peer.h"
@@ -185,6 +186,55 @@ TEST(EmulatedDriverTest, AProcessKilledAmongOthersDoesNotHoldThemUp) {
     second.Kill();
     ASSERT_EQ(device->GetMemoryInfo()->free, before) << "after round " << round;
   }
+}
+
+TEST(EmulatedDriverTest, AProcessKilledAtAnyInstantLeavesNoDescribedMemoryEither) {
+  const std::unique_ptr<Device> device = Device::Open(TestDriver(), "0").value();
+  const Bytes before = device->GetMemoryInfo()->free;
+  std::minstd_rand random(20261125);
+  for (int round = 0; round < 100; ++round) {
+    Peer peer(DriverPath());
+    peer.Tell("churn-descriptors " + std::to_string(round));
+    WaitForSomeInstant(random);
+    peer.Kill();
+    ASSERT_EQ(device->GetMemoryInfo()->free, before) << "after round " << round;
+    ASSERT_THAT(MemoryFiles(), IsEmpty()) << "after round " << round;
+  }
+}
+
+TEST(EmulatedDriverTest, AnotherUserCannotImportWhatItFindsInTheFolder) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can start a process of another user";
+  constexpr uid_t kNobody = 65534;
+  Peer stranger(DriverPath(), kNobody);
+  if (!stranger.failure().empty()) GTEST_SKIP() << "as another user: " << stranger.failure();
+  Peer creator(DriverPath());
+  const std::string memory = creator.Create(MiB(2).value());
+  const UniqueFd fd = creator.ExportDescriptor(memory);
+  ASSERT_THAT(MemoryFiles(), SizeIs(1));
+  stranger.Get("open-descriptor " + MemoryFiles()[0]);
+  EXPECT_EQ(stranger.Ask("import " + std::to_string(MiB(2).value())).result, CUDA_ERROR_UNKNOWN);
+}
+
+// Whoever sweeps the card sees that somebody holds a descriptor, whosever the memory was.
+TEST(EmulatedDriverTest, AnotherUsersSweepLeavesDescribedMemoryAlone) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can start a process of another user";
+  constexpr uid_t kNobody = 65534;
+  const std::unique_ptr<Device> device = Device::Open(TestDriver(), "0").value();
+  const Bytes before = device->GetMemoryInfo()->free;
+  UniqueFd fd;
+  {
+    Peer creator(DriverPath());
+    fd = creator.ExportDescriptor(creator.Create(MiB(2).value()));
+    creator.Kill();
+  }
+  for (const size_t files : {size_t{1}, size_t{0}}) {
+    Peer stranger(DriverPath(), kNobody);
+    if (!stranger.failure().empty()) GTEST_SKIP() << "as another user: " << stranger.failure();
+    stranger.Exit();
+    EXPECT_THAT(MemoryFiles(), SizeIs(files));
+    fd.Reset();
+  }
+  EXPECT_EQ(device->GetMemoryInfo()->free, before);
 }
 
 TEST(EmulatedDriverTest, AKilledProcessIsClearedUpByTheNextCaller) {
