@@ -19,7 +19,8 @@ void* CreateBackingFile(int folder, uint64_t id, size_t bytes);
 void* MapBackingFile(int folder, uint64_t id, size_t bytes);
 
 // The same for memory that descriptors name: mapped without access and for this process alone, not
-// for children that it forks. Its name gives other users nothing but a look at its locks.
+// for children that it forks. By its name other users can open it for reading only, which is enough
+// to ask for its locks and makes no descriptor.
 void* CreateDescribedFile(int folder, uint64_t id, size_t bytes, uint64_t* inode);
 // A descriptor of it. Each carries a lock, which lives as long as any copy of the descriptor does,
 // in whatever process: whoever wants to know whether there is one asks for the lock.

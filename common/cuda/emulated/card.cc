@@ -404,8 +404,8 @@ CUresult Card::FindExport(const Handle& handle, uint32_t* index) const {
   return CUDA_SUCCESS;
 }
 
-// By the file behind it, and only with the right to write: the file's name is open to all who sweep
-// the card, and gives them no more than a look at its locks.
+// By the file behind it, and only with the right to write, which other users do not get by the
+// file's name.
 CUresult Card::FindDescriptor(int descriptor, uint32_t* index) const {
   struct stat file = {};
   struct stat folder = {};
