@@ -87,6 +87,19 @@ void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
                "driver instead of being used again");
 }
 
+void AddKeeperFlags(CLI::App& app, Config& config) {
+  // Not for the config file, which the keeper's child reads as well.
+  app.add_flag("--keeper", config.keeper,
+               "run the daemon as a child, start it again whenever it fails, and hold the file "
+               "descriptors that it stores; for where systemd does not do it")
+      ->configurable(false);
+  app.add_option("--fd-store-max", config.fd_store_max,
+                 "file descriptors that the keeper holds; under systemd before version 254 what "
+                 "FileDescriptorStoreMax= says")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20))
+      ->capture_default_str();
+}
+
 void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
   app.add_option("--device", config.device, "the GPU to own: an ordinal, or its UUID (GPU-...)")
       ->capture_default_str();
@@ -121,6 +134,7 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
   AddTenantFlags(app, config);
+  AddKeeperFlags(app, config);
   app.add_option("--log-level", config.log_level, "what is written to stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();

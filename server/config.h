@@ -50,6 +50,9 @@ struct Config {
   std::string hung_client = "keep";
   absl::Duration hung_grace = absl::Minutes(1);
   bool allow_mps = false;
+  // This process shall keep file descriptors and run the daemon as its child.
+  bool keeper = false;
+  uint64_t fd_store_max = 4096;
   std::string log_level = "info";
   // The files were checked, nothing else is wanted.
   bool check_config = false;

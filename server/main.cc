@@ -1,4 +1,5 @@
-// tenured: reads the flags, finds the device, serves until told to stop.
+// tenured: reads the flags, finds the device, serves until told to stop; or keeps the one that
+// does.
 
 #include <signal.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/instance_lock.h"
+#include "server/keeper.h"
 
 namespace tenure::server {
 namespace {
@@ -146,5 +148,8 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("tenured"));
   spdlog::set_level(spdlog::level::from_str(parsed.config->log_level));
   if (parsed.config->check_config) return parsed.exit_code;
+  if (parsed.config->keeper) {
+    return tenure::server::RunKeeper({.max_fds = parsed.config->fd_store_max}, argc, argv);
+  }
   return tenure::server::Run(*parsed.config);
 }

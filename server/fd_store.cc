@@ -1,0 +1,205 @@
+#include "server/fd_store.h"
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include <systemd/sd-daemon.h>
+
+#include "server/fd_name.h"
+
+namespace tenure::server {
+namespace {
+
+// sd_listen_fds_with_names passes malloc'ed strings.
+class FdNames {
+ public:
+  ~FdNames() {
+    for (char** name = names_; name != nullptr && *name != nullptr; ++name) std::free(*name);
+    std::free(names_);
+  }
+  char*** out() { return &names_; }
+  absl::string_view operator[](int i) const { return names_[i]; }
+
+ private:
+  char** names_ = nullptr;
+};
+
+absl::Status SupervisorError(int error, absl::string_view what) {
+  if (error == ECONNREFUSED || error == ENOENT) {
+    return absl::UnavailableError(absl::StrCat(
+        what, ": the supervisor that keeps file descriptors for the daemon has ended"));
+  }
+  return absl::ErrnoToStatus(error, what);
+}
+
+absl::StatusOr<size_t> MaximumOr(size_t default_max) {
+  const char* text = std::getenv("FDSTORE");
+  if (text == nullptr) return default_max;
+  uint32_t max = 0;
+  if (!absl::SimpleAtoi(text, &max)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "$FDSTORE is '", text, "', and not how many file descriptors the supervisor keeps"));
+  }
+  return max;
+}
+
+// Sends one message. OK says that it lies in the supervisor's socket, no more.
+absl::Status Notify(const std::string& message, const int* fd, absl::string_view what) {
+  const int result = sd_pid_notify_with_fds(0, 0, message.c_str(), fd, fd == nullptr ? 0 : 1);
+  if (result < 0) return SupervisorError(-result, what);
+  if (result == 0) return absl::UnavailableError(absl::StrCat(what, ": $NOTIFY_SOCKET is gone"));
+  return absl::OkStatus();
+}
+
+absl::Status Barrier() {
+  const uint64_t timeout =
+      static_cast<uint64_t>(absl::ToInt64Microseconds(FdStore::kBarrierTimeout));
+  constexpr absl::string_view kWhat = "cannot learn whether file descriptors are stored";
+  const int result = sd_notify_barrier(0, timeout);
+  if (result > 0) return absl::OkStatus();
+  if (result == -ETIMEDOUT) {
+    return absl::DeadlineExceededError(
+        absl::StrCat(kWhat, ": the supervisor has not answered for ",
+                     absl::FormatDuration(FdStore::kBarrierTimeout)));
+  }
+  if (result == 0) return absl::UnavailableError(absl::StrCat(kWhat, ": $NOTIFY_SOCKET is gone"));
+  return SupervisorError(-result, kWhat);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FdStore>> FdStore::FromEnvironment(size_t default_max) {
+  const absl::StatusOr<size_t> max = MaximumOr(default_max);
+  if (!max.ok()) return max.status();
+  FdNames names;
+  const int count = sd_listen_fds_with_names(/*unset_environment=*/1, names.out());
+  if (count < 0) {
+    return absl::InvalidArgumentError(
+        "$LISTEN_PID, $LISTEN_FDS and $LISTEN_FDNAMES contradict each other");
+  }
+  std::map<std::string, UniqueFd> inherited;
+  for (int i = 0; i < count; ++i) {
+    inherited.try_emplace(std::string(names[i]), UniqueFd(SD_LISTEN_FDS_START + i));
+  }
+  unsetenv("FDSTORE");
+  const char* socket = std::getenv("NOTIFY_SOCKET");
+  const bool supervised = socket != nullptr && *socket != 0;
+  return std::unique_ptr<FdStore>(new FdStore(supervised, *max, std::move(inherited)));
+}
+
+FdStore::FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> inherited)
+    : supervised_(supervised), max_(max), inherited_(std::move(inherited)) {
+  for (const auto& [name, fd] : inherited_) {
+    names_.insert(name);
+    names_bytes_ += name.size() + 1;
+  }
+}
+
+size_t FdStore::size() const {
+  const absl::MutexLock lock(&mutex_);
+  return names_.size();
+}
+
+std::map<std::string, UniqueFd> FdStore::TakeInherited() {
+  const absl::MutexLock lock(&mutex_);
+  return std::exchange(inherited_, {});
+}
+
+absl::Status FdStore::Store(absl::Span<const NamedFd> fds) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (absl::Status admitted = Admit(fds); !admitted.ok()) return admitted;
+    if (absl::Status sent = Send(fds); !sent.ok()) return sent;
+  }
+  // Outside the lock, so that others store meanwhile: what they send comes after ours.
+  absl::Status stored = Barrier();
+  if (!stored.ok()) {
+    const absl::MutexLock lock(&mutex_);
+    Withdraw(fds);
+  }
+  return stored;
+}
+
+absl::Status FdStore::Remove(absl::string_view name) {
+  const absl::MutexLock lock(&mutex_);
+  if (!names_.contains(name)) {
+    return absl::NotFoundError(absl::StrCat("no file descriptor is stored as '", name, "'"));
+  }
+  return Forget(name);
+}
+
+absl::Status FdStore::Admit(absl::Span<const NamedFd> fds) const {
+  if (!available()) {
+    return absl::UnavailableError(
+        "nobody keeps file descriptors for this daemon: run it under systemd with "
+        "FileDescriptorStoreMax=, or as `tenured --keeper`");
+  }
+  std::set<absl::string_view> batch;
+  size_t bytes = names_bytes_;
+  for (const NamedFd& named : fds) {
+    if (!IsValidFdName(named.name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a file descriptor cannot be stored under a name of ", named.name.size(),
+                       " bytes: 1 to ", kMaxFdNameBytes, " of printable ASCII without ':' can be"));
+    }
+    if (named.fd < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("no file descriptor to store as '", named.name, "'"));
+    }
+    if (names_.contains(named.name) || !batch.insert(named.name).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("a file descriptor is stored as '", named.name, "' already"));
+    }
+    bytes += named.name.size() + 1;
+  }
+  if (fds.size() > max_ || names_.size() > max_ - fds.size()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot store ", fds.size(), " more file descriptors: the supervisor keeps ",
+                     names_.size(), " of at most ", max_));
+  }
+  if (bytes > kMaxFdNamesBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot store ", fds.size(),
+                     " more file descriptors: the names of all would "
+                     "take ",
+                     bytes, " bytes of at most ", kMaxFdNamesBytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FdStore::Send(absl::Span<const NamedFd> fds) {
+  for (size_t i = 0; i < fds.size(); ++i) {
+    const NamedFd& named = fds[i];
+    names_.emplace(named.name);
+    names_bytes_ += named.name.size() + 1;
+    // FDPOLL=0: what is stored is memory, which never hangs up.
+    const absl::Status sent =
+        Notify(absl::StrCat("FDSTORE=1\nFDPOLL=0\nFDNAME=", named.name), &named.fd,
+               absl::StrCat("cannot store a file descriptor as '", named.name, "'"));
+    if (!sent.ok()) {
+      Withdraw(fds.first(i + 1));
+      return sent;
+    }
+  }
+  return absl::OkStatus();
+}
+
+void FdStore::Withdraw(absl::Span<const NamedFd> fds) {
+  // A supervisor that hears nothing any more keeps nothing either, so the outcome does not matter.
+  for (const NamedFd& named : fds) {
+    if (names_.contains(named.name)) Forget(named.name).IgnoreError();
+  }
+}
+
+absl::Status FdStore::Forget(absl::string_view name) {
+  names_.erase(names_.find(name));
+  names_bytes_ -= name.size() + 1;
+  return Notify(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name), nullptr,
+                absl::StrCat("cannot remove the stored file descriptor '", name, "'"));
+}
+
+}  // namespace tenure::server

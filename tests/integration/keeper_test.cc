@@ -1,0 +1,174 @@
+// `tenured --keeper`: whom it starts again and whom not, whom it hears, and how little it is.
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include <gtest/gtest.h>
+#include <systemd/sd-daemon.h>
+
+#include "common/unique_fd.h"
+#include "tests/support/fd_store_peer_process.h"
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+namespace {
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+}
+
+// The child of a process that has one thread and one child; 0 while it has none.
+pid_t ChildOf(pid_t pid) {
+  return std::atoi(ReadFile(absl::StrCat("/proc/", pid, "/task/", pid, "/children")).c_str());
+}
+
+size_t CountThreads(pid_t pid) {
+  const std::filesystem::directory_iterator tasks(absl::StrCat("/proc/", pid, "/task"));
+  return static_cast<size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
+// The notify socket of the keeper that made its folder in `folder`.
+std::string NotifyPath(const std::string& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (std::filesystem::exists(entry.path() / "notify")) return entry.path() / "notify";
+  }
+  return "";
+}
+
+// Says something to a supervisor as this process, with a descriptor or without.
+void SayAsAStranger(const std::string& socket, const std::string& message, int fd) {
+  setenv("NOTIFY_SOCKET", socket.c_str(), 1);
+  EXPECT_GT(sd_pid_notify_with_fds(0, 1, message.c_str(), &fd, fd < 0 ? 0 : 1), 0);
+}
+
+// Whether somebody answers on the daemon's socket, over a connection that knows of no failure
+// before.
+bool Serves(const TestDaemon& daemon) {
+  return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
+                                               std::chrono::milliseconds(200));
+}
+
+TEST(KeeperTest, ADaemonThatFailsIsStartedAgainWithWhatItStored) {
+  FdStorePeer peer;
+  ASSERT_EQ(peer.Tell("store a bytes"), "ok");
+  for (const int code : {70, 71, 69, 1, 255}) {
+    EXPECT_EQ(peer.Tell(absl::StrCat("exit ", code)), std::nullopt);
+    peer.AwaitNext();
+    EXPECT_EQ(peer.Tell("inherited"), "a=bytes") << code;
+  }
+}
+
+TEST(KeeperTest, ADaemonThatIsDoneOrCannotStartEndsTheKeeperWithItsCode) {
+  for (const int code : {0, 64}) {
+    FdStorePeer peer;
+    EXPECT_EQ(peer.Tell(absl::StrCat("exit ", code)), std::nullopt);
+    EXPECT_EQ(peer.WaitForKeeper(), code);
+    EXPECT_EQ(NotifyPath(peer.folder()), "");
+  }
+}
+
+TEST(KeeperTest, AWrongCommandLineEndsTheKeeperBeforeItsDaemonEverServed) {
+  const pid_t keeper = StartProgram({ProgramFolder() + "/fd_store_peer", "--keeper", "/nowhere"},
+                                    {"TENURE_PEER_EXIT_AT_START=64"});
+  EXPECT_EQ(WaitForExit(keeper), 64);
+}
+
+TEST(KeeperTest, SignalsThatEndArePassedOnAndNobodyIsStartedAgain) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    FdStorePeer peer;
+    ASSERT_EQ(peer.Tell("store a bytes"), "ok");
+    const pid_t child = peer.pid();
+    kill(peer.supervisor(), signal);
+    EXPECT_EQ(peer.WaitForKeeper(), 128 + signal);
+    EXPECT_EQ(kill(child, 0), -1) << "the child outlived its keeper";
+    EXPECT_EQ(NotifyPath(peer.folder()), "");
+  }
+}
+
+TEST(KeeperTest, AKeeperWhoseDaemonNeverStartsEndsWhenAsked) {
+  const pid_t keeper = StartProgram({ProgramFolder() + "/fd_store_peer", "--keeper", "/nowhere"},
+                                    {"TENURE_PEER_EXIT_AT_START=69"});
+  ASSERT_TRUE(Eventually([&] { return ChildOf(keeper) != 0; }));
+  const pid_t first = ChildOf(keeper);
+  ASSERT_TRUE(Eventually([&] {
+    const pid_t now = ChildOf(keeper);
+    return now != 0 && now != first;
+  }));
+  kill(keeper, SIGTERM);
+  const int code = WaitForExit(keeper);
+  // As it was met in a pause, or with a child: that one ended by itself or by the signal.
+  EXPECT_TRUE(code == 0 || code == 69 || code == 128 + SIGTERM) << code;
+}
+
+TEST(KeeperTest, StrangersAreNotHeard) {
+  FdStorePeer peer;
+  ASSERT_EQ(peer.Tell("store ours bytes"), "ok");
+  const std::string notify = NotifyPath(peer.folder());
+  ASSERT_NE(notify, "");
+  const UniqueFd memory(memfd_create("stranger", MFD_CLOEXEC));
+  const int before = CountFds(peer.supervisor());
+  SayAsAStranger(notify, "FDSTORE=1\nFDNAME=theirs", memory.get());
+  SayAsAStranger(notify, "FDSTOREREMOVE=1\nFDNAME=ours", -1);
+  SayAsAStranger(notify, "BARRIER=1", memory.get());
+  SayAsAStranger(notify, std::string(8192, 'x'), memory.get());
+  // Its barrier stands behind all of these.
+  ASSERT_EQ(peer.Tell("store later bytes"), "ok");
+  EXPECT_EQ(CountFds(peer.supervisor()), before + 1);
+  peer.Kill();
+  EXPECT_EQ(peer.Tell("names"), "later:ours");
+}
+
+TEST(KeeperTest, ADaemonWhoseKeeperIsKilledServesOnAndCannotStore) {
+  FdStorePeer peer;
+  ASSERT_EQ(peer.Tell("store a bytes"), "ok");
+  const pid_t daemon = peer.pid();
+  kill(peer.supervisor(), SIGKILL);
+  EXPECT_EQ(peer.WaitForKeeper(), 128 + SIGKILL);
+  EXPECT_EQ(peer.Tell("store b bytes"), "UNAVAILABLE");
+  EXPECT_EQ(peer.Tell("names"), "");
+  kill(daemon, SIGKILL);
+}
+
+TEST(KeeperTest, TheRealDaemonServesAgainAfterItsDeathAndItsKeeperStaysSmall) {
+  // That it serves at all is what its keeper passed on.
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--keeper"}});
+  const pid_t keeper = daemon.pid();
+  for (int life = 0; life < 3; ++life) {
+    const pid_t child = ChildOf(keeper);
+    ASSERT_GT(child, 0);
+    kill(child, SIGKILL);
+    ASSERT_TRUE(Eventually([&] {
+      const pid_t next = ChildOf(keeper);
+      return next != 0 && next != child && Serves(daemon);
+    }));
+  }
+  EXPECT_EQ(CountThreads(keeper), 1u);
+  EXPECT_EQ(ReadFile(absl::StrCat("/proc/", keeper, "/maps")).find("cuda"), std::string::npos);
+  EXPECT_EQ(daemon.Stop(), 0);
+}
+
+TEST(KeeperTest, AConfigFileCannotMakeTheKeepersChildAKeeper) {
+  TestDaemon daemon;
+  const std::string config = daemon.folder() + "/keeper.conf";
+  std::ofstream(config) << "keeper=true\n";
+  const pid_t checked = StartProgram(
+      {ProgramFolder() + "/tenured", "--log-level", "off", "--check-config", "--config", config});
+  EXPECT_EQ(WaitForExit(checked), 64);
+  std::filesystem::remove(config);
+}
+
+}  // namespace
+}  // namespace tenure::testing
