@@ -161,19 +161,19 @@ void Keeper::Start() {
   served_ = false;
   const pid_t pid = fork();
   if (pid == 0) BecomeChild();
+  if (pid > 0) child_end_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (pid > 0 && child_end_) {
+    child_ = pid;
+    Watch(child_end_.get());
+    return;
+  }
+  spdlog::error("{}", std::string(absl::ErrnoToStatus(errno, "cannot start tenured").message()));
   if (pid > 0) {
-    child_end_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-    if (child_end_) {
-      child_ = pid;
-      Watch(child_end_.get());
-      return;
-    }
     // Nobody would hear of its end.
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
   }
   next_start_ = absl::Now() + spacing_.AfterEnd(absl::ZeroDuration(), /*served=*/false);
-  spdlog::error("cannot start tenured: {}", std::string(absl::ErrnoToStatus(errno, "").message()));
 }
 
 // The keeper has no threads, so everything may be done between fork and exec.
@@ -187,6 +187,7 @@ void Keeper::BecomeChild() {
     // In the middle of an upgrade there is no program under that name.
     execve(kThisProgram, words.data(), variables.data());
   }
+  spdlog::error("{}", std::string(absl::ErrnoToStatus(errno, "cannot run " + program_).message()));
   _exit(kExitUnavailable);
 }
 

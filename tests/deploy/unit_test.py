@@ -56,6 +56,17 @@ class UnitTest(unittest.TestCase):
         checked = run(BUILD / "bin/tenured", *words[1:], "--check-config")
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
 
+    def test_systemd_keeps_as_many_descriptors_as_the_daemon_stores(self):
+        said = run(BUILD / "bin/tenured", "--help").stdout
+        (default,) = re.findall(r"--fd-store-max .*=(\d+)", said)
+        self.assertEqual(self.values("FileDescriptorStoreMax"), [default])
+        # Only the daemon itself may store, and a unit that is not started again keeps nothing.
+        self.assertEqual(self.values("NotifyAccess"), ["main"])
+        self.assertIn(self.values("Restart")[0], ("always", "on-failure"))
+        # A copy of each comes with every start, beside two descriptors for each session.
+        (sessions,) = re.findall(r"--max-sessions .*=(\d+)", said)
+        self.assertGreater(int(self.values("LimitNOFILE")[0]), 2 * int(sessions) + int(default))
+
     def test_the_unit_leaves_the_driver_what_it_needs(self):
         for key in HARMFUL:
             self.assertEqual(self.values(key), [], key)

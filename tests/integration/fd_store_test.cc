@@ -1,8 +1,6 @@
 // What a supervisor keeps for the daemon outlives it. The same claims hold of `tenured --keeper`
-// and, with TENURE_PEER_FOLDER, of systemd: see tests/deploy/systemd_fd_store.sh.
+// and, with TENURE_PEER_FOLDER, of systemd: see tests/deploy/systemd_fd_store.py.
 
-#include <csignal>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -85,7 +83,11 @@ TEST(FdStoreTest, ThreeHundredDeathsLeakNoDescriptor) {
   }
   peer.Kill();
   EXPECT_EQ(peer.Tell("fds"), absl::StrCat(own));
-  EXPECT_EQ(CountFds(peer.supervisor()), supervisors);
+  EXPECT_EQ(CountPeerMemory(peer.supervisor()), 10);
+  // systemd opens and closes other files as well.
+  if (peer.has_own_keeper()) {
+    EXPECT_EQ(CountFds(peer.supervisor()), supervisors);
+  }
   EXPECT_EQ(Words(peer.Tell("names").value(), ':').size(), 10u);
 }
 

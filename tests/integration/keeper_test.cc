@@ -1,10 +1,10 @@
 // `tenured --keeper`: whom it starts again and whom not, whom it hears, and how little it is.
 
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -111,6 +111,25 @@ TEST(KeeperTest, AKeeperWhoseDaemonNeverStartsEndsWhenAsked) {
   const int code = WaitForExit(keeper);
   // As it was met in a pause, or with a child: that one ended by itself or by the signal.
   EXPECT_TRUE(code == 0 || code == 69 || code == 128 + SIGTERM) << code;
+}
+
+TEST(KeeperTest, AWholeDevicesRegionsComeBack) {
+  rlimit limit = {};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max < 10000) GTEST_SKIP() << "no 10 000 open files are allowed here";
+  FdStorePeer peer({"TENURE_PEER_MAX=4096"});
+  ASSERT_EQ(peer.Tell("batch region-of-the-device- 4096"), "ok");
+  EXPECT_EQ(peer.Tell("store one more"), "RESOURCE_EXHAUSTED");
+  const int before = CountFds(peer.supervisor());
+  peer.Kill();
+  const std::string inherited = peer.Tell("inherited").value();
+  EXPECT_EQ(std::count(inherited.begin(), inherited.end(), '='), 4096);
+  EXPECT_NE(inherited.find("region-of-the-device-4095=region-of-the-device-4095"),
+            std::string::npos);
+  EXPECT_EQ(CountFds(peer.supervisor()), before);
+  // Names that no environment variable could hold.
+  FdStorePeer other({"TENURE_PEER_MAX=4096"});
+  EXPECT_EQ(other.Tell("batch " + std::string(200, 'x') + " 1000"), "RESOURCE_EXHAUSTED");
 }
 
 TEST(KeeperTest, StrangersAreNotHeard) {

@@ -13,7 +13,8 @@
 //   exit CODE
 //
 // Environment: TENURE_PEER_EXIT_AT_START, the code with which it ends before it serves;
-// TENURE_PEER_MAX, what it takes for the maximum where the supervisor says none.
+// TENURE_PEER_MAX, what its keeper keeps at most instead of 64, and what it takes for the maximum
+// where its supervisor says none.
 
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -29,7 +30,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include <systemd/sd-daemon.h>
@@ -44,6 +44,11 @@ namespace {
 
 using server::FdStore;
 using server::NamedFd;
+
+size_t Maximum() {
+  const char* max = std::getenv("TENURE_PEER_MAX");
+  return max == nullptr ? 64 : static_cast<size_t>(std::atoi(max));
+}
 
 // Memory in a file that has no name, as a region is.
 UniqueFd MemoryWith(const std::string& bytes) {
@@ -149,10 +154,9 @@ void Serve(int connection, Peer& peer) {
 
 int Main(const std::string& folder) {
   if (const char* code = std::getenv("TENURE_PEER_EXIT_AT_START")) return std::atoi(code);
-  const char* max = std::getenv("TENURE_PEER_MAX");
   const char* names = std::getenv("LISTEN_FDNAMES");
   const std::string passed = names == nullptr ? "" : names;
-  auto store = FdStore::FromEnvironment(max == nullptr ? 0 : static_cast<size_t>(std::atoi(max)));
+  auto store = FdStore::FromEnvironment(Maximum());
   TENURE_CHECK(store.ok());
   Peer peer(**store, passed);
 
@@ -179,7 +183,7 @@ int Main(const std::string& folder) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--keeper") {
     // No pause between starts: the tests kill more often than anything that goes wrong.
-    return tenure::server::RunKeeper({.max_fds = 64,
+    return tenure::server::RunKeeper({.max_fds = tenure::testing::Maximum(),
                                       .shortest_spacing = absl::Milliseconds(1),
                                       .longest_spacing = absl::Milliseconds(20)},
                                      argc, argv);

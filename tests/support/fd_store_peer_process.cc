@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -119,6 +120,17 @@ bool FdStorePeer::Connect() {
 int CountFds(pid_t pid) {
   const std::filesystem::directory_iterator entries(absl::StrCat("/proc/", pid, "/fd"));
   return static_cast<int>(std::distance(begin(entries), end(entries)));
+}
+
+int CountPeerMemory(pid_t pid) {
+  int count = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(absl::StrCat("/proc/", pid, "/fd"))) {
+    std::error_code closed_meanwhile;
+    const std::string file = std::filesystem::read_symlink(entry, closed_meanwhile).string();
+    count += absl::StartsWith(file, "/memfd:fd_store_peer") ? 1 : 0;
+  }
+  return count;
 }
 
 }  // namespace tenure::testing

@@ -58,8 +58,9 @@ class FdStorePeer {
   std::string pending_;
 };
 
-// How many descriptors a process has open.
+// How many descriptors a process has open, and how many of them are memory of a peer.
 int CountFds(pid_t pid);
+int CountPeerMemory(pid_t pid);
 
 }  // namespace tenure::testing
 
