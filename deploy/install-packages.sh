@@ -13,7 +13,7 @@ readonly ROOT
 readonly BUILD_PACKAGES=(
   ccache cmake g++ ninja-build pkg-config
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libcli11-dev libcpp-httplib-dev libspdlog-dev libsystemd-dev nlohmann-json3-dev
+  libcli11-dev libcpp-httplib-dev libisal-dev libspdlog-dev libsystemd-dev nlohmann-json3-dev
   prometheus-cpp-dev zlib1g-dev
 )
 readonly TEST_PACKAGES=(

@@ -47,6 +47,14 @@ class RequestWindow {
   // the oldest.
   void Forget(uint64_t request_id) { requests_.erase(request_id); }
 
+  // Calls `visit(request_id, request)` for what is remembered, oldest first.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (const uint64_t request_id : order_) {
+      if (const Request* request = Find(request_id)) visit(request_id, *request);
+    }
+  }
+
  private:
   absl::flat_hash_map<uint64_t, Request> requests_;
   std::deque<uint64_t> order_;

@@ -7,12 +7,13 @@ import tree
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 _ROOMS = ("proto", "common", "server", "client", "tests")
-# Which rooms a file of a room may include. The proto room's headers are generated as tenure/v1/.
+# Which rooms a file of a room may include. The proto room's headers are generated as tenure/v1/,
+# but for the journal's, which is the daemon's own.
 _MAY_INCLUDE = {
     "common": ("common", "proto"),
-    "server": ("server", "common", "proto"),
+    "server": ("server", "common", "proto", "journal"),
     "client": ("client", "common", "proto"),
-    "tests": _ROOMS,
+    "tests": _ROOMS + ("journal",),
 }
 _CUDA_HEADERS = re.compile(r"^(cuda|cuda_runtime|cuda_runtime_api|cudaTypedefs|nvrtc|nvml)\.h$")
 # The heap calculates with numbers.
@@ -31,6 +32,8 @@ def _includes(text):
 def _room_of_include(name):
     if name.startswith("tenure/v1/"):
         return "proto"
+    if name.startswith("tenure/journal/"):
+        return "journal"
     if name.startswith("tenure/"):
         return "client"
     return name.split("/")[0]
@@ -43,7 +46,7 @@ def rooms(repository):
             target = _room_of_include(name)
             if quoted and "/" not in name:
                 yield f"{path}:{line}: write '{name}' as a path from the root of the repository"
-            if target in _ROOMS and target not in _MAY_INCLUDE.get(room, ()):
+            if target in _ROOMS + ("journal",) and target not in _MAY_INCLUDE.get(room, ()):
                 yield f"{path}:{line}: {room} may not include {target} ({name})"
 
 

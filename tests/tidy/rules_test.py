@@ -45,6 +45,11 @@ class IncludesTest(RulesTest):
         self.write("tests/c.cc", '#include "server/a.h"\n#include "client/b.h"\n')
         self.assert_faults(includes.rooms, "server/a.h:3:", "client/b.h:2:")
 
+    def test_the_journal_is_the_servers_own(self):
+        for room in ("common", "server", "client", "tests"):
+            self.write(f"{room}/a.cc", '#include "tenure/journal/v1/journal.pb.h"\n')
+        self.assert_faults(includes.rooms, "common/a.cc:1:", "client/a.cc:1:")
+
     def test_common_includes_nobody_who_includes_it(self):
         self.write("common/a.h", '#include "server/a.h"\n')
         self.write("common/b.h", '#include "b.h"\n')

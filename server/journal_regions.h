@@ -1,0 +1,54 @@
+// Which parts of which regions the journal has given to whom.
+#ifndef SERVER_JOURNAL_REGIONS_H_
+#define SERVER_JOURNAL_REGIONS_H_
+
+#include <cstdint>
+#include <map>
+
+#include "absl/strings/string_view.h"
+
+#include "server/ids.h"
+
+namespace tenure::server {
+
+// The ranges of live blocks in their regions.
+//
+// Invariants:
+//   1. every range lies in its region, is not empty, and overlaps no other;
+//   2. all ranges of a region have one owner: a session, or a segment (kSegments);
+//   3. a region is known exactly while it has a range.
+// Thread safety: thread-compatible.
+// Errors: Take returns what would contradict the above, in words, and then changes nothing; empty
+// is success. Its numbers come from a file: none is believed.
+class JournalRegions {
+ public:
+  static constexpr SessionId kSegments = 0;
+
+  struct Range {
+    RegionId region = 0;
+    uint64_t region_bytes = 0;
+    uint64_t offset_bytes = 0;
+    uint64_t size_bytes = 0;
+  };
+
+  absl::string_view Take(SessionId owner, const Range& range);
+
+  // The range was taken before.
+  void GiveBack(const Range& range);
+
+  // Nothing else is in the range's region, and it begins with the region.
+  bool IsAlone(const Range& range) const;
+
+ private:
+  struct Region {
+    uint64_t bytes = 0;
+    SessionId owner = kSegments;
+    std::map<uint64_t, uint64_t> ends;  // by offset
+  };
+
+  std::map<RegionId, Region> regions_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_JOURNAL_REGIONS_H_

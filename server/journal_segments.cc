@@ -1,0 +1,163 @@
+// The part of the fold that is about segments.
+#include "common/check.h"
+#include "server/journal_state.h"
+
+namespace tenure::server {
+namespace {
+
+absl::Status Contradicts(absl::string_view what) { return absl::DataLossError(what); }
+
+template <typename Named>
+SegmentKey KeyOf(const Named& named) {
+  return {named.uid(), named.name()};
+}
+
+JournalRegions::Range RangeOf(const journal::Segment::Block& block) {
+  return {block.region_id(), block.region_bytes(), 0, block.size_bytes()};
+}
+
+bool TensorsLieInBlocks(const journal::Segment& segment) {
+  for (const journal::Segment::Tensor& tensor : segment.tensors()) {
+    if (tensor.block() >= static_cast<uint32_t>(segment.blocks_size())) return false;
+    const uint64_t whole = segment.blocks(static_cast<int>(tensor.block())).size_bytes();
+    if (tensor.size_bytes() > whole || tensor.offset_bytes() > whole - tensor.size_bytes())
+      return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::Status JournalState::On(const journal::SegmentClaimed& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("claims a name for a session that there is not");
+  if (change.name().empty()) return Contradicts("claims no name");
+  if (!claims_.try_emplace(KeyOf(change), change.session_id()).second)
+    return Contradicts("claims a name that is claimed");
+  session->claims.insert(KeyOf(change));
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SegmentClaimEnded& change) {
+  const auto claim = claims_.find(KeyOf(change));
+  if (claim == claims_.end()) return Contradicts("ends a claim that there is not");
+  sessions_.at(claim->second).claims.erase(claim->first);
+  claims_.erase(claim);
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::CheckOrigin(const journal::SegmentPublished& change,
+                                       const Session& session) const {
+  const journal::Segment& segment = change.segment();
+  if (change.allocation_ids_size() != segment.blocks_size())
+    return Contradicts("publishes another number of blocks than it takes from the session");
+  std::set<AllocationId> seen;
+  for (int i = 0; i < segment.blocks_size(); ++i) {
+    const auto held = session.blocks.find(change.allocation_ids(i));
+    if (held == session.blocks.end() || !seen.insert(held->first).second)
+      return Contradicts("publishes a block that the session does not hold");
+    const journal::BlockGranted& block = held->second;
+    if (block.region_id() != segment.blocks(i).region_id() ||
+        block.region_bytes() != segment.blocks(i).region_bytes() ||
+        block.size_bytes() < segment.blocks(i).size_bytes())
+      return Contradicts("publishes a block that is not the one that the session holds");
+    if (!regions_.IsAlone(RangeOf(block)))
+      return Contradicts("publishes a block that is not alone in its region");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SegmentPublished& change) {
+  const journal::Segment& segment = change.segment();
+  if (segment.name().empty()) return Contradicts("publishes under no name");
+  if (published_.contains(KeyOf(segment))) return Contradicts("publishes under a name in use");
+  if (!TensorsLieInBlocks(segment)) return Contradicts("puts a tensor outside its block");
+  for (const journal::Segment::Block& block : segment.blocks()) {
+    if (block.size_bytes() == 0) return Contradicts("publishes an empty block");
+  }
+  Session* session = nullptr;
+  const auto claim = claims_.find(KeyOf(segment));
+  if (change.session_id() != 0) {
+    session = Find(change.session_id());
+    if (session == nullptr) return Contradicts("publishes for a session that there is not");
+    if (absl::Status origin = CheckOrigin(change, *session); !origin.ok()) return origin;
+    if (claim != claims_.end() && claim->second != change.session_id())
+      return Contradicts("publishes under a name that another session has claimed");
+  } else if (change.allocation_ids_size() != 0) {
+    return Contradicts("takes blocks from no session");
+  }
+  for (const AllocationId id : change.allocation_ids()) {
+    const auto block = session->blocks.find(id);
+    regions_.GiveBack(RangeOf(block->second));
+    allocations_.erase(id);
+    session->blocks.erase(block);
+  }
+  for (int i = 0; i < segment.blocks_size(); ++i) {
+    const absl::string_view fault =
+        regions_.Take(JournalRegions::kSegments, RangeOf(segment.blocks(i)));
+    if (fault.empty()) continue;
+    // Blocks that were a session's fit where they were: only a folded file can be wrong here.
+    TENURE_CHECK(session == nullptr);
+    for (int taken = 0; taken < i; ++taken) regions_.GiveBack(RangeOf(segment.blocks(taken)));
+    return Contradicts(fault);
+  }
+  if (session != nullptr && claim != claims_.end()) {
+    session->claims.erase(claim->first);
+    claims_.erase(claim);
+  }
+  published_.emplace(KeyOf(segment), next_place_);
+  segments_[next_place_++].segment = segment;
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
+  const auto found = published_.find(KeyOf(change));
+  if (found == published_.end()) return Contradicts("unpublishes a segment that there is not");
+  const uint64_t place = found->second;
+  published_.erase(found);
+  segments_.at(place).published = false;
+  EndIfUnused(place);
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SegmentAttached& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("attaches a session that there is not");
+  const auto found = published_.find(KeyOf(change));
+  if (found == published_.end()) return Contradicts("attaches to a segment that there is not");
+  if (change.attachment_id() == 0) return Contradicts("attaches without an id");
+  if (!attachments_.insert(change.attachment_id()).second)
+    return Contradicts("attaches under an id that is in use");
+  session->attachments.emplace(change.attachment_id(), found->second);
+  segments_.at(found->second).attachments.emplace(change.attachment_id(), change);
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SegmentDetached& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("detaches a session that there is not");
+  const auto found = session->attachments.find(change.attachment_id());
+  if (found == session->attachments.end())
+    return Contradicts("ends an attachment that the session does not have");
+  const uint64_t place = found->second;
+  session->attachments.erase(found);
+  Detach(place, change.attachment_id());
+  return absl::OkStatus();
+}
+
+void JournalState::Detach(uint64_t place, uint64_t attachment) {
+  TENURE_CHECK(segments_.at(place).attachments.erase(attachment) == 1);
+  attachments_.erase(attachment);
+  EndIfUnused(place);
+}
+
+void JournalState::EndIfUnused(uint64_t place) {
+  const auto found = segments_.find(place);
+  if (found->second.published || !found->second.attachments.empty()) return;
+  for (const journal::Segment::Block& block : found->second.segment.blocks()) {
+    regions_.GiveBack(RangeOf(block));
+  }
+  segments_.erase(found);
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,200 @@
+#include "server/journal_state.h"
+
+#include <limits>
+
+namespace tenure::server {
+namespace {
+
+absl::Status Contradicts(absl::string_view what) { return absl::DataLossError(what); }
+
+}  // namespace
+
+JournalRegions::Range RangeOf(const journal::BlockGranted& block) {
+  return {block.region_id(), block.region_bytes(), block.offset_bytes(), block.size_bytes()};
+}
+
+absl::Status JournalState::Apply(const journal::Record& record) {
+  using Change = journal::Record::ChangeCase;
+  if (!is_open() && record.change_case() != Change::kOpening)
+    return Contradicts("comes before any opening");
+  switch (record.change_case()) {
+    case Change::kOpening:
+      return On(record.opening());
+    case Change::kSessionOpened:
+      return On(record.session_opened());
+    case Change::kSessionEnded:
+      return On(record.session_ended());
+    case Change::kBlockGranted:
+      return On(record.block_granted());
+    case Change::kBlockFreed:
+      return On(record.block_freed());
+    case Change::kRequestsRemembered:
+      return On(record.requests_remembered());
+    case Change::kSegmentClaimed:
+      return On(record.segment_claimed());
+    case Change::kSegmentClaimEnded:
+      return On(record.segment_claim_ended());
+    case Change::kSegmentPublished:
+      return On(record.segment_published());
+    case Change::kSegmentUnpublished:
+      return On(record.segment_unpublished());
+    case Change::kSegmentAttached:
+      return On(record.segment_attached());
+    case Change::kSegmentDetached:
+      return On(record.segment_detached());
+    case Change::CHANGE_NOT_SET:
+      break;
+  }
+  return Contradicts("is of a kind that its format does not have");
+}
+
+JournalState::Session* JournalState::Find(SessionId id) {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() ? nullptr : &found->second;
+}
+
+absl::Status JournalState::On(const journal::Opening& change) {
+  if (change.format() > kJournalFormat) return absl::UnimplementedError("has a newer format");
+  if (change.format() == 0) return Contradicts("has no format");
+  if (change.epoch() == 0 || change.epoch() > std::numeric_limits<Epoch>::max())
+    return Contradicts("has no epoch that an id could carry");
+  if (is_open() &&
+      (change.boot_id() != opening_.boot_id() || change.device_uuid() != opening_.device_uuid()))
+    return Contradicts("is of another boot or device than the records before it");
+  opening_ = change;
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SessionOpened& change) {
+  if (change.session_id() == 0) return Contradicts("opens a session without an id");
+  if (change.pid() <= 0) return Contradicts("opens a session of no process");
+  const auto [place, added] = sessions_.try_emplace(change.session_id());
+  if (!added) return Contradicts("opens a session that is open");
+  place->second.opened = change;
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::SessionEnded& change) {
+  const auto found = sessions_.find(change.session_id());
+  if (found == sessions_.end()) return Contradicts("ends a session that there is not");
+  for (const auto& [allocation, block] : found->second.blocks) {
+    regions_.GiveBack(RangeOf(block));
+    allocations_.erase(allocation);
+  }
+  for (const SegmentKey& claim : found->second.claims) claims_.erase(claim);
+  for (const auto& [attachment, place] : found->second.attachments) Detach(place, attachment);
+  sessions_.erase(found);
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::BlockGranted& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("grants a block to a session that there is not");
+  if (change.allocation_id() == 0 || change.request_id() == 0)
+    return Contradicts("grants a block without an id");
+  if (allocations_.contains(change.allocation_id()))
+    return Contradicts("grants a block under an id that is in use");
+  if (change.requested_bytes() == 0 || change.requested_bytes() > change.size_bytes())
+    return Contradicts("grants less than was asked for");
+  const absl::string_view fault = regions_.Take(change.session_id(), RangeOf(change));
+  if (!fault.empty()) return Contradicts(fault);
+  allocations_.emplace(change.allocation_id(), change.session_id());
+  session->blocks.emplace(change.allocation_id(), change);
+  session->requests.Note(change.request_id(),
+                         {RequestWindow::State::kGranted, change.allocation_id()});
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::BlockFreed& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("frees a block of a session that there is not");
+  const auto block = session->blocks.find(change.allocation_id());
+  if (block == session->blocks.end())
+    return Contradicts("frees a block that its session does not hold");
+  regions_.GiveBack(RangeOf(block->second));
+  allocations_.erase(change.allocation_id());
+  session->blocks.erase(block);
+  if (change.request_id() != 0) {
+    session->requests.Note(change.request_id(),
+                           {RequestWindow::State::kFreed, change.allocation_id()});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JournalState::On(const journal::RequestsRemembered& change) {
+  Session* session = Find(change.session_id());
+  if (session == nullptr) return Contradicts("remembers requests of a session that there is not");
+  if (change.requests_size() > static_cast<int>(RequestWindow::kRemembered))
+    return Contradicts("remembers more requests than a session has");
+  session->requests = RequestWindow();
+  for (const journal::RequestsRemembered::Request& one : change.requests()) {
+    session->requests.Note(one.request_id(), {one.freed() ? RequestWindow::State::kFreed
+                                                          : RequestWindow::State::kGranted,
+                                              one.allocation_id()});
+  }
+  return absl::OkStatus();
+}
+
+namespace {
+
+using Take = absl::FunctionRef<absl::Status(const journal::Record&)>;
+
+absl::Status TakeSession(const JournalState::Session& session, Take take) {
+  journal::Record record;
+  *record.mutable_session_opened() = session.opened;
+  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  for (const auto& [id, block] : session.blocks) {
+    *record.mutable_block_granted() = block;
+    if (absl::Status taken = take(record); !taken.ok()) return taken;
+  }
+  // After the blocks, whose grants are requests too, in another order.
+  journal::RequestsRemembered& remembered = *record.mutable_requests_remembered();
+  remembered.set_session_id(session.opened.session_id());
+  session.requests.ForEach([&](uint64_t request_id, const RequestWindow::Request& request) {
+    journal::RequestsRemembered::Request& one = *remembered.add_requests();
+    one.set_request_id(request_id);
+    one.set_allocation_id(request.allocation);
+    one.set_freed(request.state == RequestWindow::State::kFreed);
+  });
+  return take(record);
+}
+
+absl::Status TakeSegment(const JournalState::Segment& segment, Take take) {
+  journal::Record record;
+  *record.mutable_segment_published()->mutable_segment() = segment.segment;
+  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  for (const auto& [id, attachment] : segment.attachments) {
+    *record.mutable_segment_attached() = attachment;
+    if (absl::Status taken = take(record); !taken.ok()) return taken;
+  }
+  if (segment.published) return absl::OkStatus();
+  record.mutable_segment_unpublished()->set_name(segment.segment.name());
+  record.mutable_segment_unpublished()->set_uid(segment.segment.uid());
+  return take(record);
+}
+
+}  // namespace
+
+absl::Status JournalState::ForEachRecord(Take take) const {
+  if (!is_open()) return absl::OkStatus();
+  journal::Record record;
+  *record.mutable_opening() = opening_;
+  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  for (const auto& [id, session] : sessions_) {
+    if (absl::Status taken = TakeSession(session, take); !taken.ok()) return taken;
+  }
+  // Oldest first: one whose name is free again comes before the one that has it now.
+  for (const auto& [place, segment] : segments_) {
+    if (absl::Status taken = TakeSegment(segment, take); !taken.ok()) return taken;
+  }
+  for (const auto& [key, session] : claims_) {
+    journal::SegmentClaimed& claim = *record.mutable_segment_claimed();
+    claim.set_uid(key.first);
+    claim.set_name(key.second);
+    claim.set_session_id(session);
+    if (absl::Status taken = take(record); !taken.ok()) return taken;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,103 @@
+// What was live when the daemon's last life ended: the journal's records, folded.
+#ifndef SERVER_JOURNAL_STATE_H_
+#define SERVER_JOURNAL_STATE_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+#include "server/ids.h"
+#include "server/journal_frame.h"
+#include "server/journal_regions.h"
+#include "server/request_window.h"
+
+namespace tenure::server {
+
+// The journal's format: raised when an older daemon must not read what this one writes.
+inline constexpr uint32_t kJournalFormat = 1;
+
+// A segment's name is its owner's: the uid, then the name.
+using SegmentKey = std::pair<uint32_t, std::string>;
+
+// Where a block lies.
+JournalRegions::Range RangeOf(const journal::BlockGranted& block);
+
+// The sessions, blocks, answered requests, claims, segments and attachments that are live after
+// some records.
+//
+// Invariants:
+//   1. the state is always that after a whole number of records: one that is refused changes
+//      nothing;
+//   2. the state follows from ForEachRecord alone: folding those records gives an equal one;
+//   3. blocks lie in their regions as JournalRegions demands.
+// Thread safety: thread-compatible.
+// Errors: Apply returns DATA_LOSS for a record that contradicts the state, which no daemon writes,
+// and UNIMPLEMENTED for an opening of a newer format. The words begin with a verb; their subject is
+// the record.
+class JournalState {
+ public:
+  struct Session {
+    journal::SessionOpened opened;
+    std::map<AllocationId, journal::BlockGranted> blocks;
+    RequestWindow requests;
+    std::set<SegmentKey> claims;
+    std::map<uint64_t, uint64_t> attachments;  // attachment id: place in segments()
+  };
+  struct Segment {
+    journal::Segment segment;
+    bool published = true;  // false: its name is free, and somebody is still attached
+    std::map<uint64_t, journal::SegmentAttached> attachments;
+  };
+
+  absl::Status Apply(const journal::Record& record);
+
+  bool is_open() const { return opening_.format() != 0; }
+  // Of the last life. Meaningful when is_open().
+  const journal::Opening& opening() const { return opening_; }
+  const std::map<SessionId, Session>& sessions() const { return sessions_; }
+  // In the order of their publishing.
+  const std::map<uint64_t, Segment>& segments() const { return segments_; }
+  const std::map<SegmentKey, SessionId>& claims() const { return claims_; }
+
+  // The fewest records that lead here, until one is not taken: then with its status.
+  absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const journal::Record&)> take) const;
+
+ private:
+  absl::Status On(const journal::Opening& change);
+  absl::Status On(const journal::SessionOpened& change);
+  absl::Status On(const journal::SessionEnded& change);
+  absl::Status On(const journal::BlockGranted& change);
+  absl::Status On(const journal::BlockFreed& change);
+  absl::Status On(const journal::RequestsRemembered& change);
+  absl::Status On(const journal::SegmentClaimed& change);
+  absl::Status On(const journal::SegmentClaimEnded& change);
+  absl::Status On(const journal::SegmentPublished& change);
+  absl::Status On(const journal::SegmentUnpublished& change);
+  absl::Status On(const journal::SegmentAttached& change);
+  absl::Status On(const journal::SegmentDetached& change);
+
+  absl::Status CheckOrigin(const journal::SegmentPublished& change, const Session& session) const;
+  void Detach(uint64_t place, uint64_t attachment);
+  // Ends a segment that has neither a name nor anybody attached.
+  void EndIfUnused(uint64_t place);
+  Session* Find(SessionId id);
+
+  journal::Opening opening_;
+  std::map<SessionId, Session> sessions_;
+  std::map<AllocationId, SessionId> allocations_;
+  JournalRegions regions_;
+  std::map<SegmentKey, SessionId> claims_;
+  std::map<uint64_t, Segment> segments_;
+  std::map<SegmentKey, uint64_t> published_;  // place in segments_
+  std::set<uint64_t> attachments_;
+  uint64_t next_place_ = 1;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_JOURNAL_STATE_H_
