@@ -48,8 +48,9 @@ std::string FileOfRecords(absl::string_view data) {
   JournalState state;
   uint64_t sequence = 1;
   while (data.size() >= 2) {
-    const size_t length = std::min<size_t>(
-        data.size() - 2, static_cast<uint8_t>(data[0]) + 256 * static_cast<uint8_t>(data[1]));
+    const size_t length =
+        std::min<size_t>(data.size() - 2, static_cast<uint8_t>(data[0]) +
+                                              size_t{256} * static_cast<uint8_t>(data[1]));
     journal::Record record;
     if (record.ParseFromArray(data.data() + 2, static_cast<int>(length)) &&
         state.Apply(record).ok()) {

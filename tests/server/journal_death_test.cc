@@ -97,7 +97,7 @@ TEST_F(JournalDeathTest, WhatAKilledWriterHadAcknowledgedIsThere) {
     }
     close(ends[1]);
     const UniqueFd acknowledged(ends[0]);
-    const uint64_t count = KillAfter(child, acknowledged.get(), 1 + random() % 1500);
+    const uint64_t count = KillAfter(child, acknowledged.get(), 1 + random() % 500);
     ExpectStateAfter(PrintRead(), round, count);
     // The next life goes on with it.
     const std::unique_ptr<Journal> journal = Open(2);
