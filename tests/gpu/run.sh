@@ -102,6 +102,7 @@ if "${nobody[@]}" test -x "$BIN/tenured" -a -r "$trace" 2>/dev/null; then
 fi
 step "benchmark" "$BIN/daemon_benchmark" --benchmark_out="$RESULTS/benchmark.json" \
   --benchmark_out_format=json
+step "disturbance" "$BIN/disturbance_benchmark"
 after="$(used_memory)"
 
 failed=0

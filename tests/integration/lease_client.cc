@@ -1,8 +1,8 @@
 // A client process for the integration tests. Its first line of output says that it is where the
 // test wants it.
 //
-//   lease_client hold SOCKET BYTES         leases a block, fills it, prints "held ALLOCATION
-//                                          SESSION", waits for ever
+//   lease_client hold SOCKET BYTES [COUNT] leases a block, or as many, fills them, prints "held
+//                                          ALLOCATION SESSION", waits for ever
 //   lease_client fork SOCKET BYTES         the same, then forks a child that lives on: prints
 //                                          "forked CHILD"
 //   lease_client clone SOCKET BYTES        the same behind the C library's back, so that no fork
@@ -86,10 +86,13 @@ unsigned char OwnPattern() { return static_cast<unsigned char>(getpid() % 255 + 
 
 enum class Then { kWait, kFork, kClone, kExec };
 
-int Hold(const std::string& socket, Bytes size, Then then) {
+int Hold(const std::string& socket, Bytes size, Then then, uint64_t count = 1) {
   tenure::Client client = Connect(socket);
-  tenure::DeviceBuffer buffer = OrDie(client.Allocate(size));
-  Fill(buffer, size, OwnPattern());
+  std::vector<tenure::DeviceBuffer> buffers;
+  for (uint64_t i = 0; i < count; ++i) {
+    buffers.push_back(OrDie(client.Allocate(size)));
+    Fill(buffers.back(), size, OwnPattern());
+  }
   if (then == Then::kFork || then == Then::kClone) {
     const pid_t child =
         then == Then::kFork ? fork() : static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
@@ -97,7 +100,8 @@ int Hold(const std::string& socket, Bytes size, Then then) {
     Say("forked " + std::to_string(child));
     WaitForEver();
   }
-  Say("held " + std::to_string(buffer.allocation_id()) + " " + std::to_string(client.session_id()));
+  Say("held " + std::to_string(buffers.back().allocation_id()) + " " +
+      std::to_string(client.session_id()));
   if (then == Then::kExec) {
     execlp("sleep", "sleep", "1000", nullptr);
     return 1;
@@ -192,7 +196,10 @@ int main(int argc, char** argv) {
   if (words.size() >= 3) {
     const std::string& what = words[0];
     const uint64_t number = std::strtoull(words[2].c_str(), nullptr, 10);
-    if (what == "hold") return Hold(words[1], Bytes(number), Then::kWait);
+    if (what == "hold") {
+      const uint64_t count = words.size() > 3 ? std::strtoull(words[3].c_str(), nullptr, 10) : 1;
+      return Hold(words[1], Bytes(number), Then::kWait, std::max<uint64_t>(count, 1));
+    }
     if (what == "fork") return Hold(words[1], Bytes(number), Then::kFork);
     if (what == "clone") return Hold(words[1], Bytes(number), Then::kClone);
     if (what == "exec") return Hold(words[1], Bytes(number), Then::kExec);
