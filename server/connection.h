@@ -57,8 +57,13 @@ class Connection {
   // A process, or why nobody is served: what every call on this connection will get.
   using Caller = absl::StatusOr<std::shared_ptr<const Peer>>;
 
-  Connection(int socket, Caller caller, ConnectionTicket ticket)
-      : socket_(socket), caller_(std::move(caller)), ticket_(std::move(ticket)) {}
+  // `resets`: as FrameMeter.
+  Connection(int socket, Caller caller, ConnectionTicket ticket,
+             std::shared_ptr<TokenBucket> resets)
+      : socket_(socket),
+        caller_(std::move(caller)),
+        ticket_(std::move(ticket)),
+        meter_(std::move(resets)) {}
 
   int socket() const { return socket_; }
   const Caller& caller() const { return caller_; }

@@ -52,6 +52,7 @@ absl::StatusOr<ConnectionTicket> ConnectionTable::Admit(uid_t uid) {
 
 void ConnectionTable::Enter(int socket, Caller caller, ConnectionTicket ticket) {
   absl::MutexLock lock(&mu_);
+  std::shared_ptr<TokenBucket> resets;
   if (caller.ok()) {
     Process& process = processes_[(*caller)->key()];
     // The same process may have become another user since.
@@ -60,10 +61,15 @@ void ConnectionTable::Enter(int socket, Caller caller, ConnectionTicket ticket) 
     if (known) caller = process.peer;
     process.peer = *caller;
     ++process.connections;
+    std::shared_ptr<TokenBucket>& of_process = resets_[(*caller)->key()];
+    if (of_process == nullptr) of_process = FrameMeter::NewResets();
+    resets = of_process;
   }
+  if (resets == nullptr) resets = FrameMeter::NewResets();
   // The limit of open files is the hard one, which nobody raises under a running daemon.
   TENURE_CHECK(static_cast<size_t>(socket) < by_socket_.size());
-  auto connection = std::make_shared<Connection>(socket, std::move(caller), std::move(ticket));
+  auto connection =
+      std::make_shared<Connection>(socket, std::move(caller), std::move(ticket), std::move(resets));
   by_socket_[static_cast<size_t>(socket)].store(connection.get(), std::memory_order_release);
   TENURE_CHECK(connections_.emplace(socket, std::move(connection)).second);
 }
@@ -112,13 +118,16 @@ void ConnectionTable::Cut(Connection& connection, const absl::Status& why) {
 }
 
 void ConnectionTable::CutStuck() {
+  const BootTime now = clock_.Now();
   std::vector<std::shared_ptr<Connection>> all;
   {
-    absl::ReaderMutexLock lock(&mu_);
+    absl::MutexLock lock(&mu_);
+    absl::erase_if(resets_, [now](const auto& of_process) {
+      return of_process.second.use_count() == 1 && of_process.second->IsFull(now);
+    });
     all.reserve(connections_.size());
     for (const auto& [socket, connection] : connections_) all.push_back(connection);
   }
-  const BootTime now = clock_.Now();
   for (const std::shared_ptr<Connection>& connection : all) {
     if (connection->IsStuck(now, options_.patience)) {
       Cut(*connection, absl::ResourceExhaustedError("it leaves its answers unread"));

@@ -63,7 +63,7 @@ class ConnectionTable {
     return index < by_socket_.size() ? by_socket_[index].load(std::memory_order_acquire) : nullptr;
   }
   void Cut(Connection& connection, const absl::Status& why);
-  // Cuts those that leave their answers unread.
+  // Cuts those that leave their answers unread, and forgets what processes did long ago.
   void CutStuck();
 
   // Whether the process has any connection.
@@ -88,6 +88,9 @@ class ConnectionTable {
   mutable absl::Mutex mu_;
   absl::flat_hash_map<int, std::shared_ptr<Connection>> connections_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<ProcessKey, Process> processes_ ABSL_GUARDED_BY(mu_);
+  // What each process may still take back. Outlives its connections, so that who is cut for it does
+  // not begin anew with the next one.
+  absl::flat_hash_map<ProcessKey, std::shared_ptr<TokenBucket>> resets_ ABSL_GUARDED_BY(mu_);
   // By user; there are few, so none is ever forgotten.
   absl::flat_hash_map<uid_t, std::shared_ptr<TenantLoad>> loads_ ABSL_GUARDED_BY(mu_);
   // The same connections, for the reading threads, who take no lock for each read.

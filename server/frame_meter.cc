@@ -1,6 +1,7 @@
 #include "server/frame_meter.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -29,11 +30,15 @@ constexpr uint32_t kLeastContinuation = 64;
 
 }  // namespace
 
-FrameMeter::FrameMeter(const Limits& limits)
-    : limits_(limits),
-      streams_(limits.streams_per_second, limits.streams_per_second),
-      resets_(limits.resets_per_second, limits.resets_burst),
-      control_(limits.control_per_second, limits.control_burst) {}
+FrameMeter::FrameMeter(std::shared_ptr<TokenBucket> resets)
+    : streams_(limits_.streams_per_second, limits_.streams_per_second),
+      resets_(std::move(resets)),
+      control_(limits_.control_per_second, limits_.control_burst) {}
+
+std::shared_ptr<TokenBucket> FrameMeter::NewResets() {
+  const Limits limits;
+  return std::make_shared<TokenBucket>(limits.resets_per_second, limits.resets_burst);
+}
 
 absl::Status FrameMeter::Take(absl::string_view bytes, BootTime now) {
   if (absl::Status preface = TakePreface(bytes); !preface.ok()) return preface;
@@ -91,7 +96,7 @@ absl::Status FrameMeter::Begin(const Frame& frame, BootTime now) {
     case kContinuation:
       return BeginHeaders(frame);
     case kResetStream:
-      if (resets_.Take(now)) return absl::OkStatus();
+      if (resets_->Take(now)) return absl::OkStatus();
       return absl::ResourceExhaustedError(
           absl::StrCat("more than ", limits_.resets_burst, " requests taken back at once"));
     case kData:

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -36,7 +37,8 @@ class FrameMeter {
     double streams_per_second = 100'000;
     // Before the daemon's settings are acknowledged. A client answers them with its first read.
     uint32_t unacknowledged_streams = 256;
-    // A client resets a stream when a deadline passes or a call is cancelled.
+    // A client resets a stream when a deadline passes or a call is cancelled. Over all connections
+    // of a process.
     double resets_per_second = 64;
     double resets_burst = 256;
     // Frames that carry no request, beyond those that come with the requests.
@@ -44,8 +46,12 @@ class FrameMeter {
     double control_burst = 2'000;
   };
 
-  FrameMeter() : FrameMeter(Limits()) {}
-  explicit FrameMeter(const Limits& limits);
+  FrameMeter() : FrameMeter(NewResets()) {}
+  // `resets` is what this connection and the others of its process may still take back.
+  explicit FrameMeter(std::shared_ptr<TokenBucket> resets);
+
+  // What a process may take back that has not done so yet.
+  static std::shared_ptr<TokenBucket> NewResets();
 
   // The next bytes of the connection.
   absl::Status Take(absl::string_view bytes, BootTime now);
@@ -71,7 +77,7 @@ class FrameMeter {
   absl::Status BeginHeaders(const Frame& frame);
   absl::Status CountControl(BootTime now);
 
-  const Limits limits_;
+  const Limits limits_ = {};
   size_t preface_seen_ = 0;
   std::array<char, kHeaderBytes> header_ = {};
   size_t header_seen_ = 0;
@@ -82,7 +88,7 @@ class FrameMeter {
   uint32_t streams_seen_ = 0;  // until the settings are acknowledged
   bool acknowledged_ = false;
   TokenBucket streams_;
-  TokenBucket resets_;
+  const std::shared_ptr<TokenBucket> resets_;
   TokenBucket control_;
 };
 

@@ -33,6 +33,11 @@ class TokenBucket {
     }
   }
 
+  // Whether nothing taken is missing any more.
+  bool IsFull(BootTime now) const {
+    return full_at_ns_.load(std::memory_order_relaxed) <= absl::ToInt64Nanoseconds(now);
+  }
+
  private:
   const int64_t cost_ns_;
   const int64_t burst_ns_;

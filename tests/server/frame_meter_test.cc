@@ -2,6 +2,7 @@
 
 #include "server/frame_meter.h"
 
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
@@ -94,6 +95,22 @@ TEST_F(FrameMeterTest, AStormOfResetStreamsIsCutLongBeforeItHurts) {
   const int pairs = CountUntilRefused(ResetCall, 200'000);
   EXPECT_LE(pairs, 256);
   EXPECT_GE(pairs, 64) << "a client may cancel all its calls at once";
+}
+
+TEST_F(FrameMeterTest, WhoIsCutForResetsDoesNotBeginAnewOnTheNextConnection) {
+  const auto taken_by = [this](FrameMeter meter) {
+    EXPECT_TRUE(meter.Take(kPreface, now_).ok());
+    EXPECT_TRUE(meter.Take(FrameOf(kSettings, kAcknowledge, 0), now_).ok());
+    int taken = 0;
+    for (uint32_t stream = 1; meter.Take(ResetCall(stream), now_).ok(); stream += 2) ++taken;
+    return taken;
+  };
+  const std::shared_ptr<TokenBucket> of_process = FrameMeter::NewResets();
+  EXPECT_GE(taken_by(FrameMeter(of_process)), 64);
+  EXPECT_EQ(taken_by(FrameMeter(of_process)), 0);
+  now_ += absl::Seconds(1);
+  EXPECT_LE(taken_by(FrameMeter(of_process)), 64);
+  EXPECT_TRUE(of_process->IsFull(now_ + absl::Seconds(10)));
 }
 
 TEST_F(FrameMeterTest, AClientMayCancelNowAndThenForEver) {
