@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@ namespace tenure::testing {
 namespace {
 
 constexpr double kMostSlowdown = 10;
+// What a busy processor costs is not the daemon's doing: more than this share above it would be.
+constexpr double kAsBusy = 1.25;
 constexpr double kSecondUs = 1e6;
 
 // One daemon, an honest client of it, and how that fares when nobody attacks.
@@ -54,14 +57,18 @@ class Scene {
                            these.Quantile(0.99) / those.Quantile(0.99));
   }
 
+  bool IsBorne(const Samples& calls, double share) const {
+    return calls.Quantile(share) <=
+           std::max(kMostSlowdown * quiet_.Quantile(share), kAsBusy * busy_.Quantile(share));
+  }
+
   void JudgeLatency(const std::string& attack, const HonestClient::Latencies& during) {
     const Samples& calls = during.calls;
     report_.Judge(attack + ": an honest call, p50 and p99",
                   absl::StrFormat("%s, %s x quiet, %s x beside spinning", FormatBoth(calls),
                                   FormatRatios(calls, quiet_), FormatRatios(calls, busy_)),
-                  "<= 10 x quiet",
-                  calls.size() > 0 && calls.Quantile(0.5) <= kMostSlowdown * quiet_.Quantile(0.5) &&
-                      calls.Quantile(0.99) <= kMostSlowdown * quiet_.Quantile(0.99));
+                  "<= 10 x quiet, or as spinning",
+                  calls.size() > 0 && IsBorne(calls, 0.5) && IsBorne(calls, 0.99));
     report_.Judge(attack + ": honest calls that failed",
                   absl::StrFormat("%d of %d", during.failed, during.failed + calls.size()), "0",
                   during.failed == 0);
