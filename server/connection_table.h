@@ -37,7 +37,7 @@ class ConnectionTable {
     int max_tenant_connections = 4096;
     double tenant_requests_per_second = 100'000;
     // How long a client may leave unread what fills its socket.
-    absl::Duration patience = absl::Milliseconds(700);
+    absl::Duration patience = absl::Milliseconds(500);
     // Told about each connection that is cut, and why. May be called on any thread.
     std::function<void(const Connection&, const absl::Status&)> on_cut = nullptr;
   };
