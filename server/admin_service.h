@@ -1,33 +1,25 @@
-// tenure.v1.Admin: the operator's hand.
+// tenure.v1.Admin at gRPC.
 #ifndef SERVER_ADMIN_SERVICE_H_
 #define SERVER_ADMIN_SERVICE_H_
 
-#include <functional>
+#include <utility>
 
-#include "absl/status/status.h"
-
+#include "server/admin_calls.h"
 #include "server/connection_table.h"
-#include "server/device_heap.h"
 #include "server/executor.h"
-#include "server/lease_registry.h"
 #include "tenure/v1/admin.grpc.pb.h"
 
 namespace tenure::server {
 
-// Borrows: everything in Parts.
+// Finds who is calling and lets AdminCalls answer.
+//
+// Owns: the calls.
+// Borrows: the connections, the executor.
 // Thread safety: thread-safe.
 class AdminService final : public v1::Admin::CallbackService {
  public:
-  struct Parts {
-    ConnectionTable& connections;
-    LeaseRegistry& registry;
-    DeviceHeap& heap;
-    Executor& executor;
-    // Makes the daemon end when its last session has.
-    std::function<void()> drain;
-  };
-
-  explicit AdminService(Parts parts) : parts_(std::move(parts)) {}
+  AdminService(ConnectionTable& connections, Executor& executor, AdminCalls calls)
+      : connections_(connections), executor_(executor), calls_(std::move(calls)) {}
 
   grpc::ServerUnaryReactor* Trim(grpc::CallbackServerContext* context,
                                  const v1::TrimRequest* request,
@@ -40,10 +32,9 @@ class AdminService final : public v1::Admin::CallbackService {
                                   v1::DrainResponse* response) override;
 
  private:
-  // PERMISSION_DENIED unless the caller is root or the daemon's own user.
-  absl::Status CheckCaller(const grpc::CallbackServerContext& context);
-
-  const Parts parts_;
+  ConnectionTable& connections_;
+  Executor& executor_;
+  AdminCalls calls_;
 };
 
 }  // namespace tenure::server

@@ -1,46 +1,38 @@
-// tenure.v1.Allocator, over the lease registry.
+// tenure.v1.Allocator at gRPC.
 #ifndef SERVER_ALLOCATOR_SERVICE_H_
 #define SERVER_ALLOCATOR_SERVICE_H_
 
 #include <atomic>
-#include <memory>
-#include <string>
-#include <vector>
+#include <utility>
 
-#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
+#include "server/allocator_calls.h"
 #include "server/connection_table.h"
 #include "server/executor.h"
 #include "server/health.h"
-#include "server/lease_registry.h"
 #include "server/metrics.h"
-#include "server/reaper.h"
 #include "tenure/v1/allocator.grpc.pb.h"
 
 namespace tenure::server {
 
-// Translates: who is calling, are the fields sane, what is the answer. Decides nothing about
-// memory.
+// Finds who is calling, lets AllocatorCalls answer, and notes how long that took. Calls that need
+// no driver are answered on gRPC's thread; those that do go to the executor.
 //
-// Calls that need no driver are answered on gRPC's thread; those that do go to the executor.
+// Owns: the calls.
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.
 class AllocatorService final : public v1::Allocator::CallbackService {
  public:
   struct Parts {
     ConnectionTable& connections;
-    LeaseRegistry& registry;
-    Reaper& reaper;
     Health& health;
     Metrics& metrics;
     Executor& executor;
-    Bytes device_total;
-    std::string device_uuid;
-    std::string driver;
-    Bytes max_pool_block;
   };
 
-  explicit AllocatorService(const Parts& parts) : parts_(parts) {}
+  AllocatorService(const Parts& parts, AllocatorCalls calls)
+      : parts_(parts), calls_(std::move(calls)) {}
 
   // Waits until no call is under way, at most `timeout`. New calls are refused once the health has
   // failed.
@@ -72,25 +64,21 @@ class AllocatorService final : public v1::Allocator::CallbackService {
                                            v1::ReleaseRegionsResponse* response) override;
 
  private:
-  using Peer = std::shared_ptr<const server::Peer>;
   // A call under way: finishes once, and notes how long it took.
   class Call;
 
-  absl::StatusOr<Peer> Caller(const grpc::CallbackServerContext& context) const;
-  absl::Status DoOpenSession(const grpc::CallbackServerContext& context,
-                             const v1::OpenSessionRequest& request,
-                             v1::OpenSessionResponse& response);
-  // Finishes the call, or hands it to the executor when only the driver can help.
-  void DoAllocate(Call call, const Peer& caller, const v1::AllocateRequest& request,
-                  v1::AllocateResponse& response);
-  absl::StatusOr<v1::Token> AttachOne(LeaseRegistry::Admission admission,
-                                      absl::StatusOr<Block> block);
-  absl::Status DoAllocateBatch(const server::Peer& caller, const v1::AllocateBatchRequest& request,
-                               v1::AllocateBatchResponse& response);
-  absl::StatusOr<std::vector<RegionId>> DoFree(const server::Peer& caller,
-                                               const v1::FreeRequest& request);
+  ConnectionTable::Caller Caller(const grpc::CallbackServerContext& context) const;
+  // Answers with what `work(caller)` returns, on this thread.
+  template <typename Work>
+  grpc::ServerUnaryReactor* AnswerHere(grpc::CallbackServerContext* context, Metrics::Method method,
+                                       const Work& work);
+  // Likewise on one of the executor's, for work that may wait for the driver.
+  template <typename Work>
+  grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
+                                        Metrics::Method method, Work work);
 
   const Parts parts_;
+  AllocatorCalls calls_;
   std::atomic<int> under_way_ = 0;
 };
 

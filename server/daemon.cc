@@ -205,14 +205,16 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
 }
 
 void Daemon::BuildServices(const cuda::Driver& driver, Bytes max_pool_block) {
-  allocator_service_ = std::make_unique<AllocatorService>(AllocatorService::Parts{
-      *connections_, *registry_, *reaper_, health_, *metrics_, *executor_, device_->total(),
-      device_->uuid(), DriverWord(driver), max_pool_block});
-  stats_service_ = std::make_unique<StatsService>(StatsService::Parts{
-      *connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
-      device_->name(), DriverWord(driver), absl::StrCat(driver.version())});
+  allocator_service_ = std::make_unique<AllocatorService>(
+      AllocatorService::Parts{*connections_, health_, *metrics_, *executor_},
+      AllocatorCalls({*registry_, *reaper_, device_->total(), device_->uuid(), DriverWord(driver),
+                      max_pool_block}));
+  stats_service_ = std::make_unique<StatsService>(
+      *connections_,
+      StatsCalls({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
+                  device_->name(), DriverWord(driver), absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
-      AdminService::Parts{*connections_, *registry_, *heap_, *executor_, [this] { Drain(); }});
+      *connections_, *executor_, AdminCalls({*registry_, *heap_, [this] { Drain(); }}));
 }
 
 void Daemon::Drain() {

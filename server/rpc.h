@@ -1,10 +1,17 @@
-// What the services have in common: from gRPC's words to ours and back.
+// What the services share: from gRPC's words to ours and back.
 #ifndef SERVER_RPC_H_
 #define SERVER_RPC_H_
+
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include <grpcpp/support/server_callback.h>
 #include <grpcpp/support/status.h>
+
+#include "server/connection_table.h"
+#include "server/executor.h"
+#include "server/peer.h"
 
 namespace tenure::server {
 
@@ -12,6 +19,32 @@ namespace tenure::server {
 inline grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+// Answers a call with the status that `work(caller)` returns, on this thread.
+template <typename Work>
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, ConnectionTable& connections,
+                                 const Work& work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const ConnectionTable::Caller caller = connections.Find(context->peer());
+  reactor->Finish(ToGrpc(caller.ok() ? work(**caller) : caller.status()));
+  return reactor;
+}
+
+// Likewise on one of the executor's threads, for work that may wait for the driver.
+template <typename Work>
+grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
+                                      ConnectionTable& connections, Executor& executor, Work work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const ConnectionTable::Caller caller = connections.Find(context->peer());
+  if (caller.ok()) {
+    executor.Run([reactor, work = std::move(work), caller = *caller] {
+      reactor->Finish(ToGrpc(work(*caller)));
+    });
+  } else {
+    reactor->Finish(ToGrpc(caller.status()));
+  }
+  return reactor;
 }
 
 }  // namespace tenure::server

@@ -1,181 +1,35 @@
 #include "server/stats_service.h"
 
-#include <unistd.h>
-
-#include <optional>
-
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-
 #include "server/rpc.h"
 
 namespace tenure::server {
-namespace {
-
-constexpr uint32_t kMaxPage = 1000;
-
-uint64_t Milliseconds(absl::Duration duration) {
-  return static_cast<uint64_t>(absl::ToInt64Milliseconds(duration));
-}
-
-void Fill(const LeaseTotals& leases, v1::GetStatsResponse& response) {
-  response.set_allocated_bytes(leases.allocated.value());
-  response.set_requested_bytes(leases.requested.value());
-  response.set_active_sessions(leases.active_sessions);
-  response.set_suspended_sessions(leases.suspended_sessions);
-  response.set_active_allocations(leases.active_allocations);
-  v1::Totals& totals = *response.mutable_totals();
-  totals.set_allocations(leases.allocations);
-  totals.set_refused_allocations(leases.refused_allocations);
-  totals.set_frees(leases.frees);
-  totals.set_reclaimed_allocations(leases.reclaimed_allocations);
-  totals.set_sessions_opened(leases.sessions_opened);
-  totals.set_sessions_reclaimed(leases.sessions_reclaimed);
-}
-
-void Fill(const SessionInfo& info, v1::Session& session) {
-  session.set_session_id(info.id);
-  const Peer& peer = *info.lease->peer();
-  const LeaseState state = info.lease->state();
-  session.set_pid(static_cast<uint32_t>(peer.pid()));
-  session.set_uid(peer.uid());
-  session.set_gid(peer.gid());
-  session.set_name(info.lease->name());
-  session.set_state(std::string(NameOf(state)));
-  if (state == LeaseState::kSuspended) {
-    session.set_cause(std::string(NameOf(info.lease->cause())));
-  }
-  session.set_age_ms(Milliseconds(info.age));
-  session.set_lease_left_ms(absl::ToInt64Milliseconds(info.lease_left));
-  session.set_allocations(info.allocations);
-  session.set_allocated_bytes(info.allocated.value());
-  session.set_requested_bytes(info.requested.value());
-  const SessionPoolStats pool = info.pool->stats();
-  session.set_leased_bytes(pool.leased().value());
-  session.set_regions(pool.regions());
-  session.set_tenant(peer.tenant().ToString());
-}
-
-void Fill(const QuarantineInfo& info, v1::Quarantine& quarantine) {
-  const Peer& peer = *info.lease->peer();
-  quarantine.set_session_id(info.session);
-  quarantine.set_pid(static_cast<uint32_t>(peer.pid()));
-  quarantine.set_tenant(peer.tenant().ToString());
-  quarantine.set_name(info.lease->name());
-  quarantine.set_state(std::string(NameOf(info.lease->state())));
-  quarantine.set_quarantined_bytes(info.bytes.value());
-  quarantine.set_regions(info.regions);
-  quarantine.set_age_ms(Milliseconds(info.age));
-  quarantine.set_reason(info.reason);
-}
-
-void Fill(const AllocationInfo& info, v1::Allocation& allocation) {
-  allocation.set_allocation_id(info.id);
-  allocation.set_session_id(info.session);
-  allocation.set_pid(static_cast<uint32_t>(info.pid));
-  allocation.set_region_id(info.region);
-  allocation.set_offset_bytes(info.offset.value());
-  allocation.set_size_bytes(info.size.value());
-  allocation.set_requested_bytes(info.requested.value());
-  allocation.set_placement(info.direct ? "direct" : "pool");
-  allocation.set_age_ms(Milliseconds(info.age));
-}
-
-}  // namespace
 
 grpc::ServerUnaryReactor* StatsService::GetStats(grpc::CallbackServerContext* context,
-                                                 const v1::GetStatsRequest*,
+                                                 const v1::GetStatsRequest* request,
                                                  v1::GetStatsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const ConnectionTable::Caller caller = parts_.connections.Find(context->peer());
-  reactor->Finish(ToGrpc(caller.ok() ? FillStats(*response) : caller.status()));
-  return reactor;
-}
-
-absl::Status StatsService::FillStats(v1::GetStatsResponse& response) {
-  const absl::StatusOr<StatsPicture> picture = parts_.stats.Take();
-  if (!picture.ok()) return picture.status();
-  const absl::Status health = parts_.health.Check();
-  response.set_device_uuid(parts_.device_uuid);
-  response.set_device_name(parts_.device_name);
-  response.set_driver(parts_.driver);
-  response.set_driver_version(parts_.driver_version);
-  response.set_health(health.ok() ? "SERVING" : "NOT_SERVING");
-  response.set_health_reason(std::string(health.message()));
-  response.set_epoch(parts_.registry.epoch());
-  response.set_uptime_ms(Milliseconds(parts_.clock.Now() - started_));
-  response.set_total_bytes(picture->device.total.value());
-  response.set_driver_free_bytes(picture->device.driver_free.value());
-  response.set_reserved_bytes(picture->device.books.reserved().value());
-  response.set_leased_bytes(picture->device.books.leased.value());
-  response.set_warm_bytes(picture->device.books.warm.value());
-  response.set_quarantined_bytes(picture->device.books.quarantined.value());
-  response.set_other_bytes(picture->device.other().value());
-  response.set_waiting_bytes(picture->waiting.value());
-  response.set_connections(parts_.connections.size());
-  Fill(picture->leases, response);
-  response.mutable_totals()->set_connections_cut(parts_.connections.cut());
-  for (const heap::PoolStats& one : picture->pools) {
-    v1::Pool& pool = *response.add_pools();
-    pool.set_block_size_bytes(one.block_size.value());
-    pool.set_total_blocks(one.total_blocks);
-    pool.set_allocated_blocks(one.allocated_blocks);
-    pool.set_free_blocks(one.free_blocks);
-  }
-  return absl::OkStatus();
+  return Answer(context, connections_,
+                [&](const Peer& caller) { return calls_.GetStats(caller, *request, *response); });
 }
 
 grpc::ServerUnaryReactor* StatsService::ListSessions(grpc::CallbackServerContext* context,
-                                                     const v1::ListSessionsRequest*,
+                                                     const v1::ListSessionsRequest* request,
                                                      v1::ListSessionsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const ConnectionTable::Caller caller = parts_.connections.Find(context->peer());
-  if (caller.ok()) {
-    for (const SessionInfo& info : parts_.registry.ListSessions())
-      Fill(info, *response->add_sessions());
-    for (const QuarantineInfo& info : parts_.fence.List()) Fill(info, *response->add_quarantines());
-  }
-  reactor->Finish(ToGrpc(caller.status()));
-  return reactor;
+  return Answer(context, connections_, [&](const Peer& caller) {
+    return calls_.ListSessions(caller, *request, *response);
+  });
 }
 
 grpc::ServerUnaryReactor* StatsService::ListAllocations(grpc::CallbackServerContext* context,
                                                         const v1::ListAllocationsRequest* request,
                                                         v1::ListAllocationsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const ConnectionTable::Caller caller = parts_.connections.Find(context->peer());
-  reactor->Finish(ToGrpc(caller.ok() ? FillAllocations((*caller)->uid(), *request, *response)
-                                     : caller.status()));
-  return reactor;
-}
-
-absl::Status StatsService::FillAllocations(uid_t caller, const v1::ListAllocationsRequest& request,
-                                           v1::ListAllocationsResponse& response) {
-  uint64_t first_slot = 0;
-  if (!request.page_token().empty() && !absl::SimpleAtoi(request.page_token(), &first_slot)) {
-    return absl::InvalidArgumentError(
-        "page_token is not one that ListAllocations gave; leave it out for the first page");
-  }
-  if (request.page_size() > kMaxPage) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("page_size ", request.page_size(), " is above ", kMaxPage));
-  }
-  const bool sees_all = caller == 0 || caller == geteuid();
-  const uint32_t page = request.page_size() == 0 ? kMaxPage : request.page_size();
-  const auto [allocations, next_slot] =
-      parts_.registry.ListAllocations(first_slot, page, request.session_id(),
-                                      sees_all ? std::nullopt : std::optional<uid_t>(caller));
-  for (const AllocationInfo& info : allocations) Fill(info, *response.add_allocations());
-  if (next_slot != 0) response.set_next_page_token(absl::StrCat(next_slot));
-  return absl::OkStatus();
+  return Answer(context, connections_, [&](const Peer& caller) {
+    return calls_.ListAllocations(caller, *request, *response);
+  });
 }
 
 grpc::ServerUnaryReactor* StatsService::Ping(grpc::CallbackServerContext* context,
                                              const v1::PingRequest*, v1::PingResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const ConnectionTable::Caller caller = parts_.connections.Find(context->peer());
-  reactor->Finish(ToGrpc(caller.status()));
-  return reactor;
+  return Answer(context, connections_, [](const Peer&) { return absl::OkStatus(); });
 }
 
 }  // namespace tenure::server

@@ -1,44 +1,24 @@
-// tenure.v1.Stats, over the books.
+// tenure.v1.Stats at gRPC.
 #ifndef SERVER_STATS_SERVICE_H_
 #define SERVER_STATS_SERVICE_H_
 
-#include <sys/types.h>
+#include <utility>
 
-#include <string>
-
-#include "absl/status/status.h"
-
-#include "common/clock.h"
 #include "server/connection_table.h"
-#include "server/fence.h"
-#include "server/health.h"
-#include "server/lease_registry.h"
-#include "server/stats.h"
+#include "server/stats_calls.h"
 #include "tenure/v1/stats.grpc.pb.h"
 
 namespace tenure::server {
 
-// Answers what the daemon holds and for whom. Answers also when the daemon no longer serves: that
-// is when people ask.
+// Finds who is calling and lets StatsCalls answer.
 //
-// Borrows: everything in Parts.
+// Owns: the calls.
+// Borrows: the connections.
 // Thread safety: thread-safe.
 class StatsService final : public v1::Stats::CallbackService {
  public:
-  struct Parts {
-    ConnectionTable& connections;
-    LeaseRegistry& registry;
-    Fence& fence;
-    Stats& stats;
-    const Health& health;
-    const Clock& clock;
-    std::string device_uuid;
-    std::string device_name;
-    std::string driver;
-    std::string driver_version;
-  };
-
-  explicit StatsService(const Parts& parts) : parts_(parts), started_(parts.clock.Now()) {}
+  StatsService(ConnectionTable& connections, StatsCalls calls)
+      : connections_(connections), calls_(std::move(calls)) {}
 
   grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
                                      const v1::GetStatsRequest* request,
@@ -54,12 +34,8 @@ class StatsService final : public v1::Stats::CallbackService {
                                  v1::PingResponse* response) override;
 
  private:
-  absl::Status FillStats(v1::GetStatsResponse& response);
-  absl::Status FillAllocations(uid_t caller, const v1::ListAllocationsRequest& request,
-                               v1::ListAllocationsResponse& response);
-
-  const Parts parts_;
-  const BootTime started_;
+  ConnectionTable& connections_;
+  StatsCalls calls_;
 };
 
 }  // namespace tenure::server
