@@ -7,8 +7,6 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/check.h"
-#include "common/cuda/driver.h"
-#include "common/cuda/driver_path.h"
 
 namespace tenure::testing {
 
@@ -23,27 +21,7 @@ constexpr Bytes kTenantLimit = MiB(160);
 // cuda.h's CUDA_ERROR_LAUNCH_FAILED, after which a context is lost.
 constexpr CUresult kLost = CUDA_ERROR_LAUNCH_FAILED;
 
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  TENURE_CHECK(value.ok());
-  return *std::move(value);
-}
-
 }  // namespace
-
-SimulatedDevice::SimulatedDevice()
-    : driver_(Must(cuda::Driver::Load(Must(cuda::ResolveDriver("emulated"))))) {
-  control_.emplace(Must(cuda::emulated::Control::Open(*driver_)));
-  OpenAnew();
-}
-
-void SimulatedDevice::OpenAnew() {
-  processes_.reset();
-  device_.reset();
-  device_ = Must(cuda::Device::Open(*driver_, "0"));
-  processes_ =
-      Must(cuda::ProcessList::Open(cuda::ProcessListLibraryFor(*driver_), device_->uuid()));
-}
 
 World::World(SimulatedDevice& simulated, uint64_t seed) : simulated_(simulated), random_(seed) {
   heap_ = std::make_unique<server::DeviceHeap>(

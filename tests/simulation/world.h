@@ -12,35 +12,15 @@
 #include <string>
 #include <vector>
 
-#include "common/cuda/device.h"
-#include "common/cuda/emulated/control.h"
-#include "common/cuda/process_list.h"
 #include "server/device_heap.h"
 #include "server/fence.h"
 #include "server/health.h"
 #include "server/lease_registry.h"
 #include "server/overdue_watch.h"
 #include "tests/support/manual_clock.h"
+#include "tests/support/simulated_device.h"
 
 namespace tenure::testing {
-
-// One device on the emulated driver. Opened anew after a run that left the driver with memory that
-// the daemon may not free.
-class SimulatedDevice {
- public:
-  SimulatedDevice();
-
-  cuda::Device& device() { return *device_; }
-  cuda::ProcessList& processes() { return *processes_; }
-  const cuda::emulated::Control& control() const { return *control_; }
-  void OpenAnew();
-
- private:
-  std::unique_ptr<cuda::Driver> driver_;
-  std::optional<cuda::emulated::Control> control_;
-  std::unique_ptr<cuda::Device> device_;
-  std::unique_ptr<cuda::ProcessList> processes_;
-};
 
 // One run: a seed decides who does what and when, what the driver fails, and how time passes. All
 // of the daemon's threads are played by this one: reaping, proving, clearing and looking after the
