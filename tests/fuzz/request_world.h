@@ -1,0 +1,119 @@
+// The daemon without sockets and threads, and processes that say whatever a row of choices says.
+#ifndef TESTS_FUZZ_REQUEST_WORLD_H_
+#define TESTS_FUZZ_REQUEST_WORLD_H_
+
+#include <array>
+#include <cstddef>
+#include <deque>
+#include <memory>
+
+#include "absl/status/status.h"
+
+#include "server/admin_calls.h"
+#include "server/allocator_calls.h"
+#include "server/connection_table.h"
+#include "server/device_heap.h"
+#include "server/fence.h"
+#include "server/health.h"
+#include "server/lease_registry.h"
+#include "server/overdue_watch.h"
+#include "server/peer.h"
+#include "server/reaper.h"
+#include "server/stats.h"
+#include "server/stats_calls.h"
+#include "tests/fuzz/choices.h"
+#include "tests/support/manual_clock.h"
+#include "tests/support/simulated_device.h"
+
+namespace tenure::testing {
+
+// One life of the daemon's core. Of two tenants and root there are processes, each with a session;
+// they make every call, with any ids and at any time, also while they die. What the daemon's
+// threads do are steps between the calls.
+//
+// A broken rule aborts:
+//   1. a call ends with a status that the contract names;
+//   2. it takes effect only for the process that the session belongs to; a user is told about its
+//      own allocations only;
+//   3. an allocation that is granted is listed, once, in a region of its session's alone, and
+//      overlaps no other; a repeated Allocate gets its first answer;
+//   4. the books balance, among themselves and against the driver;
+//   5. when all processes are gone, nothing is left.
+//
+// A call to be added is one line in Step.
+// Borrows: the device.
+// Thread safety: thread-confined.
+class RequestWorld {
+ public:
+  RequestWorld(SimulatedDevice& simulated, Choices& choices);
+  ~RequestWorld();
+
+  void Step(Choices choices);
+  // Checks the books, lets everybody die, and checks that it all comes back.
+  void End();
+
+ private:
+  struct Process {
+    std::shared_ptr<const server::Peer> peer;  // null before anything was asked of it
+    bool exited = false;
+    bool reaped = false;
+    bool listed = true;
+    bool over() const { return peer == nullptr || (reaped && !listed); }
+  };
+  // An Allocate that waits for the driver.
+  struct UnderWay {
+    size_t caller = 0;
+    v1::AllocateRequest request;
+    server::AllocatorCalls::Growth growth;
+  };
+
+  template <typename Calls, typename Caller, typename Request, typename Response>
+  void Call(Calls& calls, absl::Status (Calls::*call)(Caller, const Request&, Response&),
+            Choices& choices);
+  void Allocate(Choices& choices);
+  void FinishOldest();
+  void Finish(UnderWay call);
+  size_t PickProcess(Choices& choices);
+  void DieOneStep(size_t process);
+  void Spawn(size_t process);
+  void PassTime(Choices& choices);
+
+  bool Lives(const server::ProcessKey& key) const;
+  bool Owns(size_t process, server::SessionId session) const;
+  void CheckStatus(const absl::Status& status) const;
+  // What a successful call told its caller.
+  template <typename Request, typename Response>
+  void Note(size_t, const Request&, const Response&) {}
+  void Note(size_t caller, const v1::OpenSessionRequest&, const v1::OpenSessionResponse& response);
+  void Note(size_t caller, const v1::AllocateRequest& request,
+            const v1::AllocateResponse& response);
+  void Note(size_t caller, const v1::AllocateBatchRequest& request,
+            const v1::AllocateBatchResponse& response);
+  void Note(size_t caller, const v1::ListAllocationsRequest&,
+            const v1::ListAllocationsResponse& response);
+  void NoteToken(size_t caller, server::SessionId session, const v1::Token& token);
+  void CheckAllocations() const;
+  void CheckBooks();
+
+  SimulatedDevice& simulated_;
+  ManualClock clock_;
+  server::Health health_;
+  server::DeviceHeap heap_;
+  server::Fence fence_;
+  server::LeaseRegistry registry_;
+  server::OverdueWatch overdue_;
+  std::unique_ptr<server::Reaper> reaper_;  // never started: its threads' work are steps
+  server::Stats stats_;
+  server::ConnectionTable connections_;
+  server::AllocatorCalls allocator_;
+  server::StatsCalls statistics_;
+  server::AdminCalls admin_;
+  std::array<Process, 4> processes_;
+  std::array<KnownIds, 4> known_;
+  std::deque<UnderWay> under_way_;
+  pid_t next_pid_;
+};
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_FUZZ_REQUEST_WORLD_H_
