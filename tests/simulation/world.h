@@ -136,11 +136,13 @@ class World {
   // How long beyond its lease's end the session has been silent; not positive: it is not overdue.
   absl::Duration OverdueBy(const Session& session) const;
   Session* PickSession(Process& process);
+  size_t IndexOf(const Process& process) const;
   Session* FindSession(size_t process, server::SessionId id);
   Bytes PickSize();
   void CheckGrant(size_t process, server::SessionId session, const server::Grant& grant,
                   cuda::DevicePointer region_base);
-  void NoteGivenBack(server::RegionId region);
+  // By this living process, in this session.
+  void NoteGivenBack(server::RegionId region, const Process& process, server::SessionId session);
   // OK, or a refusal that this call may get now.
   void CheckRefusal(const absl::Status& status, const Process& process);
   void CheckBooks();

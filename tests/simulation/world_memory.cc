@@ -197,8 +197,12 @@ void World::CheckGrant(size_t process, SessionId session, const Grant& grant,
   }
 }
 
-void World::NoteGivenBack(RegionId region) {
+void World::NoteGivenBack(RegionId region, const Process& process, SessionId session) {
+  // A region of which nothing was granted to its session, because a batch was refused, has it for
+  // its owner all the same.
   Owner& owner = owners_[region];
+  owner.process = IndexOf(process);
+  owner.session = session;
   owner.given_back = true;
   owner.stays_in_tenant = true;
 }
@@ -230,7 +234,8 @@ void World::Free(Process& process) {
   if (!idle.ok()) return CheckRefusal(idle.status(), process);
   session->blocks.erase(session->blocks.begin() + static_cast<ptrdiff_t>(index));
   session->last_free = {request, grant.allocation};
-  if (grant.size == grant.region_size && unmapped) NoteGivenBack(grant.region);
+  if (grant.size == grant.region_size && unmapped)
+    NoteGivenBack(grant.region, process, session->id);
   if (!absl::IsNotFound(
           registry_->Free(*process.peer, session->id, next_request_++, grant.allocation, true)
               .status())) {
@@ -238,7 +243,7 @@ void World::Free(Process& process) {
   }
   const uint32_t released = *registry_->ReleaseRegions(*process.peer, session->id, *idle);
   if (released != idle->size()) Broken("an idle region was not taken back");
-  for (const RegionId region : *idle) NoteGivenBack(region);
+  for (const RegionId region : *idle) NoteGivenBack(region, process, session->id);
 }
 
 void World::RepeatFree(Process& process) {

@@ -52,6 +52,12 @@ World::Session* World::FindSession(size_t process, SessionId id) {
   return nullptr;
 }
 
+size_t World::IndexOf(const Process& process) const {
+  const auto found = std::find_if(processes_.begin(), processes_.end(),
+                                  [&](const Process& one) { return &one == &process; });
+  return static_cast<size_t>(found - processes_.begin());
+}
+
 void World::OpenSession(Process& process) {
   if (process.sessions.size() >= kMostSessions || process.execed) return;
   Session session;
@@ -72,7 +78,7 @@ void World::CloseSession(Process& process) {
   if (!closed.ok() && !process.execed) Broken("a session could not be closed");
   if (closed.ok()) {
     for (auto& [region, owner] : owners_) {
-      if (owner.session == id && !owner.given_back) NoteGivenBack(region);
+      if (owner.session == id && !owner.given_back) NoteGivenBack(region, process, id);
     }
   }
   process.sessions.erase(process.sessions.begin() + (session - process.sessions.data()));
