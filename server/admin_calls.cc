@@ -7,16 +7,13 @@
 #include "absl/strings/str_cat.h"
 
 namespace tenure::server {
-namespace {
 
-absl::Status CheckOperator(const Peer& caller) {
+absl::Status AdminCalls::CheckOperator(const Peer& caller) {
   if (caller.uid() == 0 || caller.uid() == geteuid()) return absl::OkStatus();
   return absl::PermissionDeniedError(absl::StrCat("uid ", caller.uid(),
                                                   " may not administer this daemon; root and uid ",
                                                   geteuid(), ", as which it runs, may"));
 }
-
-}  // namespace
 
 absl::Status AdminCalls::Trim(const Peer& caller, const v1::TrimRequest&,
                               v1::TrimResponse& response) {

@@ -30,6 +30,8 @@ class AdminCalls {
 
   explicit AdminCalls(Parts parts) : parts_(std::move(parts)) {}
 
+  // Every call asks this itself.
+  static absl::Status CheckOperator(const Peer& caller);
   // Waits for the driver.
   absl::Status Trim(const Peer& caller, const v1::TrimRequest& request, v1::TrimResponse& response);
   absl::Status Revoke(const Peer& caller, const v1::RevokeRequest& request,

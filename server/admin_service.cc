@@ -7,9 +7,18 @@ namespace tenure::server {
 grpc::ServerUnaryReactor* AdminService::Trim(grpc::CallbackServerContext* context,
                                              const v1::TrimRequest* request,
                                              v1::TrimResponse* response) {
-  return AnswerLater(context, connections_, executor_, [=, this](const Peer& caller) {
-    return calls_.Trim(caller, *request, *response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const ConnectionTable::Caller caller = connections_.Find(context->peer());
+  // Whoever may not does not take the executor's time.
+  const absl::Status allowed = caller.ok() ? AdminCalls::CheckOperator(**caller) : caller.status();
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpc(allowed));
+    return reactor;
+  }
+  executor_.Run([=, this, peer = *caller] {
+    reactor->Finish(ToGrpc(calls_.Trim(*peer, *request, *response)));
   });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* AdminService::Revoke(grpc::CallbackServerContext* context,

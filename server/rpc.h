@@ -3,14 +3,12 @@
 #define SERVER_RPC_H_
 
 #include <string>
-#include <utility>
 
 #include "absl/status/status.h"
 #include <grpcpp/support/server_callback.h>
 #include <grpcpp/support/status.h>
 
 #include "server/connection_table.h"
-#include "server/executor.h"
 #include "server/peer.h"
 
 namespace tenure::server {
@@ -28,22 +26,6 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Connectio
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const ConnectionTable::Caller caller = connections.Find(context->peer());
   reactor->Finish(ToGrpc(caller.ok() ? work(**caller) : caller.status()));
-  return reactor;
-}
-
-// Likewise on one of the executor's threads, for work that may wait for the driver.
-template <typename Work>
-grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
-                                      ConnectionTable& connections, Executor& executor, Work work) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const ConnectionTable::Caller caller = connections.Find(context->peer());
-  if (caller.ok()) {
-    executor.Run([reactor, work = std::move(work), caller = *caller] {
-      reactor->Finish(ToGrpc(work(*caller)));
-    });
-  } else {
-    reactor->Finish(ToGrpc(caller.status()));
-  }
   return reactor;
 }
 
