@@ -10,8 +10,10 @@
 #include "client/backoff.h"
 #include "client/channel.h"
 #include "client/deadline.h"
+#include "client/fd_socket.h"
 #include "client/grpc_status.h"
 #include "common/check.h"
+#include "common/socket_path.h"
 
 namespace tenure {
 namespace {
@@ -133,8 +135,24 @@ void Connection::Lose(const std::string& why) {
 
 void Connection::NoteDaemonEnded() {
   absl::MutexLock lock(&mutex_);
+  if (session_.survives_daemon() && expects_survival_.load(std::memory_order_relaxed)) {
+    away_until_ = Deadline::After(options_.restart_window);
+    return;
+  }
   Lose("the daemon's process has ended");
   for (grpc::ClientContext* context : under_way_) context->TryCancel();
+}
+
+void Connection::CheckAway() {
+  absl::MutexLock lock(&mutex_);
+  if (!away_until_ || !away_until_->Passed()) return;
+  Lose(absl::StrCat("the daemon's process has ended, and within ",
+                    absl::FormatDuration(options_.restart_window), " no other took its place"));
+}
+
+bool Connection::TakeRestarted() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(restarted_, false);
 }
 
 template <typename Request, typename Response>
@@ -175,11 +193,31 @@ absl::StatusOr<std::vector<v1::Token>> Connection::AllocateBatch(v1::AllocateBat
                                 std::make_move_iterator(response.mutable_tokens()->end()));
 }
 
+absl::StatusOr<UniqueFd> Connection::RequestRegionFd(uint64_t allocation_id) {
+  v1::RequestRegionFdRequest request;
+  request.set_session_id(session_id());
+  request.set_allocation_id(allocation_id);
+  const std::string fd_socket = FdSocketPath(options_.socket);
+  const Deadline deadline = Deadline::After(options_.call_timeout);
+  Backoff backoff;
+  while (true) {
+    v1::RequestRegionFdResponse response;
+    const absl::Status status = Repeat(&v1::Allocator::Stub::RequestRegionFd, request, &response);
+    if (!status.ok()) return status;
+    absl::StatusOr<UniqueFd> fd = ExchangeTicket(fd_socket, response.ticket(), deadline);
+    // A ticket that grew too old on its way is as good as a daemon that was busy.
+    if (fd.ok() || !(IsTransient(fd.status()) || absl::IsNotFound(fd.status()))) return fd;
+    const absl::Duration pause = backoff.Next();
+    if (pause >= deadline.Left()) return fd;
+    absl::SleepFor(pause);
+  }
+}
+
 absl::StatusOr<v1::FreeResponse> Connection::Free(v1::FreeRequest request) {
   request.set_session_id(session_id());
   v1::FreeResponse response;
-  const absl::Status status = Settle(Repeat(&v1::Allocator::Stub::Free, request, &response),
-                                     /*only_names_session=*/false);
+  // ABORTED may be about the block alone; whether it is about the session a keep-alive tells.
+  const absl::Status status = Repeat(&v1::Allocator::Stub::Free, request, &response);
   if (!status.ok()) return status;
   return response;
 }
@@ -192,6 +230,13 @@ absl::StatusOr<v1::KeepAliveResponse> Connection::TryKeepAlive(absl::Duration ti
       Settle(Attempt(&v1::Allocator::Stub::KeepAlive, request, &response, timeout),
              /*only_names_session=*/true);
   if (!status.ok()) return status;
+  absl::MutexLock lock(&mutex_);
+  away_until_.reset();
+  if (epoch_ == 0) epoch_ = session_.epoch();
+  // A daemon that knows no such thing says nothing of it.
+  if (response.epoch() != 0 && std::exchange(epoch_, response.epoch()) != response.epoch()) {
+    restarted_ = true;
+  }
   return response;
 }
 

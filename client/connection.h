@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,9 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
+#include "client/deadline.h"
 #include "client/fork_guard.h"
+#include "common/unique_fd.h"
 #include "tenure/v1/allocator.grpc.pb.h"
 
 namespace tenure {
@@ -26,7 +29,12 @@ namespace tenure {
 // request id, while its deadline allows: the daemon answers a repeated request with the first
 // answer, so a lost reply leaks nothing.
 //
-// Hides: gRPC's channel, attempts and backoff, the renewal of a suspended session.
+// The end of the daemon's process is the end of the session, unless the session may survive it:
+// then calls are repeated until their time is up, as if the daemon were slow, and the next daemon
+// goes on with the session or says that it does not know it.
+//
+// Hides: gRPC's channel, attempts and backoff, the renewal of a suspended session, the exchange of
+// tickets for descriptors.
 // Invariants: 1. once the session is lost it stays lost, and every call says so with the same
 // words; 2. in a forked child no call reaches gRPC.
 // Owns: its channel.
@@ -39,6 +47,8 @@ class Connection {
     std::string socket;
     std::string name;
     absl::Duration call_timeout;
+    // How long a daemon may be away before the session is given up.
+    absl::Duration restart_window = absl::Seconds(30);
   };
 
   // Errors: as CheckSocket for a daemon that cannot be reached; those of OpenSession.
@@ -60,6 +70,8 @@ class Connection {
   // Size, alignment and placement are the caller's; the rest is filled in.
   absl::StatusOr<v1::Token> Allocate(v1::AllocateRequest request);
   absl::StatusOr<std::vector<v1::Token>> AllocateBatch(v1::AllocateBatchRequest request);
+  // The descriptor that maps the region of this allocation, which is of kind VMM_FD.
+  absl::StatusOr<UniqueFd> RequestRegionFd(uint64_t allocation_id);
   // The session id is filled in; the request id is the caller's, who may have to repeat the request
   // later.
   absl::StatusOr<v1::FreeResponse> Free(v1::FreeRequest request);
@@ -70,8 +82,16 @@ class Connection {
                                                      absl::Duration timeout);
   absl::Status TryReleaseRegions(v1::ReleaseRegionsRequest request, absl::Duration timeout);
 
-  // The daemon's process has ended, and with it the session: ends every call under way.
+  // From now on the session has, or asks for, what outlives the daemon where anything does. To be
+  // called before it asks.
+  void ExpectSurvival() { expects_survival_.store(true, std::memory_order_relaxed); }
+  // The daemon's process has ended. Unless the session may survive that, it is over: then every
+  // call under way ends.
   void NoteDaemonEnded() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Gives the session up if the daemon has been away for too long.
+  void CheckAway() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the daemon was started again since the last call of this function.
+  bool TakeRestarted() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends every call under way and to come with CANCELLED, except Close.
   void Interrupt() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the session; one attempt. Every region has been unmapped.
@@ -106,12 +126,17 @@ class Connection {
   const std::unique_ptr<v1::Allocator::Stub> stub_;
   v1::OpenSessionResponse session_;  // set by Open, then immutable
   std::atomic<uint64_t> next_request_id_;
+  std::atomic<bool> expects_survival_ = false;
   std::atomic<bool> lost_flag_ = false;  // whether lost_ is an error, readable without the lock
 
   // Guards what a call touches before and after the wire; never held across it.
   mutable absl::Mutex mutex_;
   absl::Status lost_ ABSL_GUARDED_BY(mutex_);
   bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  // Set while the daemon is away.
+  std::optional<Deadline> away_until_ ABSL_GUARDED_BY(mutex_);
+  uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool restarted_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_set<grpc::ClientContext*> under_way_ ABSL_GUARDED_BY(mutex_);
 };
 

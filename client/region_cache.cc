@@ -4,12 +4,17 @@
 
 namespace tenure {
 
+cuda::DevicePointer BaseOf(const Mapping& mapping) {
+  if (const auto* const vmm = std::get_if<cuda::VmmMemory>(&mapping)) return vmm->base;
+  return std::get<cuda::DevicePointer>(mapping);
+}
+
 RegionCache::~RegionCache() {
   for (const auto& [id, entry] : regions_) {
     TENURE_CHECK(entry.blocks == 0);
     // The process gives the mapping up either way; a driver that refuses to close it is past
     // helping.
-    if (entry.state == State::kMapped) device_.CloseImport(entry.base).IgnoreError();
+    if (entry.state == State::kMapped) Close(entry.mapping).IgnoreError();
   }
 }
 
@@ -21,9 +26,15 @@ bool RegionCache::AwaitSettled(uint64_t region_id, Deadline deadline) {
   }
 }
 
-absl::StatusOr<cuda::DevicePointer> RegionCache::Use(uint64_t region_id,
-                                                     const cuda::IpcHandle& handle,
-                                                     Deadline deadline) {
+absl::Status RegionCache::Close(const Mapping& mapping) {
+  if (const auto* const vmm = std::get_if<cuda::VmmMemory>(&mapping)) {
+    return device_.ReleaseVmm(*vmm);
+  }
+  return device_.CloseImport(std::get<cuda::DevicePointer>(mapping));
+}
+
+absl::StatusOr<cuda::DevicePointer> RegionCache::Use(
+    uint64_t region_id, absl::FunctionRef<absl::StatusOr<Mapping>()> map, Deadline deadline) {
   {
     absl::MutexLock lock(&mutex_);
     if (!AwaitSettled(region_id, deadline)) {
@@ -34,29 +45,29 @@ absl::StatusOr<cuda::DevicePointer> RegionCache::Use(uint64_t region_id,
     Entry& entry = regions_[region_id];
     if (entry.state == State::kMapped) {
       ++entry.blocks;
-      return entry.base;
+      return BaseOf(entry.mapping);
     }
   }
-  const absl::StatusOr<cuda::DevicePointer> base = device_.Import(handle);
+  const absl::StatusOr<Mapping> mapping = map();
   absl::MutexLock lock(&mutex_);
   changed_.SignalAll();
-  if (!base.ok()) {
+  if (!mapping.ok()) {
     regions_.erase(region_id);
-    return base.status();
+    return mapping.status();
   }
-  regions_[region_id] = Entry{State::kMapped, 1, *base};
-  return *base;
+  regions_[region_id] = Entry{State::kMapped, 1, *mapping};
+  return BaseOf(*mapping);
 }
 
 bool RegionCache::Unmap(uint64_t region_id) {
   Entry& entry = regions_.at(region_id);
   TENURE_CHECK(entry.state == State::kMapped && entry.blocks == 0);
-  const cuda::DevicePointer base = entry.base;
+  const Mapping mapping = entry.mapping;
   entry.state = State::kUnmapping;
   mutex_.Unlock();
-  const absl::Status closed = device_.CloseImport(base);
+  const absl::Status closed = Close(mapping);
   mutex_.Lock();
-  regions_.at(region_id) = Entry{State::kBarred, 0, 0};
+  regions_.at(region_id) = Entry{State::kBarred, 0, {}};
   changed_.SignalAll();
   return closed.ok();
 }
@@ -75,7 +86,7 @@ std::vector<uint64_t> RegionCache::Retire(absl::Span<const uint64_t> region_ids)
   std::vector<uint64_t> retired;
   absl::MutexLock lock(&mutex_);
   for (const uint64_t id : region_ids) {
-    const auto [found, fresh] = regions_.try_emplace(id, Entry{State::kBarred, 0, 0});
+    const auto [found, fresh] = regions_.try_emplace(id, Entry{State::kBarred, 0, {}});
     if (!fresh) {
       if (found->second.state != State::kMapped || found->second.blocks > 0) continue;
       if (!Unmap(id)) {

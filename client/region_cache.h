@@ -2,10 +2,12 @@
 #define CLIENT_REGION_CACHE_H_
 
 #include <cstdint>
+#include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -13,9 +15,15 @@
 
 #include "client/deadline.h"
 #include "common/cuda/device.h"
-#include "common/cuda/ipc_handle.h"
+#include "common/cuda/vmm.h"
 
 namespace tenure {
+
+// A region as this process has it: opened by a handle, or mapped by a descriptor.
+using Mapping = std::variant<cuda::DevicePointer, cuda::VmmMemory>;
+
+// Where it begins.
+cuda::DevicePointer BaseOf(const Mapping& mapping);
 
 // The regions that this process has mapped. Maps each once, counts the blocks that use it, and
 // unmaps it again.
@@ -38,10 +46,11 @@ class RegionCache {
   RegionCache(const RegionCache&) = delete;
   RegionCache& operator=(const RegionCache&) = delete;
 
-  // The region's base in this process, counted for one more block; mapped by `handle` if it is not
-  // mapped yet.
-  // Errors: those of Device::Import; DEADLINE_EXCEEDED: it stayed barred until `deadline`.
-  absl::StatusOr<cuda::DevicePointer> Use(uint64_t region_id, const cuda::IpcHandle& handle,
+  // The region's base in this process, counted for one more block; mapped by `map` if it is not
+  // mapped yet. `map` may take its time.
+  // Errors: those of `map`; DEADLINE_EXCEEDED: it stayed barred until `deadline`.
+  absl::StatusOr<cuda::DevicePointer> Use(uint64_t region_id,
+                                          absl::FunctionRef<absl::StatusOr<Mapping>()> map,
                                           Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
   enum class WhenEmpty { kKeep, kUnmap };
@@ -67,12 +76,13 @@ class RegionCache {
   struct Entry {
     State state = State::kMapping;
     uint32_t blocks = 0;
-    cuda::DevicePointer base = 0;
+    Mapping mapping;
   };
 
   // Waits until the region is neither being mapped, being unmapped nor barred; false when the
   // deadline passed first.
   bool AwaitSettled(uint64_t region_id, Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Close(const Mapping& mapping);
   // Unmaps a mapped region, giving the lock away meanwhile; leaves it barred.
   bool Unmap(uint64_t region_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -34,6 +34,10 @@ v1::Placement ToWire(Placement placement) {
   return v1::PLACEMENT_UNSPECIFIED;
 }
 
+v1::MemoryKind ToWire(MemoryKind kind) {
+  return kind == MemoryKind::kVmmFd ? v1::MEMORY_KIND_VMM_FD : v1::MEMORY_KIND_CUDA_IPC;
+}
+
 absl::StatusOr<std::unique_ptr<cuda::Driver>> LoadDriver(const std::string& wanted,
                                                          const std::string& told) {
   const absl::StatusOr<std::string> path =
@@ -44,34 +48,56 @@ absl::StatusOr<std::unique_ptr<cuda::Driver>> LoadDriver(const std::string& want
 
 }  // namespace
 
-Session::Session(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
+Session::Session(std::unique_ptr<Connection> connection, const ConnectOptions& options,
+                 std::string socket)
+    : connection_(std::move(connection)),
+      memory_kind_(options.memory_kind),
+      socket_(std::move(socket)),
+      on_restart_(options.on_restart) {}
 
 absl::StatusOr<std::shared_ptr<Session>> Session::Open(const ConnectOptions& options) {
   const std::string socket = options.socket.empty() ? ConnectPath() : options.socket;
   const std::string name = options.name.empty() ? program_invocation_short_name : options.name;
   absl::StatusOr<std::unique_ptr<Connection>> connection =
-      Connection::Open({.socket = socket, .name = name, .call_timeout = options.call_timeout});
+      Connection::Open({.socket = socket,
+                        .name = name,
+                        .call_timeout = options.call_timeout,
+                        .restart_window = options.restart_window});
   if (!connection.ok()) return connection.status();
   // A forked child leaks what it inherited: gRPC's and CUDA's destructors would wait for threads
   // that it does not have.
   const auto end = [](Session* session) {
     if (!session->connection_->InForkedChild()) delete session;
   };
-  std::shared_ptr<Session> session(new Session(*std::move(connection)), end);
+  std::shared_ptr<Session> session(new Session(*std::move(connection), options, socket), end);
   if (options.map) {
     const absl::Status opened = session->OpenDevice(options);
     if (!opened.ok()) return opened;
   }
   session->upkeep_ =
-      std::make_unique<Upkeep>(*session->connection_, session->regions_.get(), options.on_lost);
-  // After the session was opened: if another daemon has taken the place of ours meanwhile, a
-  // keep-alive tells. The other way round, the end of a daemon before ours would be taken for it.
-  session->daemon_watch_ = DaemonWatch::Start(
-      socket, [connection = session->connection_.get(), upkeep = session->upkeep_.get()] {
+      std::make_unique<Upkeep>(*session->connection_, session->regions_.get(), options.on_lost,
+                               [raw = session.get()] { raw->NoteRestart(); });
+  session->WatchDaemon();
+  return session;
+}
+
+// After the session was opened: if another daemon has taken the place of ours meanwhile, a
+// keep-alive tells. The other way round, the end of a daemon before ours would be taken for it.
+void Session::WatchDaemon() {
+  absl::MutexLock lock(&watch_mutex_);
+  if (closing_) return;
+  daemon_watch_ =
+      DaemonWatch::Start(socket_, [connection = connection_.get(), upkeep = upkeep_.get()] {
         connection->NoteDaemonEnded();
         upkeep->Nudge();
       });
-  return session;
+}
+
+void Session::NoteRestart() {
+  ++restarts_;
+  const uint64_t lost_blocks = ipc_blocks_.exchange(0);
+  WatchDaemon();
+  if (on_restart_) on_restart_(lost_blocks);
 }
 
 absl::Status Session::OpenDevice(const ConnectOptions& options) {
@@ -90,17 +116,34 @@ absl::Status Session::OpenDevice(const ConnectOptions& options) {
 
 Session::~Session() {
   connection_->Interrupt();
-  daemon_watch_.reset();
+  std::unique_ptr<DaemonWatch> watch;
+  {
+    absl::MutexLock lock(&watch_mutex_);
+    closing_ = true;
+    watch = std::move(daemon_watch_);
+  }
+  // It speaks to the upkeep, so it goes first.
+  watch.reset();
   upkeep_.reset();
   regions_.reset();
   if (connection_->Usable().ok()) connection_->Close(kCloseTimeout).IgnoreError();
 }
 
+MemoryKind Session::DefaultKind() const {
+  if (memory_kind_) return *memory_kind_;
+  return connection_->session().default_memory_kind() == v1::MEMORY_KIND_VMM_FD
+             ? MemoryKind::kVmmFd
+             : MemoryKind::kCudaIpc;
+}
+
 v1::AllocateRequest Session::RequestFor(Bytes size, const AllocateOptions& options) const {
+  const MemoryKind kind = options.memory_kind.value_or(DefaultKind());
+  if (kind == MemoryKind::kVmmFd) connection_->ExpectSurvival();
   v1::AllocateRequest request;
   request.set_size_bytes(size.value());
   request.set_alignment_bytes(options.alignment.value());
   request.set_placement(ToWire(options.placement));
+  request.set_memory_kind(ToWire(kind));
   return request;
 }
 
@@ -149,17 +192,33 @@ absl::StatusOr<cuda::DevicePointer> Session::Map(const v1::Token& token) {
   if (token.size_bytes() > region_size || token.offset_bytes() > region_size - token.size_bytes()) {
     return absl::InternalError("the daemon granted a block that reaches beyond its region");
   }
-  if (token.memory_kind() != v1::MEMORY_KIND_CUDA_IPC) {
+  const absl::StatusOr<cuda::DevicePointer> base = regions_->Use(
+      token.region_id(), [&] { return MapRegion(token); },
+      Deadline::After(connection_->call_timeout()));
+  if (!base.ok()) return base.status();
+  return *base + token.offset_bytes();
+}
+
+absl::StatusOr<Mapping> Session::MapRegion(const v1::Token& token) {
+  if (token.memory_kind() == v1::MEMORY_KIND_CUDA_IPC) {
+    const absl::StatusOr<cuda::IpcHandle> handle = cuda::IpcHandle::FromBytes(token.ipc_handle());
+    if (!handle.ok()) return handle.status();
+    const absl::StatusOr<cuda::DevicePointer> base = device_->Import(*handle);
+    if (!base.ok()) return base.status();
+    return Mapping(*base);
+  }
+  if (token.memory_kind() != v1::MEMORY_KIND_VMM_FD) {
     return absl::UnimplementedError(
         absl::StrCat("the daemon granted memory of kind ", static_cast<int>(token.memory_kind()),
                      ", which this client cannot map: it is older than the daemon"));
   }
-  const absl::StatusOr<cuda::IpcHandle> handle = cuda::IpcHandle::FromBytes(token.ipc_handle());
-  if (!handle.ok()) return handle.status();
-  const absl::StatusOr<cuda::DevicePointer> base =
-      regions_->Use(token.region_id(), *handle, Deadline::After(connection_->call_timeout()));
-  if (!base.ok()) return base.status();
-  return *base + token.offset_bytes();
+  // Needed for the mapping only, which keeps the memory by itself.
+  const absl::StatusOr<UniqueFd> fd = connection_->RequestRegionFd(token.allocation_id());
+  if (!fd.ok()) return fd.status();
+  const absl::StatusOr<cuda::VmmMemory> memory =
+      device_->ImportVmm(fd->get(), Bytes(token.region_size_bytes()), cuda::VmmAccess::kReadWrite);
+  if (!memory.ok()) return memory.status();
+  return Mapping(*memory);
 }
 
 absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
@@ -169,6 +228,10 @@ absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
   grant.size = Bytes(token.size_bytes());
   // Only a direct block fills its region: the pools' regions hold several of their largest blocks.
   grant.own_region = token.size_bytes() == token.region_size_bytes();
+  grant.kind =
+      token.memory_kind() == v1::MEMORY_KIND_VMM_FD ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
+  grant.restarts = restarts_;
+  if (grant.kind == MemoryKind::kCudaIpc) ++ipc_blocks_;
   if (!maps()) return grant;
   const absl::StatusOr<cuda::DevicePointer> pointer = Map(token);
   if (!pointer.ok()) {
@@ -181,6 +244,7 @@ absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
 }
 
 bool Session::Unuse(const Grant& grant) {
+  if (grant.kind == MemoryKind::kCudaIpc && grant.restarts == restarts_) --ipc_blocks_;
   if (!maps()) return true;
   return regions_->Drop(grant.region_id, grant.own_region ? RegionCache::WhenEmpty::kUnmap
                                                           : RegionCache::WhenEmpty::kKeep);

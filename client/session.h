@@ -1,12 +1,18 @@
 #ifndef CLIENT_SESSION_H_
 #define CLIENT_SESSION_H_
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 
 #include "client/connection.h"
@@ -26,6 +32,8 @@ struct Grant {
   Bytes size;                       // as granted
   cuda::DevicePointer pointer = 0;  // 0 in a process that maps nothing
   bool own_region = false;          // no other block can be in its region
+  MemoryKind kind = MemoryKind::kCudaIpc;
+  uint64_t restarts = 0;  // of the daemon before it was granted
 };
 
 // Everything that a process has of one daemon: the session's calls, the device, the regions mapped
@@ -61,7 +69,8 @@ class Session {
   cuda::Device* device() const { return device_.get(); }
 
  private:
-  explicit Session(std::unique_ptr<Connection> connection);
+  Session(std::unique_ptr<Connection> connection, const ConnectOptions& options,
+          std::string socket);
 
   absl::Status OpenDevice(const ConnectOptions& options);
   v1::AllocateRequest RequestFor(Bytes size, const AllocateOptions& options) const;
@@ -71,18 +80,33 @@ class Session {
   // Maps the token's region and counts the block. On an error the block is given back.
   absl::StatusOr<Grant> Accept(const v1::Token& token);
   absl::StatusOr<cuda::DevicePointer> Map(const v1::Token& token);
+  absl::StatusOr<Mapping> MapRegion(const v1::Token& token);
   v1::FreeRequest FreeRequestFor(uint64_t allocation_id, bool unmapped);
+  // The kind that a request without one gets.
+  MemoryKind DefaultKind() const;
+  void WatchDaemon() ABSL_LOCKS_EXCLUDED(watch_mutex_);
+  // The session goes on at a daemon that was started again.
+  void NoteRestart();
   // Has the upkeep look into an answer that may mean that the session is lost. Returns the answer.
   absl::Status Heed(const absl::Status& status);
   // Ends this process's use of the block; whether the daemon may take its region as unmapped.
   bool Unuse(const Grant& grant);
 
   const std::unique_ptr<Connection> connection_;
+  const std::optional<MemoryKind> memory_kind_;
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;
   std::unique_ptr<RegionCache> regions_;
+  const std::string socket_;
+  const std::function<void(uint64_t)> on_restart_;
+  std::atomic<uint64_t> restarts_ = 0;
+  std::atomic<uint64_t> ipc_blocks_ = 0;  // granted since the last restart, and not given back
   std::unique_ptr<Upkeep> upkeep_;
-  std::unique_ptr<DaemonWatch> daemon_watch_;  // null where the daemon's process cannot be held
+  // Guards who watches; taken by the upkeep's thread and at the end.
+  absl::Mutex watch_mutex_;
+  bool closing_ ABSL_GUARDED_BY(watch_mutex_) = false;
+  // Null where the daemon's process cannot be held.
+  std::unique_ptr<DaemonWatch> daemon_watch_ ABSL_GUARDED_BY(watch_mutex_);
 };
 
 }  // namespace tenure

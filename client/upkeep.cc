@@ -22,10 +22,11 @@ absl::Duration SaneTtl(uint64_t ttl_ms) {
 }  // namespace
 
 Upkeep::Upkeep(Connection& connection, RegionCache* regions,
-               std::function<void(absl::Status)> on_lost)
+               std::function<void(absl::Status)> on_lost, std::function<void()> on_restart)
     : connection_(connection),
       regions_(regions),
       on_lost_(std::move(on_lost)),
+      on_restart_(std::move(on_restart)),
       ttl_(SaneTtl(connection.session().lease_ttl_ms())),
       renew_at_(Deadline::After(ttl_ / 3)),
       thread_([this] { Run(); }) {}
@@ -92,6 +93,7 @@ bool Upkeep::Pause(absl::Duration span) {
 
 void Upkeep::Run() {
   while (AwaitWork()) {
+    connection_.CheckAway();
     if (!connection_.Usable().ok()) return Abandon();
     absl::Status status = Renew();
     if (status.ok()) status = SendFrees();
@@ -116,6 +118,7 @@ absl::Status Upkeep::Renew() {
   if (!response.ok()) return response.status();
   ttl_ = SaneTtl(response->lease_ttl_ms());
   renew_at_ = Deadline::After(ttl_ / 3);
+  if (connection_.TakeRestarted()) on_restart_();
   return absl::OkStatus();
 }
 

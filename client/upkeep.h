@@ -32,8 +32,10 @@ namespace tenure {
 // Thread safety: thread-safe.
 class Upkeep {
  public:
-  // `on_lost` is called at most once, on the thread, when the session turns out to be lost.
-  Upkeep(Connection& connection, RegionCache* regions, std::function<void(absl::Status)> on_lost);
+  // `on_lost` is called at most once, on the thread, when the session turns out to be lost;
+  // `on_restart`, too, each time when it goes on at a daemon that was started again.
+  Upkeep(Connection& connection, RegionCache* regions, std::function<void(absl::Status)> on_lost,
+         std::function<void()> on_restart);
   ~Upkeep();
   Upkeep(const Upkeep&) = delete;
   Upkeep& operator=(const Upkeep&) = delete;
@@ -74,6 +76,7 @@ class Upkeep {
   Connection& connection_;
   RegionCache* const regions_;
   const std::function<void(absl::Status)> on_lost_;
+  const std::function<void()> on_restart_;
 
   // Confined to the thread. What is in hand was taken from the queues and awaits its answer.
   absl::Duration ttl_;

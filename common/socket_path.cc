@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace tenure {
@@ -36,6 +37,14 @@ std::string ConnectPath() {
     if (access(path.c_str(), F_OK) == 0) return path;
   }
   return HostPath(0);
+}
+
+std::string FdSocketPath(absl::string_view grpc_socket) {
+  constexpr absl::string_view kUsual = "grpc.sock";
+  if (absl::EndsWith(grpc_socket, kUsual)) {
+    return absl::StrCat(grpc_socket.substr(0, grpc_socket.size() - kUsual.size()), "fd.sock");
+  }
+  return absl::StrCat(grpc_socket, ".fd");
 }
 
 }  // namespace tenure

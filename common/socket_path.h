@@ -17,6 +17,10 @@ std::string ListenPath(int device_ordinal);
 // host's /run/tenured/0/grpc.sock and this user's ListenPath(0); the former when neither exists.
 std::string ConnectPath();
 
+// Where the daemon that serves gRPC at `grpc_socket` gives out file descriptors, which gRPC cannot
+// carry: "fd.sock" beside a "grpc.sock", else the same name with ".fd" at its end.
+std::string FdSocketPath(absl::string_view grpc_socket);
+
 // The longest path a unix socket may have (sun_path, unix(7)), without its terminating zero.
 inline constexpr int kMaxSocketPath = 107;
 

@@ -9,7 +9,7 @@
 namespace tenure::server {
 
 absl::Status AdminCalls::CheckOperator(const Peer& caller) {
-  if (caller.uid() == 0 || caller.uid() == geteuid()) return absl::OkStatus();
+  if (caller.IsOperator()) return absl::OkStatus();
   return absl::PermissionDeniedError(absl::StrCat("uid ", caller.uid(),
                                                   " may not administer this daemon; root and uid ",
                                                   geteuid(), ", as which it runs, may"));

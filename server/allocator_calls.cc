@@ -6,8 +6,6 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
-#include "server/block_request.h"
-
 namespace tenure::server {
 namespace {
 
@@ -21,6 +19,10 @@ v1::Token ToToken(const Grant& grant) {
   token.set_region_size_bytes(grant.region_size.value());
   token.set_offset_bytes(grant.offset.value());
   token.set_size_bytes(grant.size.value());
+  if (grant.kind == MemoryKind::kVmmFd) {
+    token.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
+    return token;
+  }
   token.set_memory_kind(v1::MEMORY_KIND_CUDA_IPC);
   const absl::string_view handle = grant.handle.AsBytes();
   token.set_ipc_handle(handle.data(), handle.size());
@@ -70,12 +72,16 @@ absl::Status AllocatorCalls::OpenSession(const std::shared_ptr<const Peer>& call
   response.set_device_uuid(parts_.device_uuid);
   response.set_driver(parts_.driver);
   response.set_max_pool_block_bytes(parts_.max_pool_block.value());
+  response.set_default_memory_kind(
+      parts_.isolation == Isolation::kStrict ? v1::MEMORY_KIND_VMM_FD : v1::MEMORY_KIND_CUDA_IPC);
+  response.set_survives_daemon(parts_.survives);
   return absl::OkStatus();
 }
 
 absl::Status AllocatorCalls::KeepAlive(const Peer& caller, const v1::KeepAliveRequest& request,
                                        v1::KeepAliveResponse& response) {
   response.set_lease_ttl_ms(Milliseconds(parts_.registry.lease_ttl()));
+  response.set_epoch(parts_.registry.epoch());
   return parts_.registry.KeepAlive(caller, request.session_id());
 }
 
@@ -87,7 +93,8 @@ absl::Status AllocatorCalls::CloseSession(const Peer& caller,
 
 absl::StatusOr<std::optional<AllocatorCalls::Growth>> AllocatorCalls::Allocate(
     const Peer& caller, const v1::AllocateRequest& request, v1::AllocateResponse& response) {
-  const absl::StatusOr<BlockRequest> wanted = ParseBlockRequest(request, parts_.device_total);
+  const absl::StatusOr<BlockRequest> wanted =
+      ParseBlockRequest(request, parts_.device_total, parts_.isolation);
   if (!wanted.ok()) return wanted.status();
   auto admitted = parts_.registry.Admit(caller, request.session_id(), request.request_id());
   if (!admitted.ok()) return admitted.status();
@@ -132,7 +139,8 @@ absl::StatusOr<std::vector<BlockRequest>> AllocatorCalls::ParseBatch(
   absl::flat_hash_set<uint64_t> request_ids;
   std::vector<BlockRequest> wanted;
   for (const v1::AllocateRequest& one : request.requests()) {
-    const absl::StatusOr<BlockRequest> parsed = ParseBlockRequest(one, parts_.device_total);
+    const absl::StatusOr<BlockRequest> parsed =
+        ParseBlockRequest(one, parts_.device_total, parts_.isolation);
     if (!parsed.ok()) return parsed.status();
     if (one.session_id() != session || !request_ids.insert(one.request_id()).second) {
       return absl::InvalidArgumentError(
@@ -203,6 +211,27 @@ absl::Status AllocatorCalls::FreeBatch(const Peer& caller, const v1::FreeBatchRe
     if (freed.ok()) idle = *std::move(freed);
   }
   response.mutable_idle_region_ids()->Add(idle.begin(), idle.end());
+  return absl::OkStatus();
+}
+
+absl::Status AllocatorCalls::RequestRegionFd(const Peer& caller,
+                                             const v1::RequestRegionFdRequest& request,
+                                             v1::RequestRegionFdResponse& response) {
+  RegionClaim claim;
+  claim.session = request.session_id();
+  if (request.has_segment_block()) {
+    claim.region =
+        SegmentBlockName{request.segment_block().attachment_id(), request.segment_block().block()};
+  } else {
+    claim.region = request.allocation_id();
+  }
+  // Looked up now, so that a mistake is answered in this call, and again when the ticket is shown.
+  if (absl::Status exists = parts_.registry.Export(caller, claim).status(); !exists.ok()) {
+    return exists;
+  }
+  absl::StatusOr<std::string> ticket = parts_.tickets.Issue(caller, claim);
+  if (!ticket.ok()) return ticket.status();
+  response.set_ticket(*std::move(ticket));
   return absl::OkStatus();
 }
 

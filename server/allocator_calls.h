@@ -11,10 +11,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "server/block_request.h"
 #include "server/lease_registry.h"
 #include "server/peer.h"
 #include "server/reaper.h"
 #include "server/session_pool.h"
+#include "server/ticket_table.h"
 #include "tenure/v1/allocator.pb.h"
 
 namespace tenure::server {
@@ -32,10 +34,13 @@ class AllocatorCalls {
   struct Parts {
     LeaseRegistry& registry;
     Reaper& reaper;
+    TicketTable& tickets;
     Bytes device_total;
     std::string device_uuid;
     std::string driver;
     Bytes max_pool_block;
+    Isolation isolation = Isolation::kTenant;
+    bool survives = false;  // what is of kind VMM_FD outlives this process
   };
 
   explicit AllocatorCalls(Parts parts) : parts_(std::move(parts)) {}
@@ -66,6 +71,8 @@ class AllocatorCalls {
   absl::Status Free(const Peer& caller, const v1::FreeRequest& request, v1::FreeResponse& response);
   absl::Status FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
                          v1::FreeBatchResponse& response);
+  absl::Status RequestRegionFd(const Peer& caller, const v1::RequestRegionFdRequest& request,
+                               v1::RequestRegionFdResponse& response);
   absl::Status ReleaseRegions(const Peer& caller, const v1::ReleaseRegionsRequest& request,
                               v1::ReleaseRegionsResponse& response);
 

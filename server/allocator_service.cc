@@ -138,6 +138,46 @@ grpc::ServerUnaryReactor* AllocatorService::FreeBatch(grpc::CallbackServerContex
   });
 }
 
+grpc::ServerUnaryReactor* AllocatorService::RequestRegionFd(
+    grpc::CallbackServerContext* context, const v1::RequestRegionFdRequest* request,
+    v1::RequestRegionFdResponse* response) {
+  return AnswerHere(context, Metrics::Method::kOther, [=, this](const auto& caller) {
+    return calls_.RequestRegionFd(*caller, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* AllocatorService::PublishSegment(grpc::CallbackServerContext* context,
+                                                           const v1::PublishSegmentRequest* request,
+                                                           v1::PublishSegmentResponse* response) {
+  return AnswerHere(context, Metrics::Method::kOther, [=, this](const auto& caller) {
+    return segments_.Publish(*caller, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* AllocatorService::AttachSegment(grpc::CallbackServerContext* context,
+                                                          const v1::AttachSegmentRequest* request,
+                                                          v1::AttachSegmentResponse* response) {
+  return AnswerHere(context, Metrics::Method::kOther, [=, this](const auto& caller) {
+    return segments_.Attach(*caller, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* AllocatorService::DetachSegment(grpc::CallbackServerContext* context,
+                                                          const v1::DetachSegmentRequest* request,
+                                                          v1::DetachSegmentResponse* response) {
+  return AnswerHere(context, Metrics::Method::kOther, [=, this](const auto& caller) {
+    return segments_.Detach(*caller, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* AllocatorService::UnpublishSegment(
+    grpc::CallbackServerContext* context, const v1::UnpublishSegmentRequest* request,
+    v1::UnpublishSegmentResponse* response) {
+  return AnswerHere(context, Metrics::Method::kOther, [=, this](const auto& caller) {
+    return segments_.Unpublish(*caller, *request, *response);
+  });
+}
+
 grpc::ServerUnaryReactor* AllocatorService::ReleaseRegions(grpc::CallbackServerContext* context,
                                                            const v1::ReleaseRegionsRequest* request,
                                                            v1::ReleaseRegionsResponse* response) {

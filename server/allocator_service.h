@@ -12,6 +12,7 @@
 #include "server/executor.h"
 #include "server/health.h"
 #include "server/metrics.h"
+#include "server/segment_calls.h"
 #include "tenure/v1/allocator.grpc.pb.h"
 
 namespace tenure::server {
@@ -31,8 +32,8 @@ class AllocatorService final : public v1::Allocator::CallbackService {
     Executor& executor;
   };
 
-  AllocatorService(const Parts& parts, AllocatorCalls calls)
-      : parts_(parts), calls_(std::move(calls)) {}
+  AllocatorService(const Parts& parts, AllocatorCalls calls, SegmentCalls segments)
+      : parts_(parts), calls_(std::move(calls)), segments_(segments) {}
 
   // Waits until no call is under way, at most `timeout`. New calls are refused once the health has
   // failed.
@@ -59,6 +60,21 @@ class AllocatorService final : public v1::Allocator::CallbackService {
   grpc::ServerUnaryReactor* FreeBatch(grpc::CallbackServerContext* context,
                                       const v1::FreeBatchRequest* request,
                                       v1::FreeBatchResponse* response) override;
+  grpc::ServerUnaryReactor* RequestRegionFd(grpc::CallbackServerContext* context,
+                                            const v1::RequestRegionFdRequest* request,
+                                            v1::RequestRegionFdResponse* response) override;
+  grpc::ServerUnaryReactor* PublishSegment(grpc::CallbackServerContext* context,
+                                           const v1::PublishSegmentRequest* request,
+                                           v1::PublishSegmentResponse* response) override;
+  grpc::ServerUnaryReactor* AttachSegment(grpc::CallbackServerContext* context,
+                                          const v1::AttachSegmentRequest* request,
+                                          v1::AttachSegmentResponse* response) override;
+  grpc::ServerUnaryReactor* DetachSegment(grpc::CallbackServerContext* context,
+                                          const v1::DetachSegmentRequest* request,
+                                          v1::DetachSegmentResponse* response) override;
+  grpc::ServerUnaryReactor* UnpublishSegment(grpc::CallbackServerContext* context,
+                                             const v1::UnpublishSegmentRequest* request,
+                                             v1::UnpublishSegmentResponse* response) override;
   grpc::ServerUnaryReactor* ReleaseRegions(grpc::CallbackServerContext* context,
                                            const v1::ReleaseRegionsRequest* request,
                                            v1::ReleaseRegionsResponse* response) override;
@@ -79,6 +95,7 @@ class AllocatorService final : public v1::Allocator::CallbackService {
 
   const Parts parts_;
   AllocatorCalls calls_;
+  SegmentCalls segments_;
   std::atomic<int> under_way_ = 0;
 };
 

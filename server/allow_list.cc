@@ -2,7 +2,6 @@
 
 #include <grp.h>
 #include <pwd.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -45,7 +44,7 @@ absl::StatusOr<AllowList> AllowList::Make(const std::vector<std::string>& users,
 
 absl::Status AllowList::Check(const Peer& peer) const {
   const bool open = users_.empty() && groups_.empty();
-  if (open || peer.uid() == 0 || peer.uid() == geteuid()) return absl::OkStatus();
+  if (open || peer.IsOperator()) return absl::OkStatus();
   const bool listed = Contains(users_, peer.uid()) || Contains(groups_, peer.gid()) ||
                       std::any_of(peer.groups().begin(), peer.groups().end(),
                                   [this](gid_t gid) { return Contains(groups_, gid); });

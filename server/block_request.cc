@@ -25,10 +25,28 @@ absl::StatusOr<Placement> ParsePlacement(const v1::AllocateRequest& request) {
   }
 }
 
+absl::StatusOr<MemoryKind> ParseKind(v1::MemoryKind kind, Isolation isolation) {
+  switch (kind) {
+    case v1::MEMORY_KIND_UNSPECIFIED:
+      return isolation == Isolation::kStrict ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
+    case v1::MEMORY_KIND_VMM_FD:
+      return MemoryKind::kVmmFd;
+    case v1::MEMORY_KIND_CUDA_IPC:
+      if (isolation == Isolation::kTenant) return MemoryKind::kCudaIpc;
+      return absl::InvalidArgumentError(
+          "memory_kind CUDA_IPC is not granted under --isolation strict, because any user of the "
+          "device could open its handles; use MEMORY_KIND_VMM_FD or leave it out");
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "memory_kind ", static_cast<int>(kind),
+          " is unknown; use MEMORY_KIND_CUDA_IPC, MEMORY_KIND_VMM_FD or leave it out"));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& request,
-                                               Bytes device_total) {
+                                               Bytes device_total, Isolation isolation) {
   if (request.request_id() == 0) {
     return absl::InvalidArgumentError(
         "request_id is 0; make one, so that a repeated request takes effect once");
@@ -45,16 +63,12 @@ absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& reques
     return absl::InvalidArgumentError(absl::StrCat(
         "alignment_bytes ", alignment, " is not a power of two up to 2 MiB; leave it out for 256"));
   }
-  if (request.memory_kind() != v1::MEMORY_KIND_UNSPECIFIED &&
-      request.memory_kind() != v1::MEMORY_KIND_CUDA_IPC) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("memory_kind ", static_cast<int>(request.memory_kind()),
-                     " is not granted here; use MEMORY_KIND_CUDA_IPC or leave it out"));
-  }
+  const absl::StatusOr<MemoryKind> kind = ParseKind(request.memory_kind(), isolation);
+  if (!kind.ok()) return kind.status();
   const absl::StatusOr<Placement> placement = ParsePlacement(request);
   if (!placement.ok()) return placement.status();
   return BlockRequest{Bytes(request.size_bytes()), std::max(Bytes(alignment), kMinAlignment),
-                      *placement};
+                      *placement, *kind};
 }
 
 }  // namespace tenure::server

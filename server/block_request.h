@@ -10,11 +10,18 @@
 
 namespace tenure::server {
 
+// What the daemon promises between its users.
+enum class Isolation {
+  kTenant,  // CUDA_IPC by default: keeps accidents of one user from another, and no attacks
+  kStrict,  // VMM_FD only: a process gets what the daemon gave it, and nothing else
+};
+
 // Checks every field once. INVALID_ARGUMENT for what no device could grant: size 0, an alignment
-// that is no power of two or above 2 MiB, an unknown placement or memory kind, request id 0.
+// that is no power of two or above 2 MiB, an unknown placement or memory kind or one that the
+// isolation does not grant, request id 0.
 // RESOURCE_EXHAUSTED for more than the device has in all.
 absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& request,
-                                               Bytes device_total);
+                                               Bytes device_total, Isolation isolation);
 
 }  // namespace tenure::server
 

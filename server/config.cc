@@ -93,11 +93,11 @@ void AddKeeperFlags(CLI::App& app, Config& config) {
                "run the daemon as a child, start it again whenever it fails, and hold the file "
                "descriptors that it stores; for where systemd does not do it")
       ->configurable(false);
-  app.add_option("--fd-store-max", config.fd_store_max,
-                 "file descriptors that the keeper holds; under systemd before version 254 what "
-                 "FileDescriptorStoreMax= says")
-      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20))
-      ->capture_default_str();
+  app.add_option(
+         "--fd-store-max", config.fd_store_max,
+         "file descriptors that outlive the daemon: what the keeper holds [4096], or, under "
+         "a systemd before version 254, what FileDescriptorStoreMax= says [0]")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20));
 }
 
 void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
@@ -117,8 +117,10 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->check(CheckHttp);
   AddFaultFlags(app, config, times);
   app.add_option("--isolation", config.isolation,
-                 "'tenant': CUDA IPC handles, which any user of the device could open")
-      ->check(CLI::IsMember({"tenant"}))
+                 "'tenant': CUDA IPC handles unless asked otherwise, which any user of the device "
+                 "could open; 'strict': only memory by file descriptor, which nobody gets whom the "
+                 "daemon does not give it")
+      ->check(CLI::IsMember({"tenant", "strict"}))
       ->capture_default_str();
   app.add_option("--warm-reserve", config.warm_reserve,
                  "memory kept ready for grants without a driver call; a size or a share of the "

@@ -52,7 +52,8 @@ struct Config {
   bool allow_mps = false;
   // This process shall keep file descriptors and run the daemon as its child.
   bool keeper = false;
-  uint64_t fd_store_max = 4096;
+  // nullopt: for the keeper its default, for the daemon what its supervisor says ($FDSTORE).
+  std::optional<uint64_t> fd_store_max;
   std::string log_level = "info";
   // The files were checked, nothing else is wanted.
   bool check_config = false;

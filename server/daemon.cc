@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
@@ -20,6 +23,7 @@
 #include "common/cuda/mps.h"
 #include "common/socket_path.h"
 #include "common/version.h"
+#include "server/journal_fold.h"
 #include "server/socket_gate.h"
 
 namespace tenure::server {
@@ -39,9 +43,27 @@ constexpr absl::Duration kDrainTime = absl::Seconds(5);
 constexpr rlim_t kMostDescriptors = 1 << 20;
 
 // Ids of an earlier life must not be taken for ids of this one.
-Epoch NewEpoch() {
+Epoch NewEpoch(const std::set<Epoch>& taken) {
   std::random_device random;
-  return static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
+  while (true) {
+    const auto epoch =
+        static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
+    if (!taken.contains(epoch)) return epoch;
+  }
+}
+
+// Beside the socket, in a folder that goes with the boot as the GPU's memory does.
+std::string JournalPath(absl::string_view socket) {
+  constexpr absl::string_view kUsual = "grpc.sock";
+  if (!absl::EndsWith(socket, kUsual)) return absl::StrCat(socket, ".journal");
+  return absl::StrCat(socket.substr(0, socket.size() - kUsual.size()), "journal");
+}
+
+std::string BootId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
 }
 
 std::string DriverWord(const cuda::Driver& driver) {
@@ -60,11 +82,17 @@ int RaiseDescriptorLimit() {
   return static_cast<int>(std::min(limit.rlim_cur, kMostDescriptors));
 }
 
-std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config) {
+// Regions by descriptor may take as many as the supervisor keeps, and leave most to connections.
+uint64_t MaxVmmRegions(const FdStore& store) {
+  const auto most = static_cast<uint64_t>(RaiseDescriptorLimit()) / 4;
+  return store.available() ? std::min<uint64_t>(store.max(), most) : most;
+}
+
+std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config, const FdStore& store) {
   // Of the process, like the table itself.
   static const SystemClock clock;
   ConnectionTable::Options options;
-  options.descriptors = RaiseDescriptorLimit();
+  options.descriptors = RaiseDescriptorLimit() - static_cast<int>(MaxVmmRegions(store));
   options.max_tenant_connections = config.max_tenant_connections;
   options.tenant_requests_per_second = static_cast<double>(config.max_tenant_requests);
   options.on_cut = [](const Connection& connection, const absl::Status& why) {
@@ -97,46 +125,118 @@ std::unique_ptr<grpc::Server> BuildServer(grpc::Service& allocator, grpc::Servic
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
                                                       const cuda::Driver& driver,
-                                                      const cuda::DeviceIdentity& device) {
+                                                      const cuda::DeviceIdentity& device,
+                                                      FdStore& store) {
   const absl::StatusOr<Sizes> sizes = ResolveSizes(config, device.total);
   if (!sizes.ok()) return sizes.status();
   std::unique_ptr<Daemon> daemon(new Daemon());
   // The socket first: it is refused without cost, a context takes a fifth of a second and half a
   // gigabyte.
-  if (absl::Status opened = daemon->OpenListener(config, device.ordinal); !opened.ok()) {
+  if (absl::Status opened = daemon->OpenListeners(config, device.ordinal, store); !opened.ok()) {
     return opened;
   }
   absl::StatusOr<std::unique_ptr<cuda::Device>> opened = cuda::Device::Open(driver, device.uuid);
   if (!opened.ok()) return opened.status();
   daemon->device_ = *std::move(opened);
   daemon->OpenProcessList(config, driver);
-  const Epoch epoch = NewEpoch();
-  daemon->heap_ = std::make_unique<DeviceHeap>(
-      *daemon->device_, daemon->health_,
-      DeviceHeap::Options{epoch, sizes->warm_reserve, sizes->warm_limit, sizes->tenant_limit});
-  daemon->fence_ =
-      std::make_unique<Fence>(*daemon->heap_, daemon->processes_.get(), daemon->clock_);
-  daemon->registry_ = std::make_unique<LeaseRegistry>(
-      *daemon->heap_, *daemon->fence_, daemon->clock_,
-      LeaseRegistry::Options{epoch, config.lease_ttl, config.max_sessions,
-                             config.max_tenant_sessions, sizes->max_pool_block});
+  const absl::StatusOr<JournalState> before = daemon->OpenJournal(store);
+  if (!before.ok()) return before.status();
+  daemon->BuildCore(config, *sizes, store);
+  if (absl::Status taken_up = daemon->TakeUp(*before, store); !taken_up.ok()) return taken_up;
   if (absl::Status started = daemon->StartServices(config, driver, *sizes); !started.ok())
     return started;
   return daemon;
 }
 
-absl::Status Daemon::OpenListener(const Config& config, int ordinal) {
+absl::StatusOr<JournalState> Daemon::OpenJournal(FdStore& store) {
+  const std::string path = JournalPath(listener_->path());
+  journal::Opening opening;
+  opening.set_daemon_version(std::string(kVersion));
+  opening.set_boot_id(BootId());
+  opening.set_device_uuid(device_->uuid());
+  JournalState before;
+  bool begin = true;
+  if (store.available()) {
+    absl::StatusOr<JournalReading> reading = ReadJournal(path, opening);
+    begin = absl::IsNotFound(reading.status()) || absl::IsFailedPrecondition(reading.status());
+    if (!begin && !reading.ok()) return reading.status();
+    if (absl::IsFailedPrecondition(reading.status())) {
+      spdlog::info("{}; beginning a new one", std::string(reading.status().message()));
+    }
+    if (reading.ok()) before = std::move(reading->state);
+  } else {
+    // What it tells of is gone, and a later life must not take it for its own.
+    unlink(path.c_str());
+  }
+  epoch_ = NewEpoch(EpochsIn(before));
+  opening.set_epoch(epoch_);
+  if (store.available()) {
+    absl::StatusOr<std::unique_ptr<Journal>> journal =
+        begin ? Journal::Create(path, opening) : Journal::Open(path, opening);
+    if (!journal.ok()) return journal.status();
+    journal_ = *std::move(journal);
+  }
+  lease_journal_ = std::make_unique<LeaseJournal>(journal_.get(), health_);
+  return before;
+}
+
+void Daemon::BuildCore(const Config& config, const Sizes& sizes, FdStore& store) {
+  const bool strict = config.isolation == "strict";
+  DeviceHeap::Options heap;
+  heap.epoch = epoch_;
+  heap.warm_reserve = sizes.warm_reserve;
+  heap.warm_limit = sizes.warm_limit;
+  heap.tenant_limit = sizes.tenant_limit;
+  heap.reserve_kind = strict ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
+  heap.max_vmm_regions = MaxVmmRegions(store);
+  heap.store = store.available() ? &store : nullptr;
+  heap_ = std::make_unique<DeviceHeap>(*device_, health_, heap);
+  fence_ = std::make_unique<Fence>(*heap_, processes_.get(), clock_, *lease_journal_);
+  LeaseRegistry::Options registry;
+  registry.epoch = epoch_;
+  registry.lease_ttl = config.lease_ttl;
+  registry.max_sessions = config.max_sessions;
+  registry.max_tenant_sessions = config.max_tenant_sessions;
+  registry.max_pool_block = sizes.max_pool_block;
+  if (!strict) {
+    registry.on_second_tenant = [](Tenant tenant) {
+      spdlog::warn(
+          "{} is the second user with a session. Under --isolation tenant any user of the device "
+          "can open the handles of any other: it keeps accidents apart, not attacks. Users who do "
+          "not trust each other need --isolation strict",
+          tenant.ToString());
+    };
+  }
+  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, *lease_journal_, clock_, registry);
+  tickets_ = std::make_unique<TicketTable>(clock_);
+  fd_exchange_ = std::make_unique<FdExchange>(*tickets_, *registry_);
+}
+
+absl::Status Daemon::TakeUp(const JournalState& before, FdStore& store) {
+  recovered_ = Recover(before, store, *heap_, *registry_, *lease_journal_);
+  if (before.is_open()) spdlog::info("taken up: {}", recovered_.ToString());
+  return health_.Check();
+}
+
+absl::Status Daemon::OpenListeners(const Config& config, int ordinal, const FdStore& store) {
   absl::StatusOr<AllowList> allowed = AllowList::Make(config.allow_users, config.allow_groups);
   if (!allowed.ok()) return allowed.status();
-  connections_ = MakeConnectionTable(config);
+  connections_ = MakeConnectionTable(config, store);
   InstallSocketGate(connections_);
   Listener::Options options;
   options.path = config.socket.empty() ? ListenPath(ordinal) : config.socket;
   options.allowed = *std::move(allowed);
+  Listener::Options fd_options = options;
+  fd_options.path = FdSocketPath(options.path);
+  options.on_look = [this] { connections_->CutStuck(); };
   absl::StatusOr<std::unique_ptr<Listener>> listener =
       Listener::Bind(*connections_, clock_, std::move(options));
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);
+  absl::StatusOr<std::unique_ptr<Listener>> fd_listener =
+      Listener::Bind(*connections_, clock_, std::move(fd_options));
+  if (!fd_listener.ok()) return fd_listener.status();
+  fd_listener_ = *std::move(fd_listener);
   return absl::OkStatus();
 }
 
@@ -170,6 +270,10 @@ absl::Status Daemon::StartReaper(const Config& config) {
                      [this](const QuarantineInfo& reclaimed) { NoteReclaimed(reclaimed); });
   if (!reaper.ok()) return reaper.status();
   reaper_ = *std::move(reaper);
+  for (const std::shared_ptr<const Peer>& peer : recovered_.living) {
+    if (absl::Status watched = reaper_->Watch(peer); !watched.ok()) return watched;
+  }
+  for (const ProcessKey& process : recovered_.dead) registry_->Reclaim(process);
   // The reserve is complete before the first client comes.
   while (heap_->MaintainOnce()) {
   }
@@ -193,22 +297,29 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
   }
   if (absl::Status reaping = StartReaper(config); !reaping.ok()) return reaping;
   executor_ = std::make_unique<Executor>(kDriverThreads);
-  BuildServices(driver, sizes.max_pool_block);
+  BuildServices(config, driver, sizes);
   grpc_ = BuildServer(*allocator_service_, *stats_service_, *admin_service_);
   if (grpc_ == nullptr)
     return absl::InternalError("gRPC cannot start a server; the log above says why");
   grpc_->GetHealthCheckService()->SetServingStatus(true);
-  listener_->Start([server = grpc_.get()](UniqueFd socket) {
-    grpc::AddInsecureChannelFromFd(server, socket.Release());
+  listener_->Start([this](Listener::Arrival arrival) {
+    connections_->Enter(arrival.socket.get(), std::move(arrival.caller), std::move(arrival.ticket));
+    grpc::AddInsecureChannelFromFd(grpc_.get(), arrival.socket.Release());
+  });
+  fd_listener_->Start([this](Listener::Arrival arrival) {
+    fd_exchange_->Answer(std::move(arrival.socket), arrival.caller);
   });
   return absl::OkStatus();
 }
 
-void Daemon::BuildServices(const cuda::Driver& driver, Bytes max_pool_block) {
+void Daemon::BuildServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes) {
   allocator_service_ = std::make_unique<AllocatorService>(
       AllocatorService::Parts{*connections_, health_, *metrics_, *executor_},
-      AllocatorCalls({*registry_, *reaper_, device_->total(), device_->uuid(), DriverWord(driver),
-                      max_pool_block}));
+      AllocatorCalls({*registry_, *reaper_, *tickets_, device_->total(), device_->uuid(),
+                      DriverWord(driver), sizes.max_pool_block,
+                      config.isolation == "strict" ? Isolation::kStrict : Isolation::kTenant,
+                      survives()}),
+      SegmentCalls(*registry_));
   stats_service_ = std::make_unique<StatsService>(
       *connections_,
       StatsCalls({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
@@ -251,19 +362,38 @@ void Daemon::NoteReclaimed(const QuarantineInfo& reclaimed) {
       absl::ToDoubleMilliseconds(proven), absl::ToDoubleMilliseconds(cleared - proven));
 }
 
+void Daemon::Tend() {
+  if (journal_ == nullptr || !journal_->ShouldCompact()) return;
+  if (absl::Status folded = journal_->Compact(); !folded.ok()) {
+    spdlog::warn("the journal was not folded: {}", std::string(folded.message()));
+  }
+}
+
+void Daemon::StopServing() {
+  grpc_->GetHealthCheckService()->SetServingStatus(false);
+  // A socket adopted after the shutdown would never be closed.
+  listener_->Stop();
+  fd_listener_->Stop();
+  health_.Fail(absl::UnavailableError("the daemon is draining; repeat the call when it is back"));
+  allocator_service_->WaitUntilIdle(kDrainTime);
+}
+
+void Daemon::Leave(int exit_code) {
+  StopServing();
+  // Not by destruction, which would give all memory back.
+  _exit(exit_code);
+}
+
 Daemon::~Daemon() {
   http_.reset();
   if (grpc_ != nullptr) {
-    grpc_->GetHealthCheckService()->SetServingStatus(false);
-    // A socket adopted after the shutdown would never be closed.
-    listener_->Stop();
-    health_.Fail(absl::UnavailableError("the daemon is draining; repeat the call when it is back"));
-    allocator_service_->WaitUntilIdle(kDrainTime);
+    StopServing();
     // gRPC's own way to drain waits for clients to hang up, which idle ones do not.
     grpc_->Shutdown(std::chrono::system_clock::now());
     grpc_->Wait();
   }
   listener_.reset();
+  fd_listener_.reset();
   executor_.reset();
   if (reaper_ != nullptr) reaper_->Stop();
   if (registry_ != nullptr) registry_->CloseAll();

@@ -20,16 +20,23 @@
 #include "server/connection_table.h"
 #include "server/device_heap.h"
 #include "server/executor.h"
+#include "server/fd_exchange.h"
+#include "server/fd_store.h"
 #include "server/fence.h"
 #include "server/health.h"
 #include "server/http.h"
+#include "server/journal.h"
+#include "server/journal_state.h"
+#include "server/lease_journal.h"
 #include "server/lease_registry.h"
 #include "server/listener.h"
 #include "server/metrics.h"
 #include "server/overdue_watch.h"
 #include "server/reaper.h"
+#include "server/recovery.h"
 #include "server/stats.h"
 #include "server/stats_service.h"
+#include "server/ticket_table.h"
 
 namespace tenure::server {
 
@@ -40,16 +47,25 @@ namespace tenure::server {
 // Thread safety: thread-confined.
 class Daemon {
  public:
-  // `driver` outlives the daemon, `device` names one of its devices. Serves when it returns.
-  // Errors: as the parts.
+  // `driver` and `store` outlive the daemon, `device` names one of the driver's devices. Takes up
+  // what an earlier life left, and serves when it returns.
+  // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
                                                        const cuda::Driver& driver,
-                                                       const cuda::DeviceIdentity& device);
+                                                       const cuda::DeviceIdentity& device,
+                                                       FdStore& store);
   // Drains: takes no new connection, finishes calls under way, ends all sessions, gives all memory
   // back.
   ~Daemon();
 
   Health& health() { return health_; }
+  // Whether leases and segments of kind VMM_FD outlive this process.
+  bool survives() const { return journal_ != nullptr; }
+  // Ends this process and nothing else: answers the calls under way, and leaves leases and segments
+  // to the next life.
+  [[noreturn]] void Leave(int exit_code);
+  // What nobody waits for; to be called every now and then.
+  void Tend();
   // Whether it was told to drain and nobody holds anything any more.
   bool drained() const;
   const std::string& socket_path() const { return listener_->path(); }
@@ -61,11 +77,18 @@ class Daemon {
  private:
   Daemon() = default;
 
-  absl::Status OpenListener(const Config& config, int ordinal);
+  // Reads what an earlier life wrote, and goes on writing. What the journal tells of; nothing when
+  // there is none.
+  absl::StatusOr<JournalState> OpenJournal(FdStore& store);
+  void BuildCore(const Config& config, const Sizes& sizes, FdStore& store);
+  absl::Status TakeUp(const JournalState& before, FdStore& store);
+  // No new calls; waits for those under way.
+  void StopServing();
+  absl::Status OpenListeners(const Config& config, int ordinal, const FdStore& store);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
   absl::Status StartReaper(const Config& config);
   absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
-  void BuildServices(const cuda::Driver& driver, Bytes max_pool_block);
+  void BuildServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
 
   void NoteReclaimed(const QuarantineInfo& reclaimed);
   void Drain();
@@ -77,11 +100,18 @@ class Daemon {
   std::unique_ptr<cuda::Device> device_;
   // Null where the driver's list cannot be had or does not name this process.
   std::unique_ptr<cuda::ProcessList> processes_;
+  Epoch epoch_ = 0;
+  // Null where nobody keeps descriptors beyond this process.
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<LeaseJournal> lease_journal_;
   std::unique_ptr<DeviceHeap> heap_;
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;
+  std::unique_ptr<TicketTable> tickets_;
+  std::unique_ptr<FdExchange> fd_exchange_;
   std::unique_ptr<Stats> stats_;
   std::unique_ptr<Metrics> metrics_;
+  RecoveryReport recovered_;
   std::unique_ptr<OverdueWatch> overdue_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Executor> executor_;
@@ -90,6 +120,7 @@ class Daemon {
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<StatsService> stats_service_;
   std::unique_ptr<Listener> listener_;
+  std::unique_ptr<Listener> fd_listener_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<HttpServer> http_;
 };

@@ -87,6 +87,9 @@ DeviceHeap::DeviceHeap(cuda::Device& device, Health& health, const Options& opti
       epoch_(options.epoch),
       warm_limit_(options.warm_limit),
       tenant_limit_(options.tenant_limit),
+      reserve_kind_(options.reserve_kind),
+      max_vmm_regions_(options.max_vmm_regions),
+      store_(options.store),
       plan_(PlanReserve(std::min(options.warm_reserve, options.warm_limit))) {}
 
 DeviceHeap::~DeviceHeap() {
@@ -100,15 +103,16 @@ DeviceHeap::~DeviceHeap() {
   TENURE_CHECK(books_.reserved() == Bytes(0) && accounts_.empty());
 }
 
-std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant) {
+std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant,
+                                           MemoryKind kind) {
   absl::MutexLock lock(&mu_);
   cuda::NoDriverCalls no_driver_calls;
   at_most = std::min(at_most, tenant_limit_ - HeldBy(tenant));
   if (at_least > at_most) return std::nullopt;
   std::optional<Region> region;
   const auto cached = cached_.find(tenant);
-  if (cached != cached_.end()) region = cached->second.Take(at_least, at_most);
-  if (!region) region = reserve_.Take(at_least, at_most);
+  if (cached != cached_.end()) region = cached->second[IndexOf(kind)].Take(at_least, at_most);
+  if (!region) region = reserve_[IndexOf(kind)].Take(at_least, at_most);
   if (!region) return std::nullopt;
   TENURE_CHECK(Charge(tenant, region->size()));
   region->tenant_ = tenant;
@@ -118,17 +122,19 @@ std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant
   return region;
 }
 
-absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant) {
+absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind) {
   bool charged = false;
   {
     absl::MutexLock lock(&mu_);
     charged = Charge(tenant, size);
   }
   if (!charged) return OverLimit(tenant, size);
-  absl::StatusOr<Region> region = Make(size);
+  absl::StatusOr<Region> region = Make(size, kind);
   // Idle memory of ours must never be the reason for a refusal, nor what is on its way to become
   // idle.
-  while (absl::IsResourceExhausted(region.status()) && MakeRoom()) region = Make(size);
+  while (absl::IsResourceExhausted(region.status()) && MakeRoom()) {
+    region = Make(size, kind);
+  }
   absl::Status refusal = region.status();
   if (absl::IsResourceExhausted(refusal)) refusal = Full(size);
   absl::MutexLock lock(&mu_);
@@ -231,7 +237,7 @@ bool DeviceHeap::RefillOne() {
     missing = MissingReserve(100);
   }
   if (missing == Bytes(0)) return false;
-  absl::StatusOr<Region> region = Make(missing);
+  absl::StatusOr<Region> region = Make(missing, reserve_kind_);
   absl::MutexLock lock(&mu_);
   if (!region.ok()) {
     refill_paused_ = true;
@@ -305,8 +311,11 @@ absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() {
 
 void DeviceHeap::CheckInvariants() const {
   absl::MutexLock lock(&mu_);
-  Bytes clean = reserve_.Sum();
-  for (const auto& [tenant, shelf] : cached_) clean += shelf.Sum();
+  Bytes clean;
+  for (const Shelf& shelf : reserve_) clean += shelf.Sum();
+  for (const auto& [tenant, shelves] : cached_) {
+    for (const Shelf& shelf : shelves) clean += shelf.Sum();
+  }
   TENURE_CHECK(clean == clean_bytes_);
   TENURE_CHECK(clean <= warm_limit_);
   Bytes warm = clean + in_hand_;
@@ -355,7 +364,8 @@ absl::Status DeviceHeap::OverLimit(Tenant tenant, Bytes size) const {
 bool DeviceHeap::MakeShelfRoom(Bytes size) {
   Bytes planned;
   for (const auto& [planned_size, count] : plan_) {
-    const uint64_t there = std::min<uint64_t>(reserve_.Count(planned_size), count);
+    const uint64_t there =
+        std::min<uint64_t>(reserve_[IndexOf(reserve_kind_)].Count(planned_size), count);
     planned += Bytes(planned_size.value() * there);
   }
   if (planned + size > warm_limit_) return false;
@@ -370,24 +380,31 @@ bool DeviceHeap::MakeShelfRoom(Bytes size) {
 
 std::optional<Region> DeviceHeap::TakeUnplanned() {
   static const std::map<Bytes, uint64_t> kNothing;
-  for (auto& [tenant, shelf] : cached_) {
-    if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothing)) return region;
+  for (auto& [tenant, shelves] : cached_) {
+    for (Shelf& shelf : shelves) {
+      if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothing)) return region;
+    }
   }
-  return reserve_.TakeLargestBeyond(plan_);
+  for (const MemoryKind kind : kMemoryKinds) {
+    std::optional<Region> region =
+        reserve_[IndexOf(kind)].TakeLargestBeyond(kind == reserve_kind_ ? plan_ : kNothing);
+    if (region) return region;
+  }
+  return std::nullopt;
 }
 
 bool DeviceHeap::Keep(Region& region) {
   if (!MakeShelfRoom(region.size())) return false;
   clean_bytes_ += region.size();
-  Shelf& shelf = region.shared_in_tenant() ? cached_[region.tenant()] : reserve_;
-  shelf.Put(std::move(region));
+  Shelves& shelves = region.shared_in_tenant() ? cached_[region.tenant()] : reserve_;
+  shelves[IndexOf(region.kind())].Put(std::move(region));
   return true;
 }
 
 Bytes DeviceHeap::MissingReserve(uint64_t below_percent) const {
   if (refill_paused_) return Bytes(0);
   for (const auto& [size, count] : plan_) {
-    if (reserve_.Count(size) * 100 < count * below_percent) return size;
+    if (reserve_[IndexOf(reserve_kind_)].Count(size) * 100 < count * below_percent) return size;
   }
   return Bytes(0);
 }
@@ -401,10 +418,13 @@ bool DeviceHeap::HasToSupply() const {
 
 std::vector<DeviceHeap::Waiting> DeviceHeap::TakeAllWarm() {
   std::vector<Waiting> all;
-  for (Region& region : reserve_.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
-  for (auto& [tenant, shelf] : cached_) {
-    for (Region& region : shelf.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
-  }
+  const auto empty = [&all](Shelves& shelves) {
+    for (Shelf& shelf : shelves) {
+      for (Region& region : shelf.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
+    }
+  };
+  empty(reserve_);
+  for (auto& [tenant, shelves] : cached_) empty(shelves);
   cached_.clear();
   clean_bytes_ = Bytes(0);
   for (std::deque<Waiting>* queue : {&dirty_, &condemned_}) {
@@ -442,25 +462,103 @@ absl::Status DeviceHeap::Full(Bytes size) {
       "(`tenurectl ps`), then repeat"));
 }
 
-absl::StatusOr<Region> DeviceHeap::Make(Bytes size) {
+absl::StatusOr<Region> DeviceHeap::Make(Bytes size, MemoryKind kind) {
   TENURE_CHECK(size.value() > 0 && size.value() % kRegionUnit.value() == 0);
   if (absl::Status healthy = health_.Check(); !healthy.ok()) return healthy;
-  const absl::StatusOr<cuda::DevicePointer> base = device_.Allocate(size);
-  if (!base.ok()) {
-    if (!absl::IsResourceExhausted(base.status())) health_.Fail(base.status());
-    return base.status();
-  }
-  const absl::StatusOr<cuda::IpcHandle> handle = device_.Export(*base);
-  const absl::Status cleared = handle.ok() ? device_.Clear(*base, size) : handle.status();
-  if (!cleared.ok()) {
-    health_.Fail(cleared);
-    // The context is lost in any case; the driver's answer changes nothing.
-    device_.Free(*base).IgnoreError();
-    return health_.Check();
-  }
+  const RegionId id = NewId();
+  absl::StatusOr<Region::Memory> memory =
+      kind == MemoryKind::kVmmFd ? ObtainVmm(size, id) : ObtainIpc(size);
+  if (!memory.ok()) return memory.status();
+  Region region(id, size, *std::move(memory));
+  const absl::Status cleared = Clear(region);
+  if (cleared.ok()) return region;
+  // The context is lost in any case; the driver's answer changes nothing.
+  Return(region).IgnoreError();
+  region.Forget();
+  return health_.Check();
+}
+
+RegionId DeviceHeap::NewId() {
   absl::MutexLock lock(&mu_);
-  const RegionId id = (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | next_region_++;
-  return Region(id, *base, size, *handle);
+  return (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | next_region_++;
+}
+
+absl::Status DeviceHeap::Judge(absl::Status status) {
+  if (status.ok() || absl::IsResourceExhausted(status)) return status;
+  health_.Fail(status);
+  return status;
+}
+
+absl::StatusOr<Region::Memory> DeviceHeap::ObtainIpc(Bytes size) {
+  const absl::StatusOr<cuda::DevicePointer> base = device_.Allocate(size);
+  if (!base.ok()) return Judge(base.status());
+  const absl::StatusOr<cuda::IpcHandle> handle = device_.Export(*base);
+  if (handle.ok()) return IpcMemory{*base, *handle};
+  device_.Free(*base).IgnoreError();
+  return Judge(handle.status());
+}
+
+absl::StatusOr<Region::Memory> DeviceHeap::ObtainVmm(Bytes size, RegionId id) {
+  if (absl::Status counted = CountVmmRegion(); !counted.ok()) return counted;
+  const absl::StatusOr<cuda::VmmMemory> memory = device_.CreateVmm(size);
+  absl::Status failure = Judge(memory.status());
+  if (memory.ok()) {
+    absl::StatusOr<UniqueFd> fd = device_.ExportVmm(*memory);
+    failure = Judge(fd.status());
+    if (failure.ok() && store_ != nullptr) failure = store_->Store(StoreName(id), fd->get());
+    if (failure.ok()) return ExportedVmm{*memory, *std::move(fd)};
+    device_.ReleaseVmm(*memory).IgnoreError();
+  }
+  UncountVmmRegion();
+  return failure;
+}
+
+absl::StatusOr<Region> DeviceHeap::Adopt(RegionId id, Bytes size, UniqueFd fd, Tenant tenant) {
+  if (absl::Status counted = CountVmmRegion(); !counted.ok()) return counted;
+  const absl::StatusOr<cuda::VmmMemory> memory =
+      device_.ImportVmm(fd.get(), size, cuda::VmmAccess::kReadWrite);
+  if (!memory.ok()) {
+    UncountVmmRegion();
+    return memory.status();
+  }
+  Region region(id, size, ExportedVmm{*memory, std::move(fd)});
+  region.tenant_ = tenant;
+  absl::MutexLock lock(&mu_);
+  accounts_[tenant] += size;
+  ++driver_changes_;
+  books_.leased += size;
+  return region;
+}
+
+std::string DeviceHeap::StoreName(RegionId id) {
+  return absl::StrCat("r", absl::Hex(id, absl::kZeroPad16));
+}
+
+absl::Status DeviceHeap::Return(const Region& region) {
+  if (region.kind() == MemoryKind::kCudaIpc) return device_.Free(region.base());
+  // The supervisor first: what it keeps when this process dies in between would have no owner.
+  absl::Status failure;
+  if (store_ != nullptr) failure = store_->Remove(StoreName(region.id()));
+  failure.Update(device_.ReleaseVmm(region.vmm().memory));
+  UncountVmmRegion();
+  return failure;
+}
+
+absl::Status DeviceHeap::CountVmmRegion() {
+  absl::MutexLock lock(&mu_);
+  if (vmm_regions_ == max_vmm_regions_) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the daemon keeps at most ", max_vmm_regions_,
+        " regions of kind VMM_FD at once, and so many there are; free some, ask for fewer and "
+        "larger blocks, or raise --fd-store-max"));
+  }
+  ++vmm_regions_;
+  return absl::OkStatus();
+}
+
+void DeviceHeap::UncountVmmRegion() {
+  absl::MutexLock lock(&mu_);
+  --vmm_regions_;
 }
 
 absl::Status DeviceHeap::Clear(const Region& region) {
@@ -477,7 +575,7 @@ void DeviceHeap::GiveToDriver(Waiting waiting) {
     in_hand_ -= waiting.region.size();
     books_.warm -= waiting.region.size();
   }
-  const absl::Status freed = device_.Free(waiting.region.base());
+  const absl::Status freed = Return(waiting.region);
   if (!freed.ok()) health_.Fail(freed);
   waiting.region.Forget();
   if (waiting.lease != nullptr) waiting.lease->NoteCleared();

@@ -2,10 +2,12 @@
 #ifndef SERVER_DEVICE_HEAP_H_
 #define SERVER_DEVICE_HEAP_H_
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -15,6 +17,7 @@
 
 #include "common/bytes.h"
 #include "common/cuda/device.h"
+#include "server/fd_store.h"
 #include "server/health.h"
 #include "server/ids.h"
 #include "server/lease.h"
@@ -50,20 +53,27 @@ struct Books {
 // Borrows: the device and the health, which outlive it.
 // Thread safety: thread-safe. Driver calls are made without the lock: a slow one holds up only its
 // own caller.
-// Errors: RESOURCE_EXHAUSTED when the tenant's limit is reached, or the device is full even after
-// all warm memory went back to the driver; UNAVAILABLE after any other driver error, which also
-// fails the health.
+// Errors: RESOURCE_EXHAUSTED when the tenant's limit or that of VMM_FD regions is reached, or the
+// device is full even after all warm memory went back to the driver; UNAVAILABLE after any other
+// driver error, which also fails the health.
 class DeviceHeap {
  public:
   struct Options {
     Epoch epoch = 1;
     // How much to keep ready, in regions of the sizes that pools grow by, so that a grant needs no
-    // driver call.
+    // driver call; and of which kind.
     Bytes warm_reserve;
     // The most that may be kept clean for later grants.
     Bytes warm_limit;
     // The most that one tenant's account may hold.
     Bytes tenant_limit = Bytes(~uint64_t{0});
+    MemoryKind reserve_kind = MemoryKind::kCudaIpc;
+    // The most regions of kind VMM_FD: each holds a descriptor, which the process has only so many
+    // of, and to run out of them inside the driver could not be told from a broken driver.
+    uint64_t max_vmm_regions = 4096;
+    // Where the descriptors of regions of kind VMM_FD are kept beyond this process, each from
+    // before its region is granted until it is over. Null: nowhere. Outlives the heap.
+    FdStore* store = nullptr;
   };
 
   DeviceHeap(cuda::Device& device, Health& health, const Options& options);
@@ -72,9 +82,15 @@ class DeviceHeap {
 
   // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest there is that its
   // account has room for. No driver call.
-  std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant);
+  std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant, MemoryKind kind);
   // A new region of `size` bytes, a multiple of 2 MiB, from the driver.
-  absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant);
+  absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind);
+  // A region of an earlier life of the daemon, by the descriptor that was kept; leased to this
+  // tenant, also beyond its limit.
+  absl::StatusOr<Region> Adopt(RegionId id, Bytes size, UniqueFd fd, Tenant tenant);
+
+  // The name of a region's descriptor in the store.
+  static std::string StoreName(RegionId id);
 
   // A live session is done with the region. `unmapped`: it says that it no longer maps it.
   void GiveBack(Region region, bool unmapped);
@@ -144,6 +160,7 @@ class DeviceHeap {
    private:
     std::map<Bytes, std::vector<Region>> by_size_;  // no empty stacks
   };
+  using Shelves = std::array<Shelf, kMemoryKinds.size()>;  // by kind
 
   // The pieces of supply; each is false when there was nothing to do.
   bool FreeOne();
@@ -175,7 +192,18 @@ class DeviceHeap {
   bool MakeRoom();
   // Why there is no room, and what would make some.
   absl::Status Full(Bytes size);
-  absl::StatusOr<Region> Make(Bytes size);
+  absl::StatusOr<Region> Make(Bytes size, MemoryKind kind);
+  // Counts one more region of kind VMM_FD, or one fewer.
+  absl::Status CountVmmRegion();
+  void UncountVmmRegion();
+  RegionId NewId() ABSL_LOCKS_EXCLUDED(mu_);
+  // The driver's and the supervisor's part of it. Leaves nothing behind when it fails. An error of
+  // the driver's other than a full device fails the health.
+  absl::StatusOr<Region::Memory> ObtainIpc(Bytes size);
+  absl::StatusOr<Region::Memory> ObtainVmm(Bytes size, RegionId id);
+  absl::Status Return(const Region& region);
+  // Fails the health unless `status` is about room.
+  absl::Status Judge(absl::Status status);
   absl::Status Clear(const Region& region);
   void GiveToDriver(Waiting waiting);
 
@@ -184,6 +212,9 @@ class DeviceHeap {
   const Epoch epoch_;
   const Bytes warm_limit_;
   const Bytes tenant_limit_;
+  const MemoryKind reserve_kind_;
+  const uint64_t max_vmm_regions_;
+  FdStore* const store_;
   // How many regions of each size the reserve should hold.
   const std::map<Bytes, uint64_t> plan_;
 
@@ -191,12 +222,14 @@ class DeviceHeap {
   mutable absl::Mutex mu_;
   uint64_t next_region_ ABSL_GUARDED_BY(mu_) = 1;
   Books books_ ABSL_GUARDED_BY(mu_);
+  // Regions of kind VMM_FD that there are or are being made.
+  uint64_t vmm_regions_ ABSL_GUARDED_BY(mu_) = 0;
   // Counts the regions that entered or left the books, to see whether two readings belong together.
   uint64_t driver_changes_ ABSL_GUARDED_BY(mu_) = 0;
   // Clean, for anybody.
-  Shelf reserve_ ABSL_GUARDED_BY(mu_);
+  Shelves reserve_ ABSL_GUARDED_BY(mu_);
   // Clean, for one tenant.
-  absl::flat_hash_map<Tenant, Shelf> cached_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<Tenant, Shelves> cached_ ABSL_GUARDED_BY(mu_);
   Bytes clean_bytes_ ABSL_GUARDED_BY(mu_);
   // To be cleared, oldest first.
   std::deque<Waiting> dirty_ ABSL_GUARDED_BY(mu_);

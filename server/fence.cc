@@ -16,6 +16,7 @@ Fence::~Fence() {
 void Fence::Hold(SessionId session, std::shared_ptr<Lease> lease, std::vector<Region> regions) {
   if (regions.empty()) {
     TENURE_CHECK(lease->On(LeaseEvent::kNothingHeld));
+    journal_.SessionEnded(session, *lease).IgnoreError();
     return;
   }
   TENURE_CHECK(lease->On(LeaseEvent::kHeld));
@@ -121,6 +122,8 @@ absl::StatusOr<LeaseEvent> Fence::Judge(const Quarantine& quarantine,
 void Fence::LetGo(Quarantine& quarantine, LeaseEvent event) {
   TENURE_CHECK(quarantine.lease->On(event));
   const bool proven = event == LeaseEvent::kProven;
+  // Before its regions can be anybody's: the next life of the daemon must not think them held.
+  journal_.SessionEnded(quarantine.session, *quarantine.lease).IgnoreError();
   if (proven) quarantine.lease->ExpectClears(quarantine.count);
   for (Region& region : quarantine.regions) {
     if (proven) {

@@ -15,6 +15,7 @@
 #include "server/device_heap.h"
 #include "server/ids.h"
 #include "server/lease.h"
+#include "server/lease_journal.h"
 #include "server/region.h"
 
 namespace tenure::server {
@@ -41,13 +42,13 @@ struct QuarantineInfo {
 //
 // Invariants: a region held here is on the device heap's books as quarantined.
 // Owns: the quarantined regions.
-// Borrows: device heap, process list, clock.
+// Borrows: device heap, process list, clock, journal.
 // Thread safety: thread-safe.
 class Fence {
  public:
   // `processes` may be null: see above.
-  Fence(DeviceHeap& heap, cuda::ProcessList* processes, const Clock& clock)
-      : heap_(heap), processes_(processes), clock_(clock) {}
+  Fence(DeviceHeap& heap, cuda::ProcessList* processes, const Clock& clock, LeaseJournal& journal)
+      : heap_(heap), processes_(processes), clock_(clock), journal_(journal) {}
   // Gives what is left to the driver.
   ~Fence();
 
@@ -85,6 +86,7 @@ class Fence {
   DeviceHeap& heap_;
   cuda::ProcessList* const processes_;
   const Clock& clock_;
+  LeaseJournal& journal_;
 
   mutable absl::Mutex mu_;
   std::vector<Quarantine> quarantines_ ABSL_GUARDED_BY(mu_);

@@ -33,7 +33,8 @@ constexpr Epoch EpochOf(uint64_t id) {
 
 // Values under ids: constant-time insert, find and take; slots are used again, ids are not (a
 // slot's generation wraps after 2^28 uses, and even then an id only works for the session that
-// holds what it names).
+// holds what it names). Values that outlived an earlier life of the daemon keep the ids of that
+// life.
 //
 // Thread safety: thread-compatible.
 template <typename T>
@@ -45,6 +46,7 @@ class SlotTable {
 
   // The new value's id; nullopt when kMaxSlots values are in the table, with `value` unchanged.
   std::optional<uint64_t> Insert(T&& value) {
+    while (!free_.empty() && slots_[free_.back()].value) free_.pop_back();
     if (free_.empty()) {
       if (slots_.size() == kMaxSlots) return std::nullopt;
       free_.push_back(static_cast<uint32_t>(slots_.size()));
@@ -54,9 +56,27 @@ class SlotTable {
     free_.pop_back();
     Slot& slot = slots_[index];
     slot.generation = (slot.generation + 1) & ((uint32_t{1} << kGenerationBits) - 1);
+    slot.id = (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) |
+              (uint64_t{slot.generation} << kSlotBits) | index;
     slot.value.emplace(std::move(value));
     ++size_;
-    return Compose(slot.generation, index);
+    return slot.id;
+  }
+
+  // Puts a value of an earlier life of the daemon under the id that it had. False, and `value` is
+  // unchanged: another value has its slot.
+  bool Restore(uint64_t id, T&& value) {
+    const auto index = static_cast<uint32_t>(id & (kMaxSlots - 1));
+    while (slots_.size() <= index) {
+      free_.push_back(static_cast<uint32_t>(slots_.size()));
+      slots_.emplace_back();
+    }
+    Slot& slot = slots_[index];
+    if (slot.value) return false;
+    slot.id = id;
+    slot.value.emplace(std::move(value));
+    ++size_;
+    return true;
   }
 
   // The value with this id; nullptr when there is none. Valid until it is taken.
@@ -64,7 +84,7 @@ class SlotTable {
     const uint64_t index = id & (kMaxSlots - 1);
     if (index >= slots_.size()) return nullptr;
     const Slot& slot = slots_[index];
-    if (!slot.value || Compose(slot.generation, index) != id) return nullptr;
+    if (!slot.value || slot.id != id) return nullptr;
     return &*slot.value;
   }
   T* Find(uint64_t id) { return const_cast<T*>(std::as_const(*this).Find(id)); }
@@ -87,7 +107,7 @@ class SlotTable {
   void ForEach(Visit visit, uint64_t first_slot = 0) const {
     for (uint64_t index = first_slot; index < slots_.size(); ++index) {
       const Slot& slot = slots_[index];
-      if (slot.value && !visit(Compose(slot.generation, index), *slot.value)) return;
+      if (slot.value && !visit(slot.id, *slot.value)) return;
     }
   }
   template <typename Visit>
@@ -98,17 +118,14 @@ class SlotTable {
 
  private:
   struct Slot {
-    uint32_t generation = 0;
+    uint32_t generation = 0;  // of the last value of this life of the daemon
+    uint64_t id = 0;
     std::optional<T> value;
   };
 
-  uint64_t Compose(uint64_t generation, uint64_t index) const {
-    return (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | (generation << kSlotBits) | index;
-  }
-
   const Epoch epoch_;
-  std::deque<Slot> slots_;  // values do not move when it grows
-  std::vector<uint32_t> free_;
+  std::deque<Slot> slots_;      // values do not move when it grows
+  std::vector<uint32_t> free_;  // all that are, and some that Restore has filled
   size_t size_ = 0;
 };
 

@@ -16,6 +16,16 @@ JournalRegions::Range RangeOf(const journal::Segment::Block& block) {
   return {block.region_id(), block.region_bytes(), 0, block.size_bytes()};
 }
 
+journal::SegmentAttached PublishersAttachment(const journal::SegmentPublished& published) {
+  journal::SegmentAttached attached;
+  attached.set_name(published.segment().name());
+  attached.set_uid(published.segment().uid());
+  attached.set_session_id(published.session_id());
+  attached.set_attachment_id(published.attachment_id());
+  attached.set_request_id(published.request_id());
+  return attached;
+}
+
 bool TensorsLieInBlocks(const journal::Segment& segment) {
   for (const journal::Segment::Tensor& tensor : segment.tensors()) {
     if (tensor.block() >= static_cast<uint32_t>(segment.blocks_size())) return false;
@@ -81,6 +91,8 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
     session = Find(change.session_id());
     if (session == nullptr) return Contradicts("publishes for a session that there is not");
     if (absl::Status origin = CheckOrigin(change, *session); !origin.ok()) return origin;
+    if (attachments_.contains(change.attachment_id()))
+      return Contradicts("attaches its publisher under an id that is in use");
     if (claim != claims_.end() && claim->second != change.session_id())
       return Contradicts("publishes under a name that another session has claimed");
   } else if (change.allocation_ids_size() != 0) {
@@ -107,6 +119,8 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
   }
   published_.emplace(KeyOf(segment), next_place_);
   segments_[next_place_++].segment = segment;
+  if (session != nullptr && change.attachment_id() != 0)
+    Attach(*session, PublishersAttachment(change));
   return absl::OkStatus();
 }
 
@@ -123,14 +137,22 @@ absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
 absl::Status JournalState::On(const journal::SegmentAttached& change) {
   Session* session = Find(change.session_id());
   if (session == nullptr) return Contradicts("attaches a session that there is not");
-  const auto found = published_.find(KeyOf(change));
-  if (found == published_.end()) return Contradicts("attaches to a segment that there is not");
+  if (!published_.contains(KeyOf(change)))
+    return Contradicts("attaches to a segment that there is not");
   if (change.attachment_id() == 0) return Contradicts("attaches without an id");
-  if (!attachments_.insert(change.attachment_id()).second)
+  if (attachments_.contains(change.attachment_id()))
     return Contradicts("attaches under an id that is in use");
-  session->attachments.emplace(change.attachment_id(), found->second);
-  segments_.at(found->second).attachments.emplace(change.attachment_id(), change);
+  Attach(*session, change);
   return absl::OkStatus();
+}
+
+void JournalState::Attach(Session& session, const journal::SegmentAttached& attached) {
+  const uint64_t place = published_.at(KeyOf(attached));
+  attachments_.insert(attached.attachment_id());
+  session.attachments.emplace(attached.attachment_id(), place);
+  segments_.at(place).attachments.emplace(attached.attachment_id(), attached);
+  session.requests.Note(attached.request_id(),
+                        {RequestWindow::State::kAttached, attached.attachment_id()});
 }
 
 absl::Status JournalState::On(const journal::SegmentDetached& change) {

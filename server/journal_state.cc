@@ -128,9 +128,10 @@ absl::Status JournalState::On(const journal::RequestsRemembered& change) {
     return Contradicts("remembers more requests than a session has");
   session->requests = RequestWindow();
   for (const journal::RequestsRemembered::Request& one : change.requests()) {
-    session->requests.Note(one.request_id(), {one.freed() ? RequestWindow::State::kFreed
-                                                          : RequestWindow::State::kGranted,
-                                              one.allocation_id()});
+    RequestWindow::State state = RequestWindow::State::kGranted;
+    if (one.freed()) state = RequestWindow::State::kFreed;
+    if (one.attached()) state = RequestWindow::State::kAttached;
+    session->requests.Note(one.request_id(), {state, one.id()});
   }
   return absl::OkStatus();
 }
@@ -153,8 +154,9 @@ absl::Status TakeSession(const JournalState::Session& session, Take take) {
   session.requests.ForEach([&](uint64_t request_id, const RequestWindow::Request& request) {
     journal::RequestsRemembered::Request& one = *remembered.add_requests();
     one.set_request_id(request_id);
-    one.set_allocation_id(request.allocation);
+    one.set_id(request.id);
     one.set_freed(request.state == RequestWindow::State::kFreed);
+    one.set_attached(request.state == RequestWindow::State::kAttached);
   });
   return take(record);
 }
@@ -189,8 +191,8 @@ absl::Status JournalState::ForEachRecord(Take take) const {
   }
   for (const auto& [key, session] : claims_) {
     journal::SegmentClaimed& claim = *record.mutable_segment_claimed();
-    claim.set_uid(key.first);
-    claim.set_name(key.second);
+    claim.set_uid(key.owner);
+    claim.set_name(key.name);
     claim.set_session_id(session);
     if (absl::Status taken = take(record); !taken.ok()) return taken;
   }

@@ -15,14 +15,12 @@
 #include "server/journal_frame.h"
 #include "server/journal_regions.h"
 #include "server/request_window.h"
+#include "server/segment_key.h"
 
 namespace tenure::server {
 
 // The journal's format: raised when an older daemon must not read what this one writes.
 inline constexpr uint32_t kJournalFormat = 1;
-
-// A segment's name is its owner's: the uid, then the name.
-using SegmentKey = std::pair<uint32_t, std::string>;
 
 // Where a block lies.
 JournalRegions::Range RangeOf(const journal::BlockGranted& block);
@@ -82,6 +80,8 @@ class JournalState {
   absl::Status On(const journal::SegmentDetached& change);
 
   absl::Status CheckOrigin(const journal::SegmentPublished& change, const Session& session) const;
+  // To a published segment, under an id that is not in use.
+  void Attach(Session& session, const journal::SegmentAttached& attached);
   void Detach(uint64_t place, uint64_t attachment);
   // Ends a segment that has neither a name nor anybody attached.
   void EndIfUnused(uint64_t place);

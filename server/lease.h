@@ -3,6 +3,7 @@
 #define SERVER_LEASE_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -76,6 +77,10 @@ class Lease {
   // When a state was last entered; the time of the opening for one that never was.
   BootTime entered(LeaseState state) const;
 
+  // Whether the journal knows the session. Set once, before its first record but one.
+  bool journaled() const { return journaled_.load(std::memory_order_relaxed); }
+  void set_journaled() { journaled_.store(true, std::memory_order_relaxed); }
+
   // A proven lease's regions are cleared one by one: how many there are, and that one is done.
   void ExpectClears(uint64_t regions);
   void NoteCleared();
@@ -85,6 +90,7 @@ class Lease {
   const std::string name_;
   const Clock& clock_;
 
+  std::atomic<bool> journaled_ = false;
   mutable absl::Mutex mu_;
   LeaseState state_ ABSL_GUARDED_BY(mu_) = LeaseState::kActive;
   LeaseEvent cause_ ABSL_GUARDED_BY(mu_) = LeaseEvent::kKeepAlive;

@@ -1,5 +1,7 @@
 #include "server/lease_registry.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <deque>
 #include <utility>
@@ -7,30 +9,14 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/check.h"
-#include "common/cuda/no_driver_calls.h"
+#include "server/lease_registry_internal.h"
 
 namespace tenure::server {
 namespace {
 
-// Takes the registry's lock, under which a driver call is a bug.
-class ABSL_SCOPED_LOCKABLE RegistryLock {
- public:
-  explicit RegistryLock(absl::Mutex* mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : lock_(mu) {}
-  ~RegistryLock() ABSL_UNLOCK_FUNCTION() = default;
-
- private:
-  absl::MutexLock lock_;
-  cuda::NoDriverCalls no_driver_calls_;
-};
-
 absl::Status UnknownSession(SessionId id) {
   return absl::NotFoundError(absl::StrCat("this process has no session ", id,
                                           "; open one with tenure.v1.Allocator/OpenSession"));
-}
-
-absl::Status UnknownAllocation(AllocationId id) {
-  return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,
-                                          "; `tenurectl ls` shows what it holds"));
 }
 
 absl::Status StillUnderWay() {
@@ -38,26 +24,18 @@ absl::Status StillUnderWay() {
       "the same request is still under way; repeat it with the same request id");
 }
 
-absl::Status Draining() {
-  return absl::UnavailableError(
-      "the daemon is draining and grants nothing new; repeat the call when another one is here");
-}
-
-absl::Status RequestIdTaken(uint64_t request_id) {
-  return absl::FailedPreconditionError(absl::StrCat(
-      "request id ", request_id, " was used for another request of this session; make a new one"));
-}
-
 }  // namespace
 
-LeaseRegistry::LeaseRegistry(DeviceHeap& heap, Fence& fence, const Clock& clock,
-                             const Options& options)
+LeaseRegistry::LeaseRegistry(DeviceHeap& heap, Fence& fence, LeaseJournal& journal,
+                             const Clock& clock, const Options& options)
     : heap_(heap),
       fence_(fence),
+      journal_(journal),
       clock_(clock),
       options_(options),
       sessions_(options.epoch),
-      allocations_(options.epoch) {}
+      allocations_(options.epoch),
+      segments_(options.epoch) {}
 
 LeaseRegistry::~LeaseRegistry() {
   absl::MutexLock lock(&mu_);
@@ -88,7 +66,15 @@ absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, 
   by_process_[process].push_back(id);
   ++by_tenant_[tenant];
   ++totals_.sessions_opened;
+  NoteTenant(tenant);
   return id;
+}
+
+void LeaseRegistry::NoteTenant(Tenant tenant) {
+  if (!first_tenant_) first_tenant_ = tenant;
+  if (second_tenant_seen_ || *first_tenant_ == tenant) return;
+  second_tenant_seen_ = true;
+  options_.on_second_tenant(tenant);
 }
 
 absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
@@ -142,6 +128,7 @@ bool LeaseRegistry::Abandon(SessionId id) {
   Session* session = sessions_.Find(id);
   if (session == nullptr || !session->lease->On(LeaseEvent::kExeced)) return false;
   ended.emplace(Remove(id));
+  journal_.SessionEnded(id, *ended->session.lease).IgnoreError();
   totals_.reclaimed_allocations += ended->allocations.size();
   ++totals_.sessions_reclaimed;
   return true;
@@ -160,6 +147,9 @@ absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
     if (!session.ok()) return session.status();
     TENURE_CHECK((*session)->lease->On(LeaseEvent::kClosed));
     ended.emplace(Remove(id));
+    if (absl::Status noted = journal_.SessionEnded(id, *ended->session.lease); !noted.ok()) {
+      return noted;
+    }
     totals_.frees += ended->allocations.size();
   }
   ended->session.pool->End([this](std::vector<Region> regions) {
@@ -185,10 +175,10 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
   if (!session.ok()) return session.status();
   if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
     if (before->state == RequestWindow::State::kUnderWay) return StillUnderWay();
-    Allocation* allocation = allocations_.Find(before->allocation);
-    if (before->state == RequestWindow::State::kFreed || allocation == nullptr)
+    Allocation* allocation = allocations_.Find(before->id);
+    if (before->state != RequestWindow::State::kGranted || allocation == nullptr)
       return RequestIdTaken(request_id);
-    return GrantOf(before->allocation, allocation->block);
+    return GrantOf(before->id, allocation->block);
   }
   if (draining_) return Draining();
   if (IsSuspended(**session)) {
@@ -217,7 +207,9 @@ absl::StatusOr<std::vector<Grant>> LeaseRegistry::Attach(std::vector<Pending> pe
   for (Pending& one : pending) {
     one.admission.registry_ = nullptr;
     if (refusal.ok()) {
-      grants.push_back(AttachOne(*session, std::move(one)));
+      absl::StatusOr<Grant> grant = AttachOne(*session, std::move(one));
+      if (!grant.ok()) return grant.status();
+      grants.push_back(*grant);
     } else if (session != nullptr) {
       session->requests.Forget(one.admission.request_id_);
     }
@@ -235,15 +227,21 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
     RegistryLock lock(&mu_);
     const absl::StatusOr<Session*> session = Find(caller, id);
     if (!session.ok()) return session.status();
-    if (absl::Status epoch = CheckEpoch(allocation); !epoch.ok()) return epoch;
     if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
-      if (before->state == RequestWindow::State::kFreed && before->allocation == allocation) {
+      if (before->state == RequestWindow::State::kFreed && before->id == allocation) {
         return std::vector<RegionId>();
       }
       return RequestIdTaken(request_id);
     }
-    if (!(*session)->allocations.contains(allocation)) return UnknownAllocation(allocation);
+    if (!(*session)->allocations.contains(allocation)) {
+      absl::Status epoch = CheckEpoch(allocation);
+      return epoch.ok() ? UnknownAllocation(allocation) : epoch;
+    }
     block.emplace(Detach(allocation));
+    if (block->region().kind() == MemoryKind::kVmmFd) {
+      absl::Status noted = journal_.BlockFreed(id, allocation, request_id);
+      if (!noted.ok()) return noted;
+    }
     (*session)->requests.Note(request_id, {RequestWindow::State::kFreed, allocation});
     ++totals_.frees;
     pool = (*session)->pool;
@@ -251,6 +249,35 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
   if (unmapped) block->set_unmapped();
   block.reset();
   return pool->IdleRegions();
+}
+
+absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionClaim& claim) {
+  RegistryLock lock(&mu_);
+  const absl::StatusOr<Session*> session = Find(caller, claim.session);
+  if (!session.ok()) return session.status();
+  const auto* const allocation = std::get_if<AllocationId>(&claim.region);
+  const absl::StatusOr<const Region*> region =
+      allocation != nullptr ? FindRegion(**session, *allocation)
+                            : FindRegion(claim.session, std::get<SegmentBlockName>(claim.region));
+  if (!region.ok()) return region.status();
+  if ((*region)->kind() != MemoryKind::kVmmFd) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("region ", (*region)->id(), " is of kind ", NameOf((*region)->kind()),
+                     ": its token has the handle, there is no descriptor"));
+  }
+  UniqueFd copy(fcntl((*region)->vmm().fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (copy) return copy;
+  return absl::ResourceExhaustedError(
+      "the daemon has no descriptor left to pass the region on; try again");
+}
+
+absl::StatusOr<const Region*> LeaseRegistry::FindRegion(const Session& session,
+                                                        AllocationId allocation) const {
+  if (session.allocations.contains(allocation)) {
+    return &allocations_.Find(allocation)->block.region();
+  }
+  absl::Status epoch = CheckEpoch(allocation);
+  return epoch.ok() ? UnknownAllocation(allocation) : epoch;
 }
 
 absl::StatusOr<uint32_t> LeaseRegistry::ReleaseRegions(const Peer& caller, SessionId id,
@@ -300,6 +327,9 @@ void LeaseRegistry::CloseAll() {
     ended.push_back(Remove(id));
     TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kDrained));
     totals_.frees += ended.back().allocations.size();
+  }
+  for (SegmentBlock& block : segments_.TakeAll()) {
+    heap_.GiveBack(std::move(block.region), /*unmapped=*/false);
   }
 }
 
@@ -361,7 +391,8 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
         const Block& block = allocation.block;
         list.push_back(AllocationInfo{id, allocation.session, owner.lease->peer()->pid(),
                                       block.region().id(), block.offset(), block.size(),
-                                      block.requested(), block.direct(), now - allocation.since});
+                                      block.requested(), block.direct(), block.region().kind(),
+                                      now - allocation.since});
         return true;
       },
       first_slot);
@@ -394,16 +425,18 @@ void LeaseRegistry::CheckInvariants() const {
   TENURE_CHECK(sessions == sessions_.size());
   TENURE_CHECK(allocations == allocations_.size());
   TENURE_CHECK(allocated == totals_.allocated && requested == totals_.requested);
+  segments_.CheckInvariants();
 }
 
 absl::StatusOr<LeaseRegistry::Session*> LeaseRegistry::Find(const Peer& caller, SessionId id) {
-  if (absl::Status epoch = CheckEpoch(id); !epoch.ok()) return epoch;
-  Session* session = sessions_.Find(id);
-  if (session == nullptr) return UnknownSession(id);
+  Session* const session = sessions_.Find(id);
   // A process that has become another user since is somebody else.
-  const Peer& owner = *session->lease->peer();
-  if (owner.key() != caller.key() || owner.uid() != caller.uid()) return UnknownSession(id);
-  return session;
+  if (session != nullptr && session->lease->peer()->key() == caller.key() &&
+      session->lease->peer()->uid() == caller.uid()) {
+    return session;
+  }
+  if (absl::Status epoch = CheckEpoch(id); !epoch.ok()) return epoch;
+  return UnknownSession(id);
 }
 
 absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
@@ -416,10 +449,17 @@ absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
 
 Grant LeaseRegistry::GrantOf(AllocationId id, const Block& block) const {
   const Region& region = block.region();
-  return Grant{id, region.id(), region.size(), block.offset(), block.size(), region.handle()};
+  const MemoryKind kind = region.kind();
+  return Grant{id,
+               region.id(),
+               region.size(),
+               block.offset(),
+               block.size(),
+               kind,
+               kind == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle()};
 }
 
-Grant LeaseRegistry::AttachOne(Session& session, Pending pending) {
+absl::StatusOr<Grant> LeaseRegistry::AttachOne(Session& session, Pending pending) {
   const SessionId session_id = pending.admission.session_;
   const Bytes size = pending.block.size();
   const Bytes requested = pending.block.requested();
@@ -432,7 +472,15 @@ Grant LeaseRegistry::AttachOne(Session& session, Pending pending) {
   totals_.allocated += size;
   totals_.requested += requested;
   ++totals_.allocations;
-  return GrantOf(id, allocations_.Find(id)->block);
+  const Block& block = allocations_.Find(id)->block;
+  if (block.region().kind() == MemoryKind::kVmmFd) {
+    absl::Status noted = journal_.SessionOpened(session_id, session.open_request, *session.lease);
+    if (noted.ok()) {
+      noted = journal_.BlockGranted(session_id, id, pending.admission.request_id_, block);
+    }
+    if (!noted.ok()) return noted;
+  }
+  return GrantOf(id, block);
 }
 
 LeaseRegistry::Ended LeaseRegistry::Remove(SessionId id) {
@@ -440,6 +488,7 @@ LeaseRegistry::Ended LeaseRegistry::Remove(SessionId id) {
   for (const AllocationId allocation : ended.session.allocations) {
     ended.allocations.push_back(allocations_.Take(allocation));
   }
+  EndInSegments(id);
   totals_.allocated -= ended.session.allocated;
   totals_.requested -= ended.session.requested;
   const Peer& peer = *ended.session.lease->peer();

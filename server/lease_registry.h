@@ -3,6 +3,7 @@
 #define SERVER_LEASE_REGISTRY_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,8 +21,10 @@
 #include "server/fence.h"
 #include "server/ids.h"
 #include "server/lease.h"
+#include "server/lease_journal.h"
 #include "server/peer.h"
 #include "server/request_window.h"
+#include "server/segment_table.h"
 #include "server/session_pool.h"
 
 namespace tenure::server {
@@ -33,7 +36,70 @@ struct Grant {
   Bytes region_size;
   Bytes offset;
   Bytes size;
-  cuda::IpcHandle handle;
+  MemoryKind kind = MemoryKind::kCudaIpc;
+  cuda::IpcHandle handle;  // of kind CUDA_IPC
+};
+
+// A block of a segment, by the attachment through which a session has it.
+struct SegmentBlockName {
+  AttachmentId attachment = 0;
+  uint32_t block = 0;
+};
+
+// The region that a session wants a descriptor of: of an allocation, or of a segment's block.
+struct RegionClaim {
+  SessionId session = 0;
+  std::variant<AllocationId, SegmentBlockName> region;
+};
+
+// A segment in a session's hands, as told to its client.
+struct SegmentGrant {
+  struct Block {
+    RegionId region = 0;
+    Bytes region_size;
+    Bytes size;
+    MemoryKind kind = MemoryKind::kCudaIpc;
+    cuda::IpcHandle handle;  // of kind CUDA_IPC
+  };
+  AttachmentId attachment = 0;
+  SegmentNotes notes;
+  std::vector<Block> blocks;
+  bool survives_daemon = false;
+};
+
+// What there is instead of a segment that nobody has published.
+enum class SegmentClaim {
+  kOurs,    // this session is to load it
+  kOthers,  // another session is loading it
+};
+
+struct SegmentInfo {
+  SegmentKey key;
+  std::vector<uid_t> allowed;
+  std::string digest;
+  MemoryKind kind = MemoryKind::kCudaIpc;
+  bool survives_daemon = false;
+  Bytes size;
+  uint64_t blocks = 0;
+  uint64_t tensors = 0;
+  absl::Duration age;
+  std::vector<SessionId> attached;
+  SessionId loading = 0;  // the session that has claimed the name; then nothing else is known
+};
+
+// A session of an earlier life of the daemon, with what it still has.
+struct RestoredSession {
+  struct RegionWithBlocks {
+    Region region;
+    std::vector<AllocationId> allocations;  // one for each of the blocks
+    std::vector<SessionPool::RestoredBlock> blocks;
+  };
+  SessionId id = 0;
+  std::shared_ptr<const Peer> peer;
+  std::string name;
+  uint64_t open_request = 0;
+  RequestWindow requests;
+  std::vector<RegionWithBlocks> regions;
 };
 
 struct SessionInfo {
@@ -56,6 +122,7 @@ struct AllocationInfo {
   Bytes size;
   Bytes requested;
   bool direct = false;
+  MemoryKind kind = MemoryKind::kCudaIpc;
   absl::Duration age;
 };
 
@@ -92,11 +159,12 @@ struct LeaseTotals {
 //     with the program that runs in the process.
 //  3. Reclaiming a dead client is destroying its lease: the blocks return by themselves, the
 //     regions go to the fence.
-// Borrows: device heap, fence, clock; they outlive it, and so do they every Admission.
+// Borrows: device heap, fence, journal, clock; they outlive it, and so do they every Admission.
 // Thread safety: thread-safe. No driver call and no block's end happens under the lock.
 // Errors: NOT_FOUND (an id that is unknown or another process's), ABORTED (an id of another epoch),
-//     FAILED_PRECONDITION (suspended; a request id that was used for something else), UNAVAILABLE
-//     (the same request is still under way; the daemon drains), RESOURCE_EXHAUSTED (limits).
+//     FAILED_PRECONDITION (suspended; a request id that was used for something else; no descriptor
+//     maps this kind), UNAVAILABLE (the same request is still under way; the daemon drains),
+//     RESOURCE_EXHAUSTED (limits).
 class LeaseRegistry {
  public:
   struct Options {
@@ -105,9 +173,12 @@ class LeaseRegistry {
     uint64_t max_sessions = 16384;
     uint64_t max_tenant_sessions = 16384;
     Bytes max_pool_block = MiB(1);
+    // Called once, when sessions of a second tenant appear. Under the lock.
+    std::function<void(Tenant)> on_second_tenant = [](Tenant) {};
   };
 
-  LeaseRegistry(DeviceHeap& heap, Fence& fence, const Clock& clock, const Options& options);
+  LeaseRegistry(DeviceHeap& heap, Fence& fence, LeaseJournal& journal, const Clock& clock,
+                const Options& options);
   // Every session has ended.
   ~LeaseRegistry();
 
@@ -155,8 +226,41 @@ class LeaseRegistry {
   absl::StatusOr<std::vector<RegionId>> Free(const Peer& caller, SessionId session,
                                              uint64_t request_id, AllocationId allocation,
                                              bool unmapped);
+  // A copy of the descriptor that maps this region, which is of kind VMM_FD.
+  absl::StatusOr<UniqueFd> Export(const Peer& caller, const RegionClaim& claim);
   absl::StatusOr<uint32_t> ReleaseRegions(const Peer& caller, SessionId session,
                                           absl::Span<const RegionId> regions);
+
+  // Segments: lease_registry_segments.cc.
+  // Makes a segment of these allocations, which are direct and of the session; they leave its
+  // lease, and it is attached to the segment. Idempotent by request id. INVALID_ARGUMENT: one is
+  // from a pool or of another kind than the first, or a tensor lies outside its block.
+  absl::StatusOr<AttachmentId> Publish(const Peer& caller, SessionId session, uint64_t request_id,
+                                       const std::string& name,
+                                       absl::Span<const AllocationId> allocations,
+                                       SegmentNotes notes);
+  // Attaches the session to the segment. If nobody has published it: NOT_FOUND, or with `claim` who
+  // is to. Idempotent by request id.
+  absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> Attach(const Peer& caller,
+                                                                  SessionId session,
+                                                                  uint64_t request_id,
+                                                                  const SegmentKey& key,
+                                                                  bool claim);
+  // The client has unmapped it.
+  absl::Status Detach(const Peer& caller, SessionId session, AttachmentId attachment);
+  // Gives up the claim of a name, so that another session may load it.
+  absl::Status EndClaim(const Peer& caller, SessionId session, const SegmentKey& key);
+  // The segment's regions go back to the driver. The caller was found to be allowed to.
+  absl::Status Unpublish(const SegmentKey& key, bool force);
+  // By owner and name.
+  std::vector<SegmentInfo> ListSegments() const;
+
+  // What an earlier life of the daemon left, before anything else happens: sessions first, then
+  // segments, then who is attached to them or loads them. None is known yet.
+  void Restore(RestoredSession restored);
+  void Restore(const SegmentKey& key, Segment segment);
+  void Restore(AttachmentId attachment, const SegmentKey& key, SessionId session);
+  void RestoreClaim(const SegmentKey& key, SessionId session);
 
   // The process has exited: ends all its sessions; their regions go to the fence. Returns how many
   // there were.
@@ -168,7 +272,7 @@ class LeaseRegistry {
   bool Abandon(SessionId session);
   // From now on nothing new is granted, to nobody; what is held stays held.
   void Drain();
-  // Ends every session; regions go back to the driver.
+  // Ends every session and every segment; regions go back to the driver.
   void CloseAll();
   void CountRefusal();
 
@@ -220,13 +324,31 @@ class LeaseRegistry {
   // Suspends the session if it is overdue; whether it is suspended.
   bool IsSuspended(Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Grant GrantOf(AllocationId id, const Block& block) const;
-  Grant AttachOne(Session& session, Pending pending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static SegmentGrant GrantOf(AttachmentId attachment, const Segment& segment);
+  MemoryKind KindOf(AllocationId allocation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return allocations_.Find(allocation)->block.region().kind();
+  }
+  absl::StatusOr<const Region*> FindRegion(const Session& session, AllocationId allocation) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<const Region*> FindRegion(SessionId session, const SegmentBlockName& name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status EndAttachment(AttachmentId attachment, SessionId session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The session is over: so are its claims and attachments.
+  void EndInSegments(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteTenant(Tenant tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether these allocations of the session may become a segment with these notes.
+  absl::Status CheckContents(const Session& session, absl::Span<const AllocationId> allocations,
+                             const SegmentNotes& notes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<Grant> AttachOne(Session& session, Pending pending)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Ended Remove(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Block Detach(AllocationId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Forget(SessionId session, uint64_t request_id);
 
   DeviceHeap& heap_;
   Fence& fence_;
+  LeaseJournal& journal_;
   const Clock& clock_;
   const Options options_;
 
@@ -234,10 +356,13 @@ class LeaseRegistry {
   mutable absl::Mutex mu_;
   SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
   SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);
+  SegmentTable segments_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<ProcessKey, std::vector<SessionId>> by_process_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<Tenant, uint64_t> by_tenant_ ABSL_GUARDED_BY(mu_);
   LeaseTotals totals_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<Tenant> first_tenant_ ABSL_GUARDED_BY(mu_);
+  bool second_tenant_seen_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace tenure::server

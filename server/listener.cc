@@ -172,7 +172,7 @@ void Listener::Run() {
     if (clock_.Now() - looked < absl::Milliseconds(kLookMs)) continue;
     looked = clock_.Now();
     DropSilent();
-    table_.CutStuck();
+    options_.on_look();
   }
 }
 
@@ -239,8 +239,7 @@ void Listener::Examine(int fd) {
     absl::Status allowed = options_.allowed.Check(**peer);
     if (!allowed.ok()) peer = allowed;
   }
-  table_.Enter(fd, std::move(peer), std::move(newcomer.ticket));
-  adopt_(std::move(newcomer.socket));
+  adopt_(Arrival{std::move(newcomer.socket), std::move(peer), std::move(newcomer.ticket)});
 }
 
 void Listener::DropSilent() {

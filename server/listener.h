@@ -19,11 +19,11 @@
 
 namespace tenure::server {
 
-// Accepts connections on a unix socket and learns from the kernel who is calling before gRPC sees a
-// byte: who connected (SO_PEERCRED, SO_PEERPIDFD) and who wrote the first bytes (SCM_CREDENTIALS)
-// must be the same process, so a socket that was passed on or inherited gives nothing; the socket
-// gate goes on looking at who writes. gRPC's own listener tells nobody who the peer is, and falls
-// silent for ever after one failed accept.
+// Accepts connections on a unix socket and learns from the kernel who is calling before anybody
+// else reads a byte: who connected (SO_PEERCRED, SO_PEERPIDFD) and who wrote the first bytes
+// (SCM_CREDENTIALS) must be the same process, so a socket that was passed on or inherited gives
+// nothing; for gRPC's connections the socket gate goes on looking at who writes. gRPC's own
+// listener tells nobody who the peer is, and falls silent for ever after one failed accept.
 //
 // Owns: the socket file, the accepting thread, connections that have not written yet.
 // Borrows: table and clock.
@@ -31,8 +31,13 @@ namespace tenure::server {
 // Source: unix(7), accept(2).
 class Listener {
  public:
-  // Takes over a socket whose peer is in the table.
-  using Adopt = std::function<void(UniqueFd socket)>;
+  // A connection over which something has come.
+  struct Arrival {
+    UniqueFd socket;
+    ConnectionTable::Caller caller;
+    ConnectionTicket ticket;  // its place among its tenant's connections
+  };
+  using Adopt = std::function<void(Arrival)>;
 
   struct Options {
     std::string path;
@@ -40,6 +45,8 @@ class Listener {
     absl::Duration first_bytes_timeout = absl::Seconds(2);
     // Whom to serve. Beside these, always: root and the daemon's own user.
     AllowList allowed = {};
+    // Called on the thread every now and then.
+    std::function<void()> on_look = [] {};
   };
 
   // Binds the socket: mode 0660, its folder is made where missing. ALREADY_EXISTS: somebody listens

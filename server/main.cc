@@ -23,6 +23,7 @@
 #include "common/cuda/mps.h"
 #include "server/config.h"
 #include "server/daemon.h"
+#include "server/fd_store.h"
 #include "server/instance_lock.h"
 #include "server/keeper.h"
 
@@ -92,6 +93,7 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
       return absl::OkStatus();
     }
     if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
+    daemon.Tend();
     if (daemon.drained()) {
       spdlog::info("drained: the last session has ended");
       return absl::OkStatus();
@@ -100,6 +102,9 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
 }
 
 int Run(const Config& config) {
+  const absl::StatusOr<std::unique_ptr<FdStore>> store =
+      FdStore::FromEnvironment(config.fd_store_max.value_or(0));
+  if (!store.ok()) return Fail(store.status(), kExitUsage);
   const sigset_t signals = BlockEndSignals();
   std::set_new_handler(EndWithoutMemory);
   // The emulated driver reads the size of a card that does not exist yet from its environment.
@@ -117,7 +122,8 @@ int Run(const Config& config) {
   const absl::StatusOr<UniqueFd> claim = ClaimDevice(device->uuid);
   if (!claim.ok()) return Fail(claim.status(), kExitUnavailable);
 
-  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(config, **driver, *device);
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon =
+      Daemon::Start(config, **driver, *device, **store);
   if (!daemon.ok()) return Fail(daemon.status(), CodeFor(daemon.status()));
   spdlog::info("serving {} ({}, {}, {} driver {}) on {}", device->uuid, device->name,
                FormatBytes(device->total), (*driver)->emulated() ? "emulated" : "CUDA",
@@ -133,9 +139,10 @@ int Run(const Config& config) {
   sd_notify(0, "READY=1");
   const absl::Status end = Serve(**daemon, signals);
   sd_notify(0, "STOPPING=1");
+  const int exit_code = end.ok() ? kExitOk : Fail(end, kExitLost);
+  if ((*daemon)->survives()) (*daemon)->Leave(exit_code);
   daemon->reset();
-  if (!end.ok()) return Fail(end, kExitLost);
-  return kExitOk;
+  return exit_code;
 }
 
 }  // namespace
@@ -149,7 +156,9 @@ int main(int argc, char** argv) {
   spdlog::set_level(spdlog::level::from_str(parsed.config->log_level));
   if (parsed.config->check_config) return parsed.exit_code;
   if (parsed.config->keeper) {
-    return tenure::server::RunKeeper({.max_fds = parsed.config->fd_store_max}, argc, argv);
+    return tenure::server::RunKeeper(
+        {.max_fds = parsed.config->fd_store_max.value_or(tenure::server::KeeperOptions().max_fds)},
+        argc, argv);
   }
   return tenure::server::Run(*parsed.config);
 }

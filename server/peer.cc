@@ -102,6 +102,10 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfProcess(pid_t pid, uid_t uid
   return Make(UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))), pid, uid, gid, {});
 }
 
+std::shared_ptr<const Peer> Peer::Gone(ProcessKey key, uid_t uid, gid_t gid) {
+  return std::shared_ptr<const Peer>(new Peer(UniqueFd(), key, uid, gid, {}));
+}
+
 std::shared_ptr<const Peer> Peer::Imagined(UniqueFd pidfd, ProcessKey key, uid_t uid) {
   return std::shared_ptr<const Peer>(new Peer(std::move(pidfd), key, uid, uid, {}));
 }
@@ -119,7 +123,9 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::Make(UniqueFd pidfd, pid_t pid
       new Peer(std::move(pidfd), ProcessKey{pid, *start}, uid, gid, std::move(groups)));
 }
 
-bool Peer::Exited() const { return IsReadable(pidfd_.get()); }
+bool Peer::IsOperator() const { return uid_ == 0 || uid_ == geteuid(); }
+
+bool Peer::Exited() const { return !pidfd_ || IsReadable(pidfd_.get()); }
 
 bool Peer::Stopped() const {
   const std::vector<std::string> fields = StatFields(pid());

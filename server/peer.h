@@ -55,6 +55,8 @@ class Peer {
   static absl::StatusOr<std::shared_ptr<const Peer>> OfSocket(int socket);
   // A process by number; for tests and for this process itself.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfProcess(pid_t pid, uid_t uid, gid_t gid);
+  // A process that was there once and is not any more.
+  static std::shared_ptr<const Peer> Gone(ProcessKey key, uid_t uid, gid_t gid);
   // A process that is not one: it has exited once `pidfd` is readable. For simulations.
   static std::shared_ptr<const Peer> Imagined(UniqueFd pidfd, ProcessKey key, uid_t uid);
 
@@ -66,8 +68,11 @@ class Peer {
   Tenant tenant() const { return Tenant{uid_}; }
   ProcessKey key() const { return key_; }
   int pidfd() const { return pidfd_.get(); }
+  // Root, or the user that the daemon runs as.
+  bool IsOperator() const;
 
   // Whether the whole process has exited: the pidfd is readable. One system call, never blocks.
+  // What has no pidfd has exited long ago.
   bool Exited() const;
   // Whether it is stopped, by SIGSTOP or a debugger: state T or t in /proc/PID/stat.
   bool Stopped() const;

@@ -3,10 +3,14 @@
 #define SERVER_REGION_H_
 
 #include <utility>
+#include <variant>
 
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/cuda/device.h"
+#include "common/cuda/vmm.h"
+#include "common/memory_kind.h"
+#include "common/unique_fd.h"
 #include "server/ids.h"
 #include "server/peer.h"
 
@@ -14,37 +18,59 @@ namespace tenure::server {
 
 inline constexpr Bytes kRegionUnit = MiB(2);
 
+// Memory of cuMemAlloc, and the handle that opens it.
+struct IpcMemory {
+  cuda::DevicePointer base = 0;
+  cuda::IpcHandle handle;
+};
+
+// Memory of cuMemCreate, mapped here, and the descriptor that others map it by. What was imported
+// cannot be exported again, so whoever passes it on passes a copy of this descriptor.
+struct ExportedVmm {
+  cuda::VmmMemory memory;
+  UniqueFd fd;
+};
+
 // A region in somebody's hands. Made and ended only by the DeviceHeap.
 //
 // Invariants: whoever holds it gives it back to the DeviceHeap; dropping one is a bug and aborts.
 // Thread safety: thread-compatible.
 class Region {
  public:
-  Region(RegionId id, cuda::DevicePointer base, Bytes size, const cuda::IpcHandle& handle)
-      : id_(id), base_(base), size_(size), handle_(handle) {}
+  using Memory = std::variant<std::monostate, IpcMemory, ExportedVmm>;
+
+  Region(RegionId id, Bytes size, Memory memory)
+      : id_(id), size_(size), memory_(std::move(memory)) {}
   Region(Region&& other) noexcept
       : id_(other.id_),
-        base_(std::exchange(other.base_, 0)),
         size_(other.size_),
-        handle_(other.handle_),
+        memory_(std::exchange(other.memory_, std::monostate())),
         tenant_(other.tenant_),
         shared_in_tenant_(other.shared_in_tenant_) {}
   Region& operator=(Region&& other) noexcept {
-    TENURE_CHECK(base_ == 0);
+    TENURE_CHECK(over());
     id_ = other.id_;
-    base_ = std::exchange(other.base_, 0);
     size_ = other.size_;
-    handle_ = other.handle_;
+    memory_ = std::exchange(other.memory_, std::monostate());
     tenant_ = other.tenant_;
     shared_in_tenant_ = other.shared_in_tenant_;
     return *this;
   }
-  ~Region() { TENURE_CHECK(base_ == 0); }
+  ~Region() { TENURE_CHECK(over()); }
 
   RegionId id() const { return id_; }
-  cuda::DevicePointer base() const { return base_; }
   Bytes size() const { return size_; }
-  const cuda::IpcHandle& handle() const { return handle_; }
+  MemoryKind kind() const {
+    return std::holds_alternative<ExportedVmm>(memory_) ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
+  }
+  cuda::DevicePointer base() const {
+    if (const auto* const vmm = std::get_if<ExportedVmm>(&memory_)) return vmm->memory.base;
+    return std::get<IpcMemory>(memory_).base;
+  }
+  // Of kind CUDA_IPC.
+  const cuda::IpcHandle& handle() const { return std::get<IpcMemory>(memory_).handle; }
+  // Of kind VMM_FD.
+  const ExportedVmm& vmm() const { return std::get<ExportedVmm>(memory_); }
 
   // Whose session has it, or had it last: the tenant on whose account it is until it comes back.
   Tenant tenant() const { return tenant_; }
@@ -55,13 +81,13 @@ class Region {
 
  private:
   friend class DeviceHeap;
+  bool over() const { return std::holds_alternative<std::monostate>(memory_); }
   // The driver has the memory back; the region is over.
-  void Forget() { base_ = 0; }
+  void Forget() { memory_ = std::monostate(); }
 
   RegionId id_;
-  cuda::DevicePointer base_;
   Bytes size_;
-  cuda::IpcHandle handle_;
+  Memory memory_;
   Tenant tenant_;
   bool shared_in_tenant_ = false;
 };

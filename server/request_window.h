@@ -19,10 +19,10 @@ class RequestWindow {
  public:
   static constexpr size_t kRemembered = 2048;
 
-  enum class State : uint8_t { kUnderWay, kGranted, kFreed };
+  enum class State : uint8_t { kUnderWay, kGranted, kFreed, kAttached };
   struct Request {
     State state = State::kUnderWay;
-    AllocationId allocation = 0;
+    uint64_t id = 0;  // of the allocation, or with kAttached of the attachment
   };
 
   // What is known of this request; nullptr when nothing is. Valid until the next call of another

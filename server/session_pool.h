@@ -2,6 +2,7 @@
 #ifndef SERVER_SESSION_POOL_H_
 #define SERVER_SESSION_POOL_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -32,6 +33,7 @@ struct BlockRequest {
   Bytes size;
   Bytes alignment = Bytes(256);
   Placement placement = Placement::kAutomatic;
+  MemoryKind kind = MemoryKind::kCudaIpc;
 };
 
 // A byte range inside a region. Made only by a SessionPool; gives itself back when it goes.
@@ -39,7 +41,7 @@ struct BlockRequest {
 // Thread safety: thread-compatible.
 class Block {
  public:
-  Block(Block&& other) noexcept = default;
+  Block(Block&& other) noexcept = default;  // leaves one without a pool, which gives nothing back
   Block& operator=(Block&&) = delete;
   ~Block();
 
@@ -48,6 +50,7 @@ class Block {
   Bytes offset() const { return offset_; }
   Bytes size() const { return size_; }
   Bytes requested() const { return requested_; }
+  // Whether it has a region of its own.
   bool direct() const { return direct_; }
 
   // The client says that it no longer maps the block's region.
@@ -78,14 +81,14 @@ class Block {
 struct SessionPoolStats {
   heap::BlockHeapStats blocks;
   uint64_t pool_regions = 0;
-  uint64_t direct_regions = 0;
-  Bytes direct_bytes;
-  Bytes leased() const { return blocks.region_bytes + direct_bytes; }
-  uint64_t regions() const { return pool_regions + direct_regions; }
+  uint64_t closed_regions = 0;
+  Bytes closed_bytes;
+  Bytes leased() const { return blocks.region_bytes + closed_bytes; }
+  uint64_t regions() const { return pool_regions + closed_regions; }
 };
 
-// Small blocks come from size classes over the session's regions, larger ones are regions of their
-// own.
+// Small blocks come from size classes over the session's regions of the same kind, larger ones are
+// regions of their own.
 //
 // Invariants
 //  1. Every region in it serves this session only.
@@ -113,6 +116,20 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   // The client has unmapped these; the empty ones among them leave the pool. Returns how many.
   uint32_t Release(absl::Span<const RegionId> regions);
 
+  // A block of an earlier life of the daemon.
+  struct RestoredBlock {
+    Bytes offset;
+    Bytes size;
+    Bytes requested;
+    bool direct = false;
+  };
+  // Takes over a region with these blocks in it, at least one. It gets no new ones.
+  std::vector<Block> Restore(Region region, absl::Span<const RestoredBlock> blocks);
+
+  // Takes a direct block's region out of its pool: the block is over, and the region is the
+  // caller's.
+  static Region TakeRegion(Block block);
+
   // The session is over: from now on regions stay here until the last block is gone, then go to
   // `heir`.
   void End(Heir heir);
@@ -123,11 +140,14 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
   friend class Block;
 
   SessionPool(DeviceHeap& heap, Tenant tenant, Bytes max_pool_block)
-      : heap_(heap), tenant_(tenant), max_pool_block_(max_pool_block), blocks_(max_pool_block) {}
+      : heap_(heap),
+        tenant_(tenant),
+        max_pool_block_(max_pool_block),
+        blocks_{heap::BlockHeap(max_pool_block), heap::BlockHeap(max_pool_block)} {}
 
   bool GoesToPool(const BlockRequest& request) const;
   std::optional<Block> TakeFromRegions(const BlockRequest& request);
-  Bytes NextRegionSize() const;
+  Bytes NextRegionSize(MemoryKind kind) const;
   void AddRegion(Region region);
   Block MakeDirect(Region region, const BlockRequest& request);
   void GiveBack(const Block& block);
@@ -138,12 +158,17 @@ class SessionPool : public std::enable_shared_from_this<SessionPool> {
 
   // Guards which block lies where.
   mutable absl::Mutex mu_;
-  heap::BlockHeap blocks_ ABSL_GUARDED_BY(mu_);
+  std::array<heap::BlockHeap, kMemoryKinds.size()> blocks_ ABSL_GUARDED_BY(mu_);  // by kind
   uint32_t next_key_ ABSL_GUARDED_BY(mu_) = 0;
   // By region key. Nodes do not move: a live block points to its region.
   std::unordered_map<uint32_t, Region> pool_regions_ ABSL_GUARDED_BY(mu_);
-  std::unordered_map<uint32_t, Region> direct_regions_ ABSL_GUARDED_BY(mu_);
-  Bytes direct_bytes_ ABSL_GUARDED_BY(mu_);
+  // Regions that get no new blocks and go with their last: of direct blocks, and restored ones.
+  struct ClosedRegion {
+    Region region;
+    uint64_t blocks = 1;
+  };
+  std::unordered_map<uint32_t, ClosedRegion> closed_regions_ ABSL_GUARDED_BY(mu_);
+  Bytes closed_bytes_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   Heir heir_ ABSL_GUARDED_BY(mu_);
 };

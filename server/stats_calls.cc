@@ -1,8 +1,8 @@
 #include "server/stats_calls.h"
 
-#include <unistd.h>
-
+#include <algorithm>
 #include <optional>
+#include <string>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -75,8 +75,29 @@ void Fill(const AllocationInfo& info, v1::Allocation& allocation) {
   allocation.set_offset_bytes(info.offset.value());
   allocation.set_size_bytes(info.size.value());
   allocation.set_requested_bytes(info.requested.value());
+  allocation.set_memory_kind(std::string(NameOf(info.kind)));
   allocation.set_placement(info.direct ? "direct" : "pool");
   allocation.set_age_ms(Milliseconds(info.age));
+}
+
+void Fill(const SegmentInfo& info, v1::Segment& segment) {
+  segment.set_name(info.key.name);
+  segment.set_owner_uid(info.key.owner);
+  if (info.loading != 0) {
+    segment.set_state("LOADING");
+    segment.set_loading_session_id(info.loading);
+    return;
+  }
+  segment.set_state("PUBLISHED");
+  segment.set_size_bytes(info.size.value());
+  segment.set_blocks(info.blocks);
+  segment.set_tensors(info.tensors);
+  segment.set_memory_kind(std::string(NameOf(info.kind)));
+  segment.set_digest(info.digest);
+  segment.set_age_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(info.age)));
+  segment.mutable_allowed_uids()->Add(info.allowed.begin(), info.allowed.end());
+  segment.mutable_attached_session_ids()->Add(info.attached.begin(), info.attached.end());
+  segment.set_survives_daemon(info.survives_daemon);
 }
 
 }  // namespace
@@ -123,6 +144,17 @@ absl::Status StatsCalls::ListSessions(const Peer&, const v1::ListSessionsRequest
   return absl::OkStatus();
 }
 
+absl::Status StatsCalls::ListSegments(const Peer& caller, const v1::ListSegmentsRequest&,
+                                      v1::ListSegmentsResponse& response) {
+  for (const SegmentInfo& info : parts_.registry.ListSegments()) {
+    const bool attachable =
+        info.key.owner == caller.uid() ||
+        std::find(info.allowed.begin(), info.allowed.end(), caller.uid()) != info.allowed.end();
+    if (attachable || caller.IsOperator()) Fill(info, *response.add_segments());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status StatsCalls::ListAllocations(const Peer& caller,
                                          const v1::ListAllocationsRequest& request,
                                          v1::ListAllocationsResponse& response) {
@@ -135,7 +167,7 @@ absl::Status StatsCalls::ListAllocations(const Peer& caller,
     return absl::InvalidArgumentError(
         absl::StrCat("page_size ", request.page_size(), " is above ", kMaxPage));
   }
-  const bool sees_all = caller.uid() == 0 || caller.uid() == geteuid();
+  const bool sees_all = caller.IsOperator();
   const uint32_t page = request.page_size() == 0 ? kMaxPage : request.page_size();
   const auto [allocations, next_slot] =
       parts_.registry.ListAllocations(first_slot, page, request.session_id(),

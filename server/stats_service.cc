@@ -27,6 +27,14 @@ grpc::ServerUnaryReactor* StatsService::ListAllocations(grpc::CallbackServerCont
   });
 }
 
+grpc::ServerUnaryReactor* StatsService::ListSegments(grpc::CallbackServerContext* context,
+                                                     const v1::ListSegmentsRequest* request,
+                                                     v1::ListSegmentsResponse* response) {
+  return Answer(context, connections_, [&](const Peer& caller) {
+    return calls_.ListSegments(caller, *request, *response);
+  });
+}
+
 grpc::ServerUnaryReactor* StatsService::Ping(grpc::CallbackServerContext* context,
                                              const v1::PingRequest*, v1::PingResponse*) {
   return Answer(context, connections_, [](const Peer&) { return absl::OkStatus(); });

@@ -29,6 +29,9 @@ class StatsService final : public v1::Stats::CallbackService {
   grpc::ServerUnaryReactor* ListAllocations(grpc::CallbackServerContext* context,
                                             const v1::ListAllocationsRequest* request,
                                             v1::ListAllocationsResponse* response) override;
+  grpc::ServerUnaryReactor* ListSegments(grpc::CallbackServerContext* context,
+                                         const v1::ListSegmentsRequest* request,
+                                         v1::ListSegmentsResponse* response) override;
   grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context,
                                  const v1::PingRequest* request,
                                  v1::PingResponse* response) override;

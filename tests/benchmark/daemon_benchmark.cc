@@ -21,6 +21,7 @@
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
+#include "tests/support/kept_daemon.h"
 #include "tests/support/raw_session.h"
 #include "tests/support/test_daemon.h"
 
@@ -65,7 +66,7 @@ class Stopwatch {
 
 Bytes SizeOf(const benchmark::State& state) { return Bytes(static_cast<uint64_t>(state.range(0))); }
 
-void EmptyCall(benchmark::State& state) {
+void EmptyCall(benchmark::State& state, const std::string& name) {
   Stopwatch watch(state);
   for (auto _ : state) {
     watch.Time([&] {
@@ -74,15 +75,16 @@ void EmptyCall(benchmark::State& state) {
       TENURE_CHECK(g_daemon->stats().Ping(&context, {}, &response).ok());
     });
   }
-  watch.Report("EmptyCall");
+  watch.Report(name);
 }
 
-// One Allocate that the warm reserve answers. The free between two of them is not timed.
-void Grant(benchmark::State& state, const std::string& name) {
+// One Allocate that needs no driver call. The free between two of them is not timed.
+void Grant(benchmark::State& state, v1::MemoryKind kind, const std::string& name) {
   RawSession session(g_daemon->allocator());
   Stopwatch watch(state);
   for (auto _ : state) {
-    const v1::AllocateRequest request = session.Request(SizeOf(state).value());
+    v1::AllocateRequest request = session.Request(SizeOf(state).value());
+    request.set_memory_kind(kind);
     v1::Token token;
     watch.Time([&] { TENURE_CHECK(session.Send(request, &token).ok()); });
     TENURE_CHECK(session.Free(token.allocation_id()).ok());
@@ -129,30 +131,50 @@ void BareDriver(benchmark::State& state) {
   watch.Report("BareDriver/" + std::to_string(state.range(0)));
 }
 
+constexpr int kCalls = 5000;
+
+void Manual(benchmark::internal::Benchmark* one, int64_t size, int iterations) {
+  one->UseManualTime()->Iterations(iterations)->Unit(benchmark::kMicrosecond);
+  if (size > 0) one->Arg(size);
+}
+
+// What a grant costs when it is written down, which a daemon without a supervisor does not do; and
+// an empty call of the same daemon, to compare by.
+void RegisterSurvival(const std::string& suffix) {
+  Manual(benchmark::RegisterBenchmark(
+             ("EmptyCall" + suffix).c_str(),
+             [suffix](benchmark::State& state) { EmptyCall(state, "EmptyCall" + suffix); }),
+         0, kCalls);
+  Manual(benchmark::RegisterBenchmark(("GrantVmm" + suffix).c_str(),
+                                      [suffix](benchmark::State& state) {
+                                        Grant(state, v1::MEMORY_KIND_VMM_FD, "GrantVmm" + suffix);
+                                      }),
+         4096, kCalls);
+}
+
 void Register() {
-  constexpr int kCalls = 5000;
   constexpr int kPairs = 2000;
-  const auto manual = [](benchmark::internal::Benchmark* one, int64_t size, int iterations) {
-    one->UseManualTime()->Iterations(iterations)->Unit(benchmark::kMicrosecond);
-    if (size > 0) one->Arg(size);
-  };
-  manual(benchmark::RegisterBenchmark("EmptyCall", EmptyCall), 0, kCalls);
-  manual(benchmark::RegisterBenchmark(
-             "GrantFromWarmReserve",
-             [](benchmark::State& state) { Grant(state, "GrantFromWarmReserve"); }),
+  RegisterSurvival("");
+  Manual(benchmark::RegisterBenchmark("GrantFromWarmReserve",
+                                      [](benchmark::State& state) {
+                                        Grant(state, v1::MEMORY_KIND_CUDA_IPC,
+                                              "GrantFromWarmReserve");
+                                      }),
          2 << 20, kCalls);
-  manual(benchmark::RegisterBenchmark(
-             "GrantFromPool", [](benchmark::State& state) { Grant(state, "GrantFromPool"); }),
+  Manual(benchmark::RegisterBenchmark("GrantFromPool",
+                                      [](benchmark::State& state) {
+                                        Grant(state, v1::MEMORY_KIND_CUDA_IPC, "GrantFromPool");
+                                      }),
          4096, kCalls);
   for (const int64_t size : {int64_t{4096}, int64_t{65536}, int64_t{1 << 20}}) {
-    manual(benchmark::RegisterBenchmark(
+    Manual(benchmark::RegisterBenchmark(
                "Pool", [](benchmark::State& state) { Client(state, Placement::kPool, "Pool"); }),
            size, kPairs);
-    manual(
+    Manual(
         benchmark::RegisterBenchmark(
             "Direct", [](benchmark::State& state) { Client(state, Placement::kDirect, "Direct"); }),
         size, kPairs);
-    manual(benchmark::RegisterBenchmark("BareDriver", BareDriver), size, kPairs);
+    Manual(benchmark::RegisterBenchmark("BareDriver", BareDriver), size, kPairs);
   }
 }
 
@@ -168,6 +190,8 @@ void PrintRatios() {
     ratio(std::string("Pool/") + size, std::string("Direct/") + size);
     ratio(std::string("Pool/") + size, std::string("BareDriver/") + size);
   }
+  ratio("GrantVmm", "EmptyCall");
+  ratio("GrantVmmJournaled", "EmptyCallJournaled");
 }
 
 }  // namespace
@@ -175,10 +199,20 @@ void PrintRatios() {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  tenure::testing::TestDaemon daemon(tenure::testing::TestDaemon::Options{.memory = "8GiB"});
-  tenure::testing::g_daemon = &daemon;
-  tenure::testing::Register();
-  benchmark::RunSpecifiedBenchmarks();
+  // One after the other: a device has one daemon.
+  {
+    tenure::testing::TestDaemon daemon(tenure::testing::TestDaemon::Options{.memory = "8GiB"});
+    tenure::testing::g_daemon = &daemon;
+    tenure::testing::Register();
+    benchmark::RunSpecifiedBenchmarks();
+  }
+  benchmark::ClearRegisteredBenchmarks();
+  {
+    tenure::testing::KeptDaemon daemon({}, "8GiB");
+    tenure::testing::g_daemon = &daemon;
+    tenure::testing::RegisterSurvival("Journaled");
+    benchmark::RunSpecifiedBenchmarks();
+  }
   tenure::testing::PrintRatios();
   return 0;
 }

@@ -1,6 +1,7 @@
 // On the emulated driver; the regions are another process's, as CUDA demands.
 #include "client/region_cache.h"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,9 +51,16 @@ class RegionCacheTest : public ::testing::Test {
     const std::string handle = peer_.Export(peer_.Allocate(kRegion.value()));
     return *cuda::IpcHandle::FromBytes(absl::HexStringToBytes(handle));
   }
+  std::function<absl::StatusOr<Mapping>()> MapBy(const cuda::IpcHandle& handle) {
+    return [this, handle]() -> absl::StatusOr<Mapping> {
+      const absl::StatusOr<cuda::DevicePointer> base = device_->Import(handle);
+      if (!base.ok()) return base.status();
+      return Mapping(*base);
+    };
+  }
   absl::StatusOr<cuda::DevicePointer> Use(RegionCache& cache, uint64_t id,
                                           const cuda::IpcHandle& handle) {
-    return cache.Use(id, handle, Deadline::After(absl::Seconds(20)));
+    return cache.Use(id, MapBy(handle), Deadline::After(absl::Seconds(20)));
   }
   uint64_t Imports() const { return control_.Calls("cuIpcOpenMemHandle_v2"); }
   uint64_t Closes() const { return control_.Calls("cuIpcCloseMemHandle"); }
@@ -133,7 +141,7 @@ TEST_F(RegionCacheTest, RegionGrantedAgainWaitsUntilTheDaemonHasAnswered) {
   cache.Drop(1, WhenEmpty::kKeep);
   ASSERT_EQ(cache.Retire({1}), std::vector<uint64_t>({1}));
   EXPECT_TRUE(absl::IsDeadlineExceeded(
-      cache.Use(1, handle, Deadline::After(absl::Milliseconds(1))).status()));
+      cache.Use(1, MapBy(handle), Deadline::After(absl::Milliseconds(1))).status()));
   std::thread waiter([&] { EXPECT_TRUE(Use(cache, 1, handle).ok()); });
   EXPECT_EQ(cache.size(), 0u);
   cache.Unbar({1});

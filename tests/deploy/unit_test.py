@@ -58,14 +58,14 @@ class UnitTest(unittest.TestCase):
 
     def test_systemd_keeps_as_many_descriptors_as_the_daemon_stores(self):
         said = run(BUILD / "bin/tenured", "--help").stdout
-        (default,) = re.findall(r"--fd-store-max .*=(\d+)", said)
-        self.assertEqual(self.values("FileDescriptorStoreMax"), [default])
+        (told,) = re.findall(r"--fd-store-max (\d+)", self.values("ExecStart")[0])
+        self.assertEqual(self.values("FileDescriptorStoreMax"), [told])
         # Only the daemon itself may store, and a unit that is not started again keeps nothing.
         self.assertEqual(self.values("NotifyAccess"), ["main"])
         self.assertIn(self.values("Restart")[0], ("always", "on-failure"))
         # A copy of each comes with every start, beside two descriptors for each session.
         (sessions,) = re.findall(r"--max-sessions .*=(\d+)", said)
-        self.assertGreater(int(self.values("LimitNOFILE")[0]), 2 * int(sessions) + int(default))
+        self.assertGreater(int(self.values("LimitNOFILE")[0]), 2 * int(sessions) + int(told))
 
     def test_the_unit_leaves_the_driver_what_it_needs(self):
         for key in HARMFUL:

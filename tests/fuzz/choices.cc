@@ -15,7 +15,9 @@ using google::protobuf::Reflection;
 // Which of the known ids a field takes; null when it holds no id of the daemon's making.
 std::vector<uint64_t> KnownIds::*IdsFor(const FieldDescriptor& field) {
   if (field.name() == "session_id") return &KnownIds::sessions;
-  if (field.name() == "allocation_id") return &KnownIds::allocations;
+  if (field.name() == "allocation_id" || field.name() == "allocation_ids")
+    return &KnownIds::allocations;
+  if (field.name() == "attachment_id") return &KnownIds::attachments;
   if (field.name() == "region_ids") return &KnownIds::regions;
   return nullptr;
 }
@@ -43,6 +45,8 @@ class Filler {
   static constexpr int kMostRepeated = 24;
 
   void Set(Message& message, const Reflection& fields, const FieldDescriptor* field) {
+    // Of the fields of which only one can be there, and of those that may be left out, some are.
+    if (field->has_presence() && choices_.Next() % 2 == 1) return;
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_UINT64:
         return fields.SetUInt64(&message, field, Number(*field));
@@ -54,15 +58,19 @@ class Filler {
         // One more than there are: the last is unknown.
         return fields.SetEnumValue(&message, field,
                                    choices_.Next() % (field->enum_type()->value_count() + 1));
+      case FieldDescriptor::CPPTYPE_MESSAGE:
+        return Fill(*fields.MutableMessage(&message, field));
       default:
         TENURE_CHECK(field->cpp_type() == FieldDescriptor::CPPTYPE_STRING);
-        return fields.SetString(&message, field, Text());
+        return fields.SetString(&message, field, TextFor(*field));
     }
   }
 
   void Add(Message& message, const Reflection& fields, const FieldDescriptor* field) {
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       Fill(*fields.AddMessage(&message, field));
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_UINT32) {
+      fields.AddUInt32(&message, field, static_cast<uint32_t>(choices_.NextNumber()));
     } else {
       TENURE_CHECK(field->cpp_type() == FieldDescriptor::CPPTYPE_UINT64);
       fields.AddUInt64(&message, field, Number(*field));
@@ -84,6 +92,14 @@ class Filler {
     if (from.empty() || none) return 0;
     const uint64_t id = from[from.size() - 1 - age % from.size()];
     return altered ? id ^ (uint64_t{1} << (how / 8 * 2)) : id;
+  }
+
+  std::string TextFor(const FieldDescriptor& field) {
+    const uint8_t how = choices_.Next();
+    if (how % 4 == 3) return Text();
+    if (field.name() == "digest") return std::string(32, static_cast<char>(how));
+    if (field.name() == "name") return std::string(1, static_cast<char>('a' + how / 4 % 3));
+    return Text();
   }
 
   // UTF-8, as protobuf lets nothing else in.

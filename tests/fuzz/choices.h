@@ -33,11 +33,13 @@ struct KnownIds {
   std::vector<uint64_t> sessions;
   std::vector<uint64_t> allocations;
   std::vector<uint64_t> regions;
+  std::vector<uint64_t> attachments;
 };
 
 // Fills the fields of a request in their order. An id is mostly one that the caller knows, the
 // newest for choice 0; sometimes none; sometimes one that another process knows; sometimes one that
-// differs from a real one in one bit: of another epoch, generation or slot.
+// differs from a real one in one bit: of another epoch, generation or slot. The names of segments
+// are few, and digests mostly as long as they must be.
 void Fill(google::protobuf::Message& request, absl::Span<const KnownIds> known, size_t caller,
           Choices& choices);
 

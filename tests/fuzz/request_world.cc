@@ -18,6 +18,7 @@ using server::AdminCalls;
 using server::AllocationInfo;
 using server::AllocatorCalls;
 using server::Peer;
+using server::SegmentCalls;
 using server::SessionId;
 using server::StatsCalls;
 
@@ -67,16 +68,19 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
     : simulated_(simulated),
       heap_(simulated.device(), health_, HeapOptions(choices)),
       // Now and then a host where the list cannot be had.
-      fence_(heap_, choices.Next() % 8 == 7 ? nullptr : &simulated.processes(), clock_),
-      registry_(heap_, fence_, clock_, RegistryOptions()),
+      journal_(nullptr, health_),
+      fence_(heap_, choices.Next() % 8 == 7 ? nullptr : &simulated.processes(), clock_, journal_),
+      registry_(heap_, fence_, journal_, clock_, RegistryOptions()),
+      tickets_(clock_),
       overdue_(registry_, &simulated.processes(),
                {.is_connected = [this](const server::ProcessKey& key) { return Lives(key); }}),
       reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_, heap_,
                                           [](const server::QuarantineInfo&) {}))),
       stats_(heap_, registry_),
       connections_(clock_, {.descriptors = 1}),
-      allocator_(
-          {registry_, *reaper_, simulated.device().total(), "GPU-fuzzed", "emulated", MiB(1)}),
+      allocator_({registry_, *reaper_, tickets_, simulated.device().total(), "GPU-fuzzed",
+                  "emulated", MiB(1), server::Isolation::kTenant, /*survives=*/false}),
+      segments_(registry_),
       statistics_({connections_, registry_, fence_, stats_, health_, clock_, "GPU-fuzzed", "fuzzed",
                    "emulated", "0"}),
       admin_({registry_, heap_, [this] { registry_.Drain(); }}),
@@ -88,7 +92,7 @@ RequestWorld::~RequestWorld() {
 }
 
 void RequestWorld::Step(Choices choices) {
-  switch (choices.Next() % 24) {
+  switch (choices.Next() % 32) {
     case 0:
       return Call(allocator_, &AllocatorCalls::OpenSession, choices);
     case 1:
@@ -131,6 +135,20 @@ void RequestWorld::Step(Choices choices) {
       return overdue_.Look();
     case 21:
       return PassTime(choices);
+    case 22:
+      return Call(allocator_, &AllocatorCalls::RequestRegionFd, choices);
+    case 23:
+    case 24:
+      return Call(segments_, &SegmentCalls::Publish, choices);
+    case 25:
+    case 26:
+      return Call(segments_, &SegmentCalls::Attach, choices);
+    case 27:
+      return Call(segments_, &SegmentCalls::Detach, choices);
+    case 28:
+      return Call(segments_, &SegmentCalls::Unpublish, choices);
+    case 29:
+      return Call(statistics_, &StatsCalls::ListSegments, choices);
     default:
       heap_.MaintainOnce();
   }
@@ -144,7 +162,11 @@ void RequestWorld::Call(Calls& calls,
   Request request;
   Fill(request, known_, caller, choices);
   const std::optional<SessionId> session = SessionOf(request);
-  const bool own = !std::is_same_v<Calls, AllocatorCalls> || !session || Owns(caller, *session);
+  // To take a segment back needs no session.
+  constexpr bool kTakesBack = std::is_same_v<Request, v1::UnpublishSegmentRequest>;
+  constexpr bool kOfSession =
+      std::is_same_v<Calls, AllocatorCalls> || (std::is_same_v<Calls, SegmentCalls> && !kTakesBack);
+  const bool own = !kOfSession || !session || Owns(caller, *session);
   Response response;
   const absl::Status status = (calls.*call)(As<Caller>(processes_[caller].peer), request, response);
   CheckStatus(status);
@@ -247,7 +269,8 @@ void RequestWorld::CheckStatus(const absl::Status& status) const {
   TENURE_CHECK(status.ok() || absl::IsInvalidArgument(status) ||
                absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status) ||
                absl::IsNotFound(status) || absl::IsPermissionDenied(status) ||
-               absl::IsAborted(status) || absl::IsUnavailable(status));
+               absl::IsAborted(status) || absl::IsUnavailable(status) ||
+               absl::IsAlreadyExists(status));
 }
 
 void RequestWorld::Note(size_t caller, const v1::OpenSessionRequest&,
@@ -287,6 +310,35 @@ void RequestWorld::NoteToken(size_t caller, SessionId session, const v1::Token& 
   CheckAllocations();
 }
 
+void RequestWorld::Note(size_t caller, const v1::RequestRegionFdRequest& request,
+                        const v1::RequestRegionFdResponse& response) {
+  for (const Process& other : processes_) {
+    if (other.peer == nullptr || other.peer == processes_[caller].peer) continue;
+    TENURE_CHECK(!tickets_.Redeem(response.ticket(), *other.peer).ok());
+  }
+  const auto claim = tickets_.Redeem(response.ticket(), *processes_[caller].peer);
+  TENURE_CHECK(claim.ok() && claim->session == request.session_id());
+  TENURE_CHECK(registry_.Export(*processes_[caller].peer, *claim).ok());
+  TENURE_CHECK(!tickets_.Redeem(response.ticket(), *processes_[caller].peer).ok());
+}
+
+void RequestWorld::Note(size_t caller, const v1::PublishSegmentRequest&,
+                        const v1::PublishSegmentResponse& response) {
+  known_[caller].attachments.push_back(response.attachment_id());
+}
+
+void RequestWorld::Note(size_t caller, const v1::AttachSegmentRequest&,
+                        const v1::AttachSegmentResponse& response) {
+  if (response.state() != v1::AttachSegmentResponse::STATE_ATTACHED) return;
+  known_[caller].attachments.push_back(response.attachment_id());
+  for (const v1::SegmentTensor& tensor : response.tensors()) {
+    TENURE_CHECK(tensor.block() < static_cast<uint32_t>(response.blocks_size()));
+    const uint64_t block = response.blocks(static_cast<int>(tensor.block())).size_bytes();
+    TENURE_CHECK(tensor.offset_bytes() <= block &&
+                 tensor.size_bytes() <= block - tensor.offset_bytes());
+  }
+}
+
 void RequestWorld::Note(size_t caller, const v1::ListAllocationsRequest&,
                         const v1::ListAllocationsResponse& response) {
   if (processes_[caller].peer->uid() == 0) return;
@@ -323,6 +375,10 @@ void RequestWorld::End() {
     while (!processes_[i].over()) DieOneStep(i);
   }
   fence_.Poll();
+  for (const server::SegmentInfo& segment : registry_.ListSegments()) {
+    TENURE_CHECK(segment.attached.empty() && segment.loading == 0);
+    TENURE_CHECK(registry_.Unpublish(segment.key, /*force=*/false).ok());
+  }
   while (heap_.MaintainOnce()) {
   }
   fence_.Poll();

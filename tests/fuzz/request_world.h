@@ -19,8 +19,10 @@
 #include "server/overdue_watch.h"
 #include "server/peer.h"
 #include "server/reaper.h"
+#include "server/segment_calls.h"
 #include "server/stats.h"
 #include "server/stats_calls.h"
+#include "server/ticket_table.h"
 #include "tests/fuzz/choices.h"
 #include "tests/support/manual_clock.h"
 #include "tests/support/simulated_device.h"
@@ -38,7 +40,7 @@ namespace tenure::testing {
 //   3. an allocation that is granted is listed, once, in a region of its session's alone, and
 //      overlaps no other; a repeated Allocate gets its first answer;
 //   4. the books balance, among themselves and against the driver;
-//   5. when all processes are gone, nothing is left.
+//   5. when all processes are gone, nothing is left but segments, and then nothing at all.
 //
 // A call to be added is one line in Step.
 // Borrows: the device.
@@ -89,6 +91,12 @@ class RequestWorld {
             const v1::AllocateResponse& response);
   void Note(size_t caller, const v1::AllocateBatchRequest& request,
             const v1::AllocateBatchResponse& response);
+  void Note(size_t caller, const v1::RequestRegionFdRequest& request,
+            const v1::RequestRegionFdResponse& response);
+  void Note(size_t caller, const v1::PublishSegmentRequest&,
+            const v1::PublishSegmentResponse& response);
+  void Note(size_t caller, const v1::AttachSegmentRequest&,
+            const v1::AttachSegmentResponse& response);
   void Note(size_t caller, const v1::ListAllocationsRequest&,
             const v1::ListAllocationsResponse& response);
   void NoteToken(size_t caller, server::SessionId session, const v1::Token& token);
@@ -99,13 +107,16 @@ class RequestWorld {
   ManualClock clock_;
   server::Health health_;
   server::DeviceHeap heap_;
+  server::LeaseJournal journal_;
   server::Fence fence_;
   server::LeaseRegistry registry_;
+  server::TicketTable tickets_;
   server::OverdueWatch overdue_;
   std::unique_ptr<server::Reaper> reaper_;  // never started: its threads' work are steps
   server::Stats stats_;
   server::ConnectionTable connections_;
   server::AllocatorCalls allocator_;
+  server::SegmentCalls segments_;
   server::StatsCalls statistics_;
   server::AdminCalls admin_;
   std::array<Process, 4> processes_;

@@ -92,6 +92,8 @@ step "daemon" "$BIN/integration_test"
 # The replays among them read a trace by the path of the source tree; here they are a step.
 step "client" "$BIN/client_integration_test" --gtest_filter='-*Replay*'
 step "kills" "$BIN/kill_test"
+step "survival" "$BIN/survival_test"
+step "daemon's deaths" "$BIN/daemon_death_test"
 step "kernels and faults" "$BIN/kernel_fault_test"
 step "inference worker" "$HERE/scene.sh" worker "$BIN"
 step "replay and kill" "$HERE/scene.sh" replay "$BIN" "$trace"

@@ -14,6 +14,8 @@
 //   lease_client intrude SOCKET SESSION ALLOCATION
 //                                          uses another process's ids; prints the status codes
 //
+// With a last word "vmm" the blocks are of kind VMM_FD, otherwise of the daemon's default.
+//
 // Ends with 3 when a block holds what nobody of this process wrote.
 
 #include <signal.h>
@@ -23,6 +25,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -54,9 +57,12 @@ void OrDie(const absl::Status& status) {
   if (!status.ok()) Die(status);
 }
 
+std::optional<tenure::MemoryKind> g_kind;
+
 tenure::Client Connect(const std::string& socket) {
   tenure::ConnectOptions options;
   options.socket = socket;
+  options.memory_kind = g_kind;
   options.name = "lease_client";
   return OrDie(tenure::Client::Connect(options));
 }
@@ -192,7 +198,11 @@ int Intrude(const std::string& socket, uint64_t session, uint64_t allocation) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> words(argv + 1, argv + argc);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.back() == "vmm") {
+    g_kind = tenure::MemoryKind::kVmmFd;
+    words.pop_back();
+  }
   if (words.size() >= 3) {
     const std::string& what = words[0];
     const uint64_t number = std::strtoull(words[2].c_str(), nullptr, 10);
@@ -211,6 +221,6 @@ int main(int argc, char** argv) {
   }
   std::fprintf(stderr,
                "usage: lease_client hold|fork|clone|exec|storm|expect-zero|intrude SOCKET NUMBER "
-               "[NUMBER]\n");
+               "[NUMBER] [vmm]\n");
   return 2;
 }

@@ -85,8 +85,8 @@ class CoreTest : public ::testing::Test {
         cuda::ProcessList::Open(cuda::ProcessListLibraryFor(device_.driver()), device_.uuid());
     TENURE_CHECK(list.ok());
     processes_ = *std::move(list);
-    fence_ = std::make_unique<Fence>(heap_, processes_.get(), clock_);
-    registry_ = std::make_unique<LeaseRegistry>(heap_, *fence_, clock_,
+    fence_ = std::make_unique<Fence>(heap_, processes_.get(), clock_, journal_);
+    registry_ = std::make_unique<LeaseRegistry>(heap_, *fence_, journal_, clock_,
                                                 LeaseRegistry::Options{.epoch = kEpoch});
   }
   ~CoreTest() override {
@@ -141,6 +141,7 @@ class CoreTest : public ::testing::Test {
   testing::ManualClock clock_;
   Health health_;
   DeviceHeap heap_;
+  LeaseJournal journal_{nullptr, health_};
   std::unique_ptr<cuda::ProcessList> processes_;
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;

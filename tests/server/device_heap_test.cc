@@ -15,7 +15,7 @@ constexpr Tenant kBob{1001};
 class DeviceHeapTest : public CoreTest {
  protected:
   Region Take(Bytes size) {
-    absl::StatusOr<Region> region = heap_.TakeFromDriver(size, kAlice);
+    absl::StatusOr<Region> region = heap_.TakeFromDriver(size, kAlice, MemoryKind::kCudaIpc);
     TENURE_CHECK(region.ok());
     return *std::move(region);
   }
@@ -35,10 +35,12 @@ TEST_F(DeviceHeapTest, ARegionReleasedByALivingSessionServesOnlyItsTenantAndOnly
   const RegionId id = region.id();
   Soil(region);
   heap_.GiveBack(std::move(region), /*unmapped=*/true);
-  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kAlice)) << "given before it was cleared";
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kAlice, MemoryKind::kCudaIpc))
+      << "given before it was cleared";
   Maintain();
-  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob)) << "given to another tenant without proof";
-  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob, MemoryKind::kCudaIpc))
+      << "given to another tenant without proof";
+  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->id(), id);
   EXPECT_TRUE(IsZero(*again));
@@ -62,7 +64,7 @@ TEST_F(DeviceHeapTest, AProvenRegionServesAnybodyAfterClearing) {
   EXPECT_EQ(heap_.books().quarantined, MiB(4));
   heap_.GiveBackProven(std::move(region), nullptr);
   Maintain();
-  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kBob);
+  std::optional<Region> again = heap_.TakeWarm(MiB(4), MiB(4), kBob, MemoryKind::kCudaIpc);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->id(), id);
   EXPECT_TRUE(IsZero(*again));
@@ -73,14 +75,14 @@ TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) 
   Region region = Take(MiB(4));
   heap_.GiveBack(std::move(region), /*unmapped=*/true);  // by a session that lives on
   Maintain();
-  std::optional<Region> second = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  std::optional<Region> second = heap_.TakeWarm(MiB(4), MiB(4), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(second);
   heap_.Quarantine(*second);
   // The second holder is proven gone, the first is not.
   heap_.GiveBackProven(*std::move(second), nullptr);
   Maintain();
-  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob));
-  std::optional<Region> third = heap_.TakeWarm(MiB(4), MiB(4), kAlice);
+  EXPECT_FALSE(heap_.TakeWarm(MiB(4), MiB(4), kBob, MemoryKind::kCudaIpc));
+  std::optional<Region> third = heap_.TakeWarm(MiB(4), MiB(4), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(third);
   heap_.GiveBack(*std::move(third), /*unmapped=*/false);
 }
@@ -104,17 +106,19 @@ TEST_F(DeviceHeapTest, AFullDeviceGivesUpItsWarmMemoryBeforeItRefuses) {
   Maintain();
   const Bytes free_now = device_.GetMemoryInfo()->free;
   const Bytes wanted(free_now.value() / MiB(2).value() * MiB(2).value() + MiB(32).value());
-  absl::StatusOr<Region> region = heap_.TakeFromDriver(wanted, kAlice);
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(wanted, kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(region.ok()) << region.status();
   EXPECT_EQ(heap_.books().warm, Bytes(0));
-  const absl::Status refused = heap_.TakeFromDriver(WholeDevice(), kAlice).status();
+  const absl::Status refused =
+      heap_.TakeFromDriver(WholeDevice(), kAlice, MemoryKind::kCudaIpc).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
   EXPECT_TRUE(health_.Check().ok()) << "a full device is no failure";
   heap_.GiveBack(*std::move(region), /*unmapped=*/false);
 }
 
 TEST_F(DeviceHeapTest, AFullDeviceSaysWhatWouldHaveToBeFreed) {
-  const absl::Status refused = heap_.TakeFromDriver(WholeDevice(), kAlice).status();
+  const absl::Status refused =
+      heap_.TakeFromDriver(WholeDevice(), kAlice, MemoryKind::kCudaIpc).status();
   const Bytes missing = WholeDevice() - device_.GetMemoryInfo()->free;
   EXPECT_NE(std::string(refused.message()).find(FormatBytes(missing) + " more would have to be"),
             std::string::npos)
@@ -147,21 +151,22 @@ class TenantLimitTest : public CoreTest {
 };
 
 TEST_F(TenantLimitTest, QuarantinedMemoryCountsAndOthersDoNotPayForIt) {
-  Region dead = *heap_.TakeFromDriver(MiB(12), kAlice);
+  Region dead = *heap_.TakeFromDriver(MiB(12), kAlice, MemoryKind::kCudaIpc);
   heap_.Quarantine(dead);
-  const absl::Status refused = heap_.TakeFromDriver(MiB(6), kAlice).status();
+  const absl::Status refused = heap_.TakeFromDriver(MiB(6), kAlice, MemoryKind::kCudaIpc).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
   EXPECT_NE(std::string(refused.message()).find("--max-tenant-bytes"), std::string::npos)
       << refused;
-  absl::StatusOr<Region> of_bob = heap_.TakeFromDriver(MiB(16), kBob);
+  absl::StatusOr<Region> of_bob = heap_.TakeFromDriver(MiB(16), kBob, MemoryKind::kCudaIpc);
   ASSERT_TRUE(of_bob.ok()) << "another tenant's account is full";
-  EXPECT_FALSE(heap_.TakeWarm(MiB(2), MiB(2), kBob)) << "warm memory is beyond the limit, too";
+  EXPECT_FALSE(heap_.TakeWarm(MiB(2), MiB(2), kBob, MemoryKind::kCudaIpc))
+      << "warm memory is beyond the limit, too";
 
-  absl::StatusOr<Region> rest = heap_.TakeFromDriver(MiB(4), kAlice);
+  absl::StatusOr<Region> rest = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(rest.ok()) << rest.status();
   CheckBooks();
   heap_.GiveBackProven(std::move(dead), nullptr);
-  absl::StatusOr<Region> again = heap_.TakeFromDriver(MiB(12), kAlice);
+  absl::StatusOr<Region> again = heap_.TakeFromDriver(MiB(12), kAlice, MemoryKind::kCudaIpc);
   EXPECT_TRUE(again.ok()) << "proof takes it off the account: " << again.status();
   for (absl::StatusOr<Region>* region : {&of_bob, &rest, &again}) {
     heap_.GiveBack(std::move(**region), /*unmapped=*/true);
@@ -169,9 +174,10 @@ TEST_F(TenantLimitTest, QuarantinedMemoryCountsAndOthersDoNotPayForIt) {
 }
 
 TEST_F(TenantLimitTest, ARefusedRequestLeavesTheAccountAsItWas) {
-  EXPECT_TRUE(absl::IsResourceExhausted(heap_.TakeFromDriver(MiB(18), kAlice).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      heap_.TakeFromDriver(MiB(18), kAlice, MemoryKind::kCudaIpc).status()));
   CheckBooks();
-  absl::StatusOr<Region> all = heap_.TakeFromDriver(MiB(16), kAlice);
+  absl::StatusOr<Region> all = heap_.TakeFromDriver(MiB(16), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(all.ok()) << all.status();
   heap_.GiveBack(*std::move(all), /*unmapped=*/true);
 }
@@ -181,7 +187,7 @@ TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
   DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, MiB(100), MiB(200)});
   while (heap.MaintainOnce()) heap.CheckInvariants();
   EXPECT_EQ(heap.books().warm, MiB(100));
-  std::optional<Region> region = heap.TakeWarm(MiB(2), MiB(2), kAlice);
+  std::optional<Region> region = heap.TakeWarm(MiB(2), MiB(2), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(region) << "a first region of a pool is not in the reserve";
   EXPECT_EQ(heap.books().warm, MiB(98));
   while (heap.MaintainOnce()) heap.CheckInvariants();
@@ -194,13 +200,13 @@ TEST(WarmReserveTest, WhatComesLastIsKeptAndTheReserveStays) {
   DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, MiB(20), MiB(50)});
   while (heap.MaintainOnce()) heap.CheckInvariants();
   for (const uint64_t size : {24u, 16u, 30u}) {
-    absl::StatusOr<Region> region = heap.TakeFromDriver(MiB(size), kAlice);
+    absl::StatusOr<Region> region = heap.TakeFromDriver(MiB(size), kAlice, MemoryKind::kCudaIpc);
     ASSERT_TRUE(region.ok());
     heap.GiveBack(*std::move(region), /*unmapped=*/true);
     while (heap.MaintainOnce()) heap.CheckInvariants();
     EXPECT_EQ(heap.books().warm, MiB(20 + size));
   }
-  absl::StatusOr<Region> too_large = heap.TakeFromDriver(MiB(32), kAlice);
+  absl::StatusOr<Region> too_large = heap.TakeFromDriver(MiB(32), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(too_large.ok());
   heap.GiveBack(*std::move(too_large), /*unmapped=*/true);
   while (heap.MaintainOnce()) heap.CheckInvariants();
@@ -210,13 +216,13 @@ TEST(WarmReserveTest, WhatComesLastIsKeptAndTheReserveStays) {
 TEST(WarmReserveTest, AWarmRegionMayBeLargerThanAskedButNotLargerThanAllowed) {
   Health health;
   DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, Bytes(0), MiB(200)});
-  absl::StatusOr<Region> made = heap.TakeFromDriver(MiB(18), kAlice);
+  absl::StatusOr<Region> made = heap.TakeFromDriver(MiB(18), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(made.ok());
   heap.GiveBack(*std::move(made), /*unmapped=*/true);
   while (heap.MaintainOnce()) heap.CheckInvariants();
-  EXPECT_FALSE(heap.TakeWarm(MiB(8), MiB(16), kAlice));
-  EXPECT_FALSE(heap.TakeWarm(MiB(20), MiB(40), kAlice));
-  std::optional<Region> region = heap.TakeWarm(MiB(16), MiB(18), kAlice);
+  EXPECT_FALSE(heap.TakeWarm(MiB(8), MiB(16), kAlice, MemoryKind::kCudaIpc));
+  EXPECT_FALSE(heap.TakeWarm(MiB(20), MiB(40), kAlice, MemoryKind::kCudaIpc));
+  std::optional<Region> region = heap.TakeWarm(MiB(16), MiB(18), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(region);
   EXPECT_EQ(region->size(), MiB(18));
   heap.GiveBack(*std::move(region), /*unmapped=*/false);

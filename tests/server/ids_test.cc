@@ -52,7 +52,7 @@ TEST(RequestWindowTest, TheLastRequestsAreRememberedAndTheOldestForgotten) {
   }
   EXPECT_EQ(window.Find(10), nullptr);
   ASSERT_NE(window.Find(11), nullptr);
-  EXPECT_EQ(window.Find(11)->allocation, 11u);
+  EXPECT_EQ(window.Find(11)->id, 11u);
   window.Forget(11);
   EXPECT_EQ(window.Find(11), nullptr);
 }

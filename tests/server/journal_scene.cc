@@ -145,7 +145,7 @@ std::vector<journal::Record> EveryKind() {
   journal::RequestsRemembered::Request& one =
       *remembered.mutable_requests_remembered()->add_requests();
   one.set_request_id(901);
-  one.set_allocation_id(61);
+  one.set_id(61);
   one.set_freed(true);
   return {Opened(OpeningOfLife(7)),
           SessionOpened(1),

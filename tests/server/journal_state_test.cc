@@ -63,10 +63,10 @@ TEST(JournalStateTest, ARepeatedRequestFindsItsFirstAnswer) {
   const JournalState state = After(EveryKind());
   const RequestWindow& first = state.sessions().at(1).requests;
   EXPECT_EQ(first.Find(102)->state, State::kGranted);
-  EXPECT_EQ(first.Find(102)->allocation, 12u);
+  EXPECT_EQ(first.Find(102)->id, 12u);
   EXPECT_EQ(first.Find(101)->state, State::kGranted) << "of a block that is gone: an id once used";
   EXPECT_EQ(first.Find(103)->state, State::kFreed);
-  EXPECT_EQ(first.Find(103)->allocation, 11u);
+  EXPECT_EQ(first.Find(103)->id, 11u);
   const RequestWindow& second = state.sessions().at(2).requests;
   EXPECT_EQ(second.Find(901)->state, State::kFreed);
   EXPECT_EQ(second.Find(100), nullptr) << "what is remembered replaces what was";

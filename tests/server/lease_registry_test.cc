@@ -155,8 +155,8 @@ TEST_F(LeaseRegistryTest, AProcessThatBecameAnotherUserIsAStranger) {
 }
 
 TEST_F(LeaseRegistryTest, WithoutAProcessListADeadClientsRegionsGoToTheDriver) {
-  Fence blind(heap_, /*processes=*/nullptr, clock_);
-  LeaseRegistry registry(heap_, blind, clock_, LeaseRegistry::Options{.epoch = kEpoch});
+  Fence blind(heap_, /*processes=*/nullptr, clock_, journal_);
+  LeaseRegistry registry(heap_, blind, journal_, clock_, LeaseRegistry::Options{.epoch = kEpoch});
   ClientProcess client;
   const SessionId session = *registry.Open(client.peer(), 1, "");
   auto admitted = registry.Admit(*client.peer(), session, 1);
@@ -188,7 +188,7 @@ TEST_F(LeaseRegistryTest, RegionsThatTheClientUnmappedLeaveTheSessionWhenTheyAre
 }
 
 TEST_F(LeaseRegistryTest, SessionsAreLimited) {
-  LeaseRegistry small(heap_, *fence_, clock_,
+  LeaseRegistry small(heap_, *fence_, journal_, clock_,
                       LeaseRegistry::Options{.epoch = kEpoch, .max_sessions = 2});
   const ClientProcess client;
   EXPECT_TRUE(small.Open(client.peer(), 1, "").ok());
@@ -198,7 +198,7 @@ TEST_F(LeaseRegistryTest, SessionsAreLimited) {
 }
 
 TEST_F(LeaseRegistryTest, ATenantsSessionsAreLimitedAndAnothersAreNot) {
-  LeaseRegistry small(heap_, *fence_, clock_,
+  LeaseRegistry small(heap_, *fence_, journal_, clock_,
                       LeaseRegistry::Options{.epoch = kEpoch, .max_tenant_sessions = 1});
   const ClientProcess alice(1000);
   const ClientProcess bob(1001);

@@ -30,8 +30,8 @@ World::World(SimulatedDevice& simulated, uint64_t seed) : simulated_(simulated),
                                   kTenantLimit});
   // Now and then a host where the list cannot be had.
   cuda::ProcessList* const list = Random(8) == 0 ? nullptr : &simulated_.processes();
-  fence_ = std::make_unique<server::Fence>(*heap_, list, clock_);
-  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, clock_,
+  fence_ = std::make_unique<server::Fence>(*heap_, list, clock_, journal_);
+  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, journal_, clock_,
                                               LeaseRegistry::Options{.epoch = kEpoch});
   kill_hung_ = Random(3) == 0;
   grace_ = absl::Seconds(5 + Random(2) * 60);
@@ -180,7 +180,7 @@ void World::CheckBooks() {
 void World::End() {
   simulated_.control().Clear();
   if (poisoned_) {
-    if (heap_->TakeFromDriver(MiB(2), server::Tenant{1000}).ok()) {
+    if (heap_->TakeFromDriver(MiB(2), server::Tenant{1000}, MemoryKind::kCudaIpc).ok()) {
       Broken("memory was granted after the driver had failed");
     }
     return;

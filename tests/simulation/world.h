@@ -156,6 +156,7 @@ class World {
   std::mt19937_64 random_;
   ManualClock clock_;
   server::Health health_;
+  server::LeaseJournal journal_{nullptr, health_};
   std::unique_ptr<server::DeviceHeap> heap_;
   std::unique_ptr<server::Fence> fence_;
   std::unique_ptr<server::LeaseRegistry> registry_;

@@ -122,7 +122,7 @@ Bytes World::HeldBy(SessionId id) const {
   for (const server::SessionInfo& info : registry_->ListSessions()) {
     if (info.id != id) continue;
     const server::SessionPoolStats stats = info.pool->stats();
-    return stats.blocks.allocated_bytes + stats.direct_bytes;
+    return stats.blocks.allocated_bytes + stats.closed_bytes;
   }
   return Bytes(0);
 }

@@ -179,6 +179,10 @@ TestDaemon::TestDaemon(Options options) : folder_(MakeFolder()) {
   environment.push_back("NOTIFY_SOCKET=" + folder_ + "/notify");
   pid_ = StartProgram(command_, environment);
   TENURE_CHECK(notify.WaitForReady(pid_));
+  Reconnect();
+}
+
+void TestDaemon::Reconnect() {
   allocator_ = v1::Allocator::NewStub(NewChannel());
   stats_ = v1::Stats::NewStub(NewChannel());
 }

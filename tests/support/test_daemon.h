@@ -70,6 +70,8 @@ class TestDaemon {
 
   // A connection of its own to the daemon.
   std::shared_ptr<grpc::Channel> NewChannel() const;
+  // For allocator() and stats() from now on: a connection that was lost is not tried again at once.
+  void Reconnect();
   v1::Allocator::Stub& allocator() { return *allocator_; }
   v1::Stats::Stub& stats() { return *stats_; }
 

@@ -1,0 +1,158 @@
+// A daemon that is killed and comes back: what its clients keep.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include <gtest/gtest.h>
+
+#include "client/client.h"
+#include "common/bytes.h"
+#include "tests/support/kept_daemon.h"
+#include "tests/support/lease_client_process.h"
+
+namespace tenure::testing {
+namespace {
+
+std::vector<char> Pattern(Bytes size, char seed) {
+  std::vector<char> bytes(size.value());
+  for (size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<char>(static_cast<size_t>(seed) + i * 31 % 251);
+  return bytes;
+}
+
+std::vector<char> ContentsOf(const DeviceBuffer& buffer) {
+  std::vector<char> bytes(buffer.requested().value());
+  EXPECT_TRUE(buffer.CopyToHost(bytes.data(), buffer.requested()).ok());
+  return bytes;
+}
+
+class SurvivalTest : public ::testing::Test {
+ protected:
+  Client Connect(MemoryKind kind) {
+    ConnectOptions options;
+    options.socket = daemon_.socket();
+    options.memory_kind = kind;
+    options.on_lost = [this](const absl::Status& why) {
+      lost_ = why;
+      is_lost_.Notify();
+    };
+    options.on_restart = [this](uint64_t lost_blocks) {
+      lost_blocks_ += lost_blocks;
+      ++restarts_;
+    };
+    absl::StatusOr<Client> client = Client::Connect(options);
+    EXPECT_TRUE(client.ok()) << client.status();
+    return *std::move(client);
+  }
+
+  KeptDaemon daemon_{{"--lease-ttl", "1s"}};
+  absl::Notification is_lost_;
+  absl::Status lost_;
+  std::atomic<uint64_t> restarts_ = 0;
+  std::atomic<uint64_t> lost_blocks_ = 0;
+};
+
+TEST_F(SurvivalTest, LeasesIdsAndBytesOutliveTheDaemon) {
+  Client client = Connect(MemoryKind::kVmmFd);
+  absl::StatusOr<DeviceBuffer> small = client.Allocate(KiB(40));
+  absl::StatusOr<DeviceBuffer> large = client.Allocate(MiB(5));
+  ASSERT_TRUE(small.ok()) << small.status();
+  ASSERT_TRUE(large.ok()) << large.status();
+  const std::vector<char> small_bytes = Pattern(KiB(40), 3);
+  const std::vector<char> large_bytes = Pattern(MiB(5), 5);
+  ASSERT_TRUE(small->CopyFromHost(small_bytes.data(), KiB(40)).ok());
+  ASSERT_TRUE(large->CopyFromHost(large_bytes.data(), MiB(5)).ok());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(daemon_.KillAndAwaitNext());
+    EXPECT_EQ(daemon_.ListAllocations().size(), 2u) << "before the client has said a word";
+    EXPECT_EQ(ContentsOf(*small), small_bytes);
+    EXPECT_EQ(ContentsOf(*large), large_bytes);
+    absl::StatusOr<DeviceBuffer> more = client.Allocate(KiB(40));
+    ASSERT_TRUE(more.ok()) << more.status();
+    EXPECT_NE(more->pointer(), small->pointer());
+    EXPECT_TRUE(more->Release().ok());
+    ASSERT_TRUE(Eventually([&] { return restarts_ == static_cast<uint64_t>(i) + 1; }));
+  }
+  EXPECT_EQ(lost_blocks_, 0u);
+  EXPECT_TRUE(small->Release().ok());
+  EXPECT_TRUE(large->Release().ok());
+  EXPECT_TRUE(client.status().ok());
+  EXPECT_TRUE(daemon_.ListAllocations().empty());
+}
+
+TEST_F(SurvivalTest, ASessionOfCudaIpcIsOverAtOnce) {
+  Client client = Connect(MemoryKind::kCudaIpc);
+  absl::StatusOr<DeviceBuffer> buffer = client.Allocate(KiB(40));
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  const std::vector<char> bytes = Pattern(KiB(40), 7);
+  ASSERT_TRUE(buffer->CopyFromHost(bytes.data(), KiB(40)).ok());
+  ASSERT_TRUE(daemon_.KillAndAwaitNext());
+  ASSERT_TRUE(is_lost_.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_TRUE(absl::IsAborted(lost_)) << lost_;
+  EXPECT_TRUE(absl::IsAborted(client.Allocate(KiB(4)).status()));
+  EXPECT_EQ(ContentsOf(*buffer), bytes) << "what is mapped stays mapped";
+}
+
+TEST_F(SurvivalTest, BlocksOfCudaIpcInASessionThatSurvivesAreLost) {
+  Client client = Connect(MemoryKind::kVmmFd);
+  absl::StatusOr<DeviceBuffer> kept = client.Allocate(KiB(40));
+  AllocateOptions ipc;
+  ipc.memory_kind = MemoryKind::kCudaIpc;
+  absl::StatusOr<DeviceBuffer> lost = client.Allocate(KiB(40), ipc);
+  ASSERT_TRUE(kept.ok() && lost.ok());
+  ASSERT_TRUE(daemon_.KillAndAwaitNext());
+  ASSERT_TRUE(Eventually([&] { return restarts_ == 1; }));
+  EXPECT_EQ(lost_blocks_, 1u);
+  EXPECT_TRUE(absl::IsAborted(lost->Release()));
+  EXPECT_TRUE(kept->Release().ok());
+  EXPECT_TRUE(client.status().ok());
+  EXPECT_FALSE(is_lost_.HasBeenNotified());
+}
+
+TEST_F(SurvivalTest, WhoDiesWhileTheDaemonIsAwayIsReclaimedByTheNext) {
+  LeaseClientProcess client({"hold", daemon_.socket(), std::to_string(MiB(8).value()), "vmm"});
+  ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
+  ASSERT_EQ(daemon_.GetStats().leased_bytes(), MiB(8).value());
+  const pid_t daemon = daemon_.daemon_pid();
+  ASSERT_EQ(kill(daemon, SIGSTOP), 0);
+  ASSERT_EQ(client.Kill(), 128 + SIGKILL);
+  ASSERT_EQ(kill(daemon, SIGKILL), 0);
+  ASSERT_TRUE(Eventually([&] {
+    const std::optional<v1::GetStatsResponse> now = daemon_.TryGetStats();
+    return now && now->leased_bytes() == 0 && now->quarantined_bytes() == 0 &&
+           now->active_sessions() == 0;
+  }));
+}
+
+TEST_F(SurvivalTest, NothingPilesUpAtTheKeeper) {
+  const auto descriptors = [this] {
+    const std::filesystem::directory_iterator all(
+        absl::StrCat("/proc/", daemon_.keeper_pid(), "/fd"));
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = descriptors();
+  {
+    Client client = Connect(MemoryKind::kVmmFd);
+    for (int i = 0; i < 10; ++i) {
+      absl::StatusOr<DeviceBuffer> buffer = client.Allocate(MiB(4));
+      ASSERT_TRUE(buffer.ok()) << buffer.status();
+      if (i % 3 != 0) continue;
+      ASSERT_TRUE(daemon_.KillAndAwaitNext());
+    }
+  }
+  ASSERT_TRUE(daemon_.KillAndAwaitNext());
+  EXPECT_TRUE(Eventually([&] { return descriptors() <= before; }))
+      << descriptors() << " and not " << before;
+}
+
+}  // namespace
+}  // namespace tenure::testing

@@ -1,0 +1,28 @@
+// A tenured under its keeper, which a test may kill.
+#ifndef TESTS_SUPPORT_KEPT_DAEMON_H_
+#define TESTS_SUPPORT_KEPT_DAEMON_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/test_daemon.h"
+
+namespace tenure::testing {
+
+// Thread safety: thread-compatible.
+class KeptDaemon : public TestDaemon {
+ public:
+  explicit KeptDaemon(std::vector<std::string> flags = {}, const std::string& memory = "2GiB");
+
+  pid_t keeper_pid() const { return pid(); }
+  // The keeper's child; 0 while there is none.
+  pid_t daemon_pid() const;
+  // SIGKILL, and returns when the next one serves; false when none does.
+  bool KillAndAwaitNext();
+};
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_SUPPORT_KEPT_DAEMON_H_
