@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <deque>
-#include <map>
 #include <random>
 #include <string>
 #include <thread>
@@ -16,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "common/bytes.h"
+#include "tests/support/given_twice.h"
 #include "tests/support/lease_client_process.h"
 #include "tests/support/test_daemon.h"
 
@@ -25,24 +25,6 @@ namespace {
 int Times(const char* variable, int otherwise) {
   const char* const text = std::getenv(variable);
   return text == nullptr ? otherwise : std::atoi(text);
-}
-
-// No byte of any region belongs to two allocations, and no region to two processes.
-void ExpectNothingIsGivenTwice(std::vector<v1::Allocation> allocations) {
-  std::sort(allocations.begin(), allocations.end(),
-            [](const v1::Allocation& a, const v1::Allocation& b) {
-              return std::make_pair(a.region_id(), a.offset_bytes()) <
-                     std::make_pair(b.region_id(), b.offset_bytes());
-            });
-  for (size_t i = 1; i < allocations.size(); ++i) {
-    const v1::Allocation& before = allocations[i - 1];
-    const v1::Allocation& after = allocations[i];
-    if (before.region_id() != after.region_id()) continue;
-    ASSERT_EQ(before.pid(), after.pid())
-        << "region " << after.region_id() << " serves two processes";
-    ASSERT_LE(before.offset_bytes() + before.size_bytes(), after.offset_bytes())
-        << "blocks overlap";
-  }
 }
 
 bool NothingIsHeld(TestDaemon& daemon) {
@@ -74,7 +56,7 @@ TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
     while (clients.size() < kAtOnce) clients.push_back(Storm(daemon, random()));
     // The random moment is the point of this wait.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
-    ExpectNothingIsGivenTwice(daemon.ListAllocations());
+    ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);
     ASSERT_EQ(clients.front().Kill(), 128 + SIGKILL)
         << "the client saw bytes that are not its own, or failed";
@@ -106,7 +88,7 @@ TEST(KillTest, StoppedClientsGoOnAsIfNothingHadHappened) {
     ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
     // The random moment is the point of this wait.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300'000));
-    ExpectNothingIsGivenTwice(daemon.ListAllocations());
+    ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);
     ASSERT_EQ(kill(client.pid(), SIGCONT), 0);
     ASSERT_TRUE(Eventually([&] { return daemon.GetStats().suspended_sessions() == 0; }));

@@ -15,13 +15,19 @@ namespace tenure::testing {
 class KeptDaemon : public TestDaemon {
  public:
   explicit KeptDaemon(std::vector<std::string> flags = {}, const std::string& memory = "2GiB");
+  explicit KeptDaemon(Options options);
 
   pid_t keeper_pid() const { return pid(); }
   // The keeper's child; 0 while there is none.
   pid_t daemon_pid() const;
+  // Returns when a child other than this one serves; false when none does.
+  bool AwaitNext(pid_t before);
   // SIGKILL, and returns when the next one serves; false when none does.
   bool KillAndAwaitNext();
 };
+
+// The journal of the daemon with this socket folder.
+std::string JournalOf(const TestDaemon& daemon);
 
 }  // namespace tenure::testing
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -38,6 +39,12 @@ LeaseClientProcess::LeaseClientProcess(const std::vector<std::string>& words,
 LeaseClientProcess::LeaseClientProcess(LeaseClientProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)), output_(std::exchange(other.output_, -1)) {}
 
+LeaseClientProcess& LeaseClientProcess::operator=(LeaseClientProcess&& other) noexcept {
+  std::swap(pid_, other.pid_);
+  std::swap(output_, other.output_);
+  return *this;
+}
+
 LeaseClientProcess::~LeaseClientProcess() {
   if (pid_ > 0) Kill();
   if (output_ >= 0) close(output_);
@@ -58,6 +65,15 @@ std::string LeaseClientProcess::ReadLine() {
 int LeaseClientProcess::Kill() {
   kill(pid_, SIGKILL);
   return WaitForEnd();
+}
+
+std::optional<int> LeaseClientProcess::EndedWith() const {
+  siginfo_t info = {};
+  if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+      info.si_pid != pid_) {
+    return std::nullopt;
+  }
+  return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 }
 
 int LeaseClientProcess::WaitForEnd() {

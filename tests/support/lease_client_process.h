@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ class LeaseClientProcess {
   explicit LeaseClientProcess(const std::vector<std::string>& words,
                               const std::string& program = "lease_client");
   LeaseClientProcess(LeaseClientProcess&& other) noexcept;
-  LeaseClientProcess& operator=(LeaseClientProcess&&) = delete;
+  // The one that is assigned to is killed at the latest when `other` ends.
+  LeaseClientProcess& operator=(LeaseClientProcess&& other) noexcept;
   ~LeaseClientProcess();
 
   pid_t pid() const { return pid_; }
@@ -27,6 +29,9 @@ class LeaseClientProcess {
   std::string ReadLine();
   // SIGKILL, and waits for the end. The exit code, 128 + 9 when it was the kill that ended it.
   int Kill();
+  // The exit code of one that has ended by itself, which it still waits to be asked for; nullopt
+  // while it runs.
+  std::optional<int> EndedWith() const;
   // Waits for an end of its own; the exit code.
   int WaitForEnd();
 
