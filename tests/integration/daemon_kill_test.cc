@@ -84,6 +84,9 @@ class DaemonKillTest : public ::testing::Test {
     if (vmm) words.push_back("vmm");
     LeaseClientProcess client(words);
     EXPECT_EQ(client.ReadLine(), "storming");
+    // A session that has no block yet is one that does not survive.
+    EXPECT_TRUE(
+        Eventually([&] { return !PlacesOf(daemon_.ListAllocations(), client.pid()).empty(); }));
     return client;
   }
 

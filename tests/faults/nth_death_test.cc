@@ -1,0 +1,91 @@
+// The daemon dies before, in the middle of and after every write to its journal and every message
+// to its keeper's store. What was answered holds in the next life; what was not, happens once.
+
+#include <cstdio>
+#include <memory>
+
+#include <gtest/gtest.h>
+
+#include "common/cuda/device.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/driver_path.h"
+#include "tests/faults/mortal_daemon.h"
+#include "tests/faults/scripted_client.h"
+
+namespace tenure::testing {
+namespace {
+
+// No script makes so many calls of one kind; reaching it means that counting is broken.
+constexpr int kMostCalls = 60;
+
+class NthDeathTest : public ::testing::Test {
+ protected:
+  NthDeathTest() {
+    driver_ = *cuda::Driver::Load(*cuda::ResolveDriver("emulated"));
+    device_ = *cuda::Device::Open(*driver_, "0");
+  }
+
+  // At the n-th, for every n, and once more at the `then`-th after that.
+  void DieAtEach(MortalCall call, Moment moment, int64_t then = 0) {
+    int nth = 1;
+    while (nth < kMostCalls && !HasFailure()) {
+      SCOPED_TRACE("at call " + std::to_string(nth));
+      daemon_.Arm(call, moment, nth, then);
+      const pid_t before = daemon_->daemon_pid();
+      ScriptedClient client(*daemon_, *device_);
+      client.Run();
+      if (daemon_.met() > 0) {
+        // It may have died after the last answer, or again while it took up what it left.
+        ASSERT_TRUE(daemon_->AwaitNext(before));
+      }
+      if (HasFailure()) break;
+      client.ExpectAllIsThere();
+      client.End();
+      daemon_->Reconnect();
+      client.ExpectNothingIsLeft();
+      if (daemon_.met() == 0) break;
+      ++nth;
+    }
+    EXPECT_GT(nth, 2) << "so few calls cannot be";
+    EXPECT_LT(nth, kMostCalls);
+    std::printf("the daemon died at each of %d calls\n", nth - 1);
+  }
+
+  // Before the device, whose card it makes.
+  MortalDaemon daemon_;
+  std::unique_ptr<cuda::Driver> driver_;
+  std::unique_ptr<cuda::Device> device_;
+};
+
+TEST_F(NthDeathTest, BeforeEveryWriteToTheJournal) {
+  DieAtEach(MortalCall::kJournalWrite, Moment::kBefore);
+}
+
+TEST_F(NthDeathTest, InTheMiddleOfEveryWriteToTheJournal) {
+  DieAtEach(MortalCall::kJournalWrite, Moment::kMiddle);
+}
+
+TEST_F(NthDeathTest, AfterEveryWriteToTheJournal) {
+  DieAtEach(MortalCall::kJournalWrite, Moment::kAfter);
+}
+
+TEST_F(NthDeathTest, InTheMiddleOfEveryWriteAndOfTheNextLifesFirst) {
+  DieAtEach(MortalCall::kJournalWrite, Moment::kMiddle, /*then=*/1);
+}
+
+TEST_F(NthDeathTest, BeforeEachDescriptorIsStored) {
+  DieAtEach(MortalCall::kStore, Moment::kBefore);
+}
+
+TEST_F(NthDeathTest, AfterEachDescriptorIsStored) { DieAtEach(MortalCall::kStore, Moment::kAfter); }
+
+TEST_F(NthDeathTest, BeforeEachDescriptorIsTakenBackAndBeforeTheNextLifesFirst) {
+  DieAtEach(MortalCall::kStoreRemove, Moment::kBefore, /*then=*/1);
+}
+
+TEST_F(NthDeathTest, AfterEachDescriptorIsTakenBack) {
+  DieAtEach(MortalCall::kStoreRemove, Moment::kAfter);
+}
+
+}  // namespace
+}  // namespace tenure::testing
