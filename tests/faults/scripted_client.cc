@@ -12,6 +12,7 @@
 #include "client/fd_socket.h"
 #include "common/bytes.h"
 #include "common/socket_path.h"
+#include "tenure/v1/admin.grpc.pb.h"
 
 namespace tenure::testing {
 namespace {
@@ -33,23 +34,24 @@ std::string PatternOf(const v1::Token& token) {
 }  // namespace
 
 ScriptedClient::ScriptedClient(KeptDaemon& daemon, cuda::Device& device)
-    : daemon_(daemon), device_(device), stub_(v1::Allocator::NewStub(daemon.NewChannel())) {
+    : daemon_(daemon), device_(device), channel_(daemon.NewChannel()) {
   last_request_ = (uint64_t{std::random_device()()} << 32) | 1;
 }
 
-template <typename Request, typename Response>
-grpc::Status ScriptedClient::Persist(
-    grpc::Status (v1::Allocator::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-    const Request& request, Response* response) {
+template <typename Service, typename Request, typename Response>
+grpc::Status ScriptedClient::Persist(grpc::Status (Service::*method)(grpc::ClientContext*,
+                                                                     const Request&, Response*),
+                                     const Request& request, Response* response) {
   grpc::Status status;
   Eventually([&] {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
-    status = (stub_.get()->*method)(&context, request, response);
+    Service service(channel_);
+    status = (service.*method)(&context, request, response);
     const bool answered = status.error_code() != grpc::StatusCode::UNAVAILABLE &&
                           status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED;
     // A channel that was refused once pauses for a second.
-    if (!answered) stub_ = v1::Allocator::NewStub(daemon_.NewChannel());
+    if (!answered) channel_ = daemon_.NewChannel();
     return answered;
   });
   return status;
@@ -215,6 +217,12 @@ void ScriptedClient::Unpublish() {
   EXPECT_TRUE(device_.ReleaseVmm(published_.memory).ok());
 }
 
+void ScriptedClient::Trim() {
+  v1::TrimResponse response;
+  const grpc::Status status = Persist(&v1::Admin::Stub::Trim, v1::TrimRequest(), &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
 void ScriptedClient::Close(uint64_t session) {
   v1::CloseSessionRequest request;
   request.set_session_id(session);
@@ -242,12 +250,17 @@ void ScriptedClient::Run() {
   if (::testing::Test::HasFailure()) return;
   AttachAndDetach();
   Unpublish();
+  Trim();
   Grant(KiB(100).value());
 }
 
 void ScriptedClient::ExpectAllIsThere() {
   std::set<uint64_t> listed;
-  for (const v1::Allocation& one : daemon_.ListAllocations()) {
+  v1::ListAllocationsResponse list;
+  const grpc::Status answered =
+      Persist(&v1::Stats::Stub::ListAllocations, v1::ListAllocationsRequest(), &list);
+  ASSERT_TRUE(answered.ok()) << answered.error_message();
+  for (const v1::Allocation& one : list.allocations()) {
     EXPECT_TRUE(listed.insert(one.allocation_id()).second);
     ASSERT_TRUE(held_.contains(one.allocation_id())) << "held by nobody: " << one.DebugString();
     const v1::Token& token = held_[one.allocation_id()].token;
@@ -276,19 +289,21 @@ void ScriptedClient::End() {
   for (const auto& [id, held] : held_) EXPECT_TRUE(device_.ReleaseVmm(held.memory).ok());
   held_.clear();
   Close(session_);
+  Trim();
 }
 
 void ScriptedClient::ExpectNothingIsLeft() {
   v1::GetStatsResponse now;
   EXPECT_TRUE(Eventually([&] {
-    now = daemon_.GetStats();
-    return now.leased_bytes() == 0 && now.quarantined_bytes() == 0 && now.active_sessions() == 0 &&
+    return Persist(&v1::Stats::Stub::GetStats, v1::GetStatsRequest(), &now).ok() &&
+           now.leased_bytes() == 0 && now.quarantined_bytes() == 0 && now.active_sessions() == 0 &&
            now.active_allocations() == 0;
   })) << now.DebugString();
   EXPECT_EQ(now.total_bytes(), now.driver_free_bytes() + now.reserved_bytes() + now.other_bytes());
-  grpc::ClientContext context;
   v1::ListSegmentsResponse segments;
-  ASSERT_TRUE(daemon_.stats().ListSegments(&context, {}, &segments).ok());
+  const grpc::Status listed =
+      Persist(&v1::Stats::Stub::ListSegments, v1::ListSegmentsRequest(), &segments);
+  ASSERT_TRUE(listed.ok()) << listed.error_message();
   EXPECT_EQ(segments.segments_size(), 0) << segments.DebugString();
 }
 

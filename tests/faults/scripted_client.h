@@ -53,19 +53,21 @@ class ScriptedClient {
   void Publish(uint64_t allocation);
   void AttachAndDetach();
   void Unpublish();
+  // What nobody leases goes to the driver, out of the store.
+  void Trim();
   void Close(uint64_t session);
   UniqueFd FdOf(uint64_t allocation);
   std::string ContentsOf(const cuda::VmmMemory& memory, const v1::Token& token);
 
   // The last answer; not OK only when it is about the request itself.
-  template <typename Request, typename Response>
-  grpc::Status Persist(grpc::Status (v1::Allocator::Stub::*method)(grpc::ClientContext*,
-                                                                   const Request&, Response*),
+  template <typename Service, typename Request, typename Response>
+  grpc::Status Persist(grpc::Status (Service::*method)(grpc::ClientContext*, const Request&,
+                                                       Response*),
                        const Request& request, Response* response);
 
   KeptDaemon& daemon_;
   cuda::Device& device_;
-  std::unique_ptr<v1::Allocator::Stub> stub_;
+  std::shared_ptr<grpc::Channel> channel_;
   uint64_t last_request_ = 0;
   uint64_t session_ = 0;
   std::map<uint64_t, Held> held_;
