@@ -158,10 +158,8 @@ absl::Status SegmentCalls::Unpublish(const Peer& caller, const v1::UnpublishSegm
         absl::StrCat("segment '", key.name, "' is uid:", key.owner,
                      "'s, and only that user and root may unpublish it"));
   }
-  if (request.session_id() != 0 && key.owner == caller.uid()) {
-    const absl::Status ended = registry_.EndClaim(caller, request.session_id(), key);
-    if (ended.ok()) return ended;
-  }
+  // A claim alone: when this is repeated, others may have published under the name meanwhile.
+  if (request.session_id() != 0) return registry_.EndClaim(caller, request.session_id(), key);
   return registry_.Unpublish(key, request.force());
 }
 
