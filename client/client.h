@@ -3,7 +3,9 @@
 #define CLIENT_CLIENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +16,14 @@
 #include "client/device_buffer.h"
 #include "client/export.h"
 #include "client/options.h"
+#include "client/segment.h"
 #include "common/bytes.h"
 #include "common/cuda/device.h"
 
 namespace tenure {
 
 class Session;
+struct SealedBlock;
 
 // A session at the daemon. Copies share the session, and so do the buffers made by it; the last of
 // them ends the session, which waits for the daemon for at most a second. A process may have
@@ -57,8 +61,36 @@ class TENURE_EXPORT Client {
   // Errors: as Allocate.
   absl::StatusOr<std::vector<DeviceBuffer>> AllocateBatch(absl::Span<const Bytes> sizes);
 
-  // Waits until every free queued so far by a DeviceBuffer's destructor was answered by the daemon.
-  // Idempotent.
+  // Makes the blocks a segment of this process's user, which outlives the process, and attaches to
+  // it: the blocks are unmapped and mapped again for reading. They are used up, whatever the answer
+  // is. `name`: 1 to 128 letters, digits and "._-/".
+  // Errors: ALREADY_EXISTS: the name is taken. FAILED_PRECONDITION: another session is loading a
+  // segment of this name. INVALID_ARGUMENT: a block that is empty, of another session, not direct
+  // or of another kind than the rest, a tensor that lies outside, more than the limits allow.
+  absl::StatusOr<Segment> Publish(const std::string& name, SegmentContents contents,
+                                  const PublishOptions& options = {});
+  // Attaches to a segment of this process's user, or of `owner_uid`, and maps it.
+  // Errors: NOT_FOUND: there is none that this process may attach. The driver's, if it cannot be
+  // mapped here.
+  absl::StatusOr<Segment> Attach(const std::string& name,
+                                 std::optional<uint32_t> owner_uid = std::nullopt);
+  // The segment of this process's user with this name. Of all the processes that ask for one that
+  // is not there, the first calls its loader and publishes what that returns; the others wait for
+  // it. If it fails or dies, another of them loads.
+  // Errors: the loader's own; those of Publish and Attach; DEADLINE_EXCEEDED: others have been
+  // loading for as long as LoadOptions::wait.
+  using Loader = std::function<absl::StatusOr<SegmentContents>(Client& client)>;
+  absl::StatusOr<Segment> AttachOrLoad(const std::string& name, const Loader& loader,
+                                       const LoadOptions& options = {});
+  // Ends a segment: nobody can attach it any more, and its memory goes back to the driver when
+  // nobody has it mapped any more. Root may end anybody's.
+  // Errors: NOT_FOUND: there is none. FAILED_PRECONDITION: it is attached and `force` is false.
+  // PERMISSION_DENIED: it is somebody else's.
+  absl::Status Unpublish(const std::string& name, bool force = false,
+                         std::optional<uint32_t> owner_uid = std::nullopt);
+
+  // Waits until every free queued so far by a DeviceBuffer's destructor, and every end of an
+  // attachment queued by a Segment's, was answered by the daemon. Idempotent.
   // Errors: the first that one of these frees met since the last Flush.
   absl::Status Flush();
 
@@ -77,6 +109,10 @@ class TENURE_EXPORT Client {
 
  private:
   explicit Client(std::shared_ptr<Session> session);
+
+  absl::StatusOr<std::vector<SealedBlock>> Seal(const std::vector<DeviceBuffer>& blocks) const;
+  absl::StatusOr<Segment> LoadAndPublish(const std::string& name, const Loader& loader,
+                                         const LoadOptions& options);
 
   std::shared_ptr<Session> session_;
 };

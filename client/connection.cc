@@ -18,8 +18,8 @@
 namespace tenure {
 namespace {
 
-// The largest answer is that of a full AllocateBatch: 1024 tokens of about 130 bytes.
-constexpr Bytes kMaxMessage = MiB(1);
+// The largest request and answer are about a segment of 8192 tensors of at most 400 bytes.
+constexpr Bytes kMaxMessage = MiB(4);
 
 // A third of the whole, so that one lost reply does not use up a call's time; yet at least a
 // second, which is longer than any driver call takes.
@@ -89,7 +89,7 @@ absl::Status Connection::Attempt(Method<Request, Response> method, const Request
 
 template <typename Request, typename Response>
 absl::Status Connection::Repeat(Method<Request, Response> method, const Request& request,
-                                Response* response) {
+                                Response* response, bool* repeated) {
   const Deadline deadline = Deadline::After(options_.call_timeout);
   Backoff backoff;
   while (true) {
@@ -100,6 +100,7 @@ absl::Status Connection::Repeat(Method<Request, Response> method, const Request&
     // An attempt that was cut short because the daemon ended says only that.
     if (!status.ok() && !Usable().ok()) continue;
     if (!IsTransient(status)) return status;
+    if (repeated != nullptr) *repeated = true;
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) return GiveUp(status);
     absl::SleepFor(pause);
@@ -193,10 +194,8 @@ absl::StatusOr<std::vector<v1::Token>> Connection::AllocateBatch(v1::AllocateBat
                                 std::make_move_iterator(response.mutable_tokens()->end()));
 }
 
-absl::StatusOr<UniqueFd> Connection::RequestRegionFd(uint64_t allocation_id) {
-  v1::RequestRegionFdRequest request;
+absl::StatusOr<UniqueFd> Connection::RequestRegionFd(v1::RequestRegionFdRequest request) {
   request.set_session_id(session_id());
-  request.set_allocation_id(allocation_id);
   const std::string fd_socket = FdSocketPath(options_.socket);
   const Deadline deadline = Deadline::After(options_.call_timeout);
   Backoff backoff;
@@ -220,6 +219,43 @@ absl::StatusOr<v1::FreeResponse> Connection::Free(v1::FreeRequest request) {
   const absl::Status status = Repeat(&v1::Allocator::Stub::Free, request, &response);
   if (!status.ok()) return status;
   return response;
+}
+
+absl::StatusOr<v1::PublishSegmentResponse> Connection::PublishSegment(
+    v1::PublishSegmentRequest request, bool* repeated) {
+  request.set_session_id(session_id());
+  request.set_request_id(NextRequestId());
+  v1::PublishSegmentResponse response;
+  // ABORTED and NOT_FOUND may be about a block alone, as in Free.
+  const absl::Status status =
+      Repeat(&v1::Allocator::Stub::PublishSegment, request, &response, repeated);
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::AttachSegmentResponse> Connection::AttachSegment(
+    v1::AttachSegmentRequest request) {
+  request.set_session_id(session_id());
+  request.set_request_id(NextRequestId());
+  v1::AttachSegmentResponse response;
+  const absl::Status status =
+      Settle(Repeat(&v1::Allocator::Stub::AttachSegment, request, &response),
+             /*only_names_session=*/false);
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::Status Connection::DetachSegment(uint64_t attachment_id) {
+  v1::DetachSegmentRequest request;
+  request.set_session_id(session_id());
+  request.set_attachment_id(attachment_id);
+  v1::DetachSegmentResponse response;
+  return Repeat(&v1::Allocator::Stub::DetachSegment, request, &response);
+}
+
+absl::Status Connection::UnpublishSegment(const v1::UnpublishSegmentRequest& request) {
+  v1::UnpublishSegmentResponse response;
+  return Repeat(&v1::Allocator::Stub::UnpublishSegment, request, &response);
 }
 
 absl::StatusOr<v1::KeepAliveResponse> Connection::TryKeepAlive(absl::Duration timeout) {
@@ -261,6 +297,14 @@ absl::Status Connection::TryReleaseRegions(v1::ReleaseRegionsRequest request,
   v1::ReleaseRegionsResponse response;
   return Settle(Attempt(&v1::Allocator::Stub::ReleaseRegions, request, &response, timeout),
                 /*only_names_session=*/true);
+}
+
+absl::Status Connection::TryDetachSegment(uint64_t attachment_id, absl::Duration timeout) {
+  v1::DetachSegmentRequest request;
+  request.set_session_id(session_id());
+  request.set_attachment_id(attachment_id);
+  v1::DetachSegmentResponse response;
+  return Attempt(&v1::Allocator::Stub::DetachSegment, request, &response, timeout);
 }
 
 void Connection::Interrupt() {

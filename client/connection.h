@@ -70,17 +70,27 @@ class Connection {
   // Size, alignment and placement are the caller's; the rest is filled in.
   absl::StatusOr<v1::Token> Allocate(v1::AllocateRequest request);
   absl::StatusOr<std::vector<v1::Token>> AllocateBatch(v1::AllocateBatchRequest request);
-  // The descriptor that maps the region of this allocation, which is of kind VMM_FD.
-  absl::StatusOr<UniqueFd> RequestRegionFd(uint64_t allocation_id);
+  // The descriptor that maps the region of an allocation or of a segment's block, which is of kind
+  // VMM_FD. The session id is filled in.
+  absl::StatusOr<UniqueFd> RequestRegionFd(v1::RequestRegionFdRequest request);
   // The session id is filled in; the request id is the caller's, who may have to repeat the request
   // later.
   absl::StatusOr<v1::FreeResponse> Free(v1::FreeRequest request);
+
+  // Segments. Session and request ids are filled in. With an error, `repeated` tells whether an
+  // attempt before had no answer, which may have taken effect.
+  absl::StatusOr<v1::PublishSegmentResponse> PublishSegment(v1::PublishSegmentRequest request,
+                                                            bool* repeated);
+  absl::StatusOr<v1::AttachSegmentResponse> AttachSegment(v1::AttachSegmentRequest request);
+  absl::Status DetachSegment(uint64_t attachment_id);
+  absl::Status UnpublishSegment(const v1::UnpublishSegmentRequest& request);
 
   // One attempt each, for a caller that repeats by itself. Request ids are the caller's.
   absl::StatusOr<v1::KeepAliveResponse> TryKeepAlive(absl::Duration timeout);
   absl::StatusOr<v1::FreeBatchResponse> TryFreeBatch(v1::FreeBatchRequest request,
                                                      absl::Duration timeout);
   absl::Status TryReleaseRegions(v1::ReleaseRegionsRequest request, absl::Duration timeout);
+  absl::Status TryDetachSegment(uint64_t attachment_id, absl::Duration timeout);
 
   // From now on the session has, or asks for, what outlives the daemon where anything does. To be
   // called before it asks.
@@ -110,7 +120,8 @@ class Connection {
   absl::Status Attempt(Method<Request, Response> method, const Request& request, Response* response,
                        absl::Duration timeout);
   template <typename Request, typename Response>
-  absl::Status Repeat(Method<Request, Response> method, const Request& request, Response* response);
+  absl::Status Repeat(Method<Request, Response> method, const Request& request, Response* response,
+                      bool* repeated = nullptr);
   // The last error of a call whose time is up, with what stands between this process and the
   // daemon.
   absl::Status GiveUp(const absl::Status& status) const;

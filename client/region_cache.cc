@@ -82,6 +82,16 @@ bool RegionCache::Drop(uint64_t region_id, WhenEmpty when_empty) {
   return unmapped;
 }
 
+Mapping RegionCache::Take(uint64_t region_id) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = regions_.find(region_id);
+  TENURE_CHECK(found != regions_.end() && found->second.state == State::kMapped &&
+               found->second.blocks == 1);
+  const Mapping mapping = found->second.mapping;
+  regions_.erase(found);
+  return mapping;
+}
+
 std::vector<uint64_t> RegionCache::Retire(absl::Span<const uint64_t> region_ids) {
   std::vector<uint64_t> retired;
   absl::MutexLock lock(&mutex_);

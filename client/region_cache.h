@@ -58,6 +58,10 @@ class RegionCache {
   // unmapped now.
   bool Drop(uint64_t region_id, WhenEmpty when_empty) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The mapping of a region that one block uses, which is the caller's from now on; the region is
+  // none of the cache's any more.
+  Mapping Take(uint64_t region_id) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Those of the regions that no block uses, unmapped and barred. A region that is in use is left
   // out: a token for it was on its way while the daemon called it idle.
   std::vector<uint64_t> Retire(absl::Span<const uint64_t> region_ids) ABSL_LOCKS_EXCLUDED(mutex_);

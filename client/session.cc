@@ -10,6 +10,7 @@
 #include "client/backoff.h"
 #include "client/deadline.h"
 #include "client/fork_guard.h"
+#include "client/region_mapping.h"
 #include "common/check.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
@@ -111,6 +112,7 @@ absl::Status Session::OpenDevice(const ConnectOptions& options) {
   driver_ = *std::move(driver);
   device_ = *std::move(device);
   regions_ = std::make_unique<RegionCache>(*device_);
+  segment_regions_ = std::make_unique<RegionCache>(*device_);
   return absl::OkStatus();
 }
 
@@ -126,6 +128,7 @@ Session::~Session() {
   watch.reset();
   upkeep_.reset();
   regions_.reset();
+  segment_regions_.reset();
   if (connection_->Usable().ok()) connection_->Close(kCloseTimeout).IgnoreError();
 }
 
@@ -192,33 +195,16 @@ absl::StatusOr<cuda::DevicePointer> Session::Map(const v1::Token& token) {
   if (token.size_bytes() > region_size || token.offset_bytes() > region_size - token.size_bytes()) {
     return absl::InternalError("the daemon granted a block that reaches beyond its region");
   }
+  RegionSource source;
+  source.kind = token.memory_kind();
+  source.size = Bytes(region_size);
+  source.ipc_handle = token.ipc_handle();
+  source.ask.set_allocation_id(token.allocation_id());
   const absl::StatusOr<cuda::DevicePointer> base = regions_->Use(
-      token.region_id(), [&] { return MapRegion(token); },
+      token.region_id(), [&] { return MapRegion(*device_, *connection_, source); },
       Deadline::After(connection_->call_timeout()));
   if (!base.ok()) return base.status();
   return *base + token.offset_bytes();
-}
-
-absl::StatusOr<Mapping> Session::MapRegion(const v1::Token& token) {
-  if (token.memory_kind() == v1::MEMORY_KIND_CUDA_IPC) {
-    const absl::StatusOr<cuda::IpcHandle> handle = cuda::IpcHandle::FromBytes(token.ipc_handle());
-    if (!handle.ok()) return handle.status();
-    const absl::StatusOr<cuda::DevicePointer> base = device_->Import(*handle);
-    if (!base.ok()) return base.status();
-    return Mapping(*base);
-  }
-  if (token.memory_kind() != v1::MEMORY_KIND_VMM_FD) {
-    return absl::UnimplementedError(
-        absl::StrCat("the daemon granted memory of kind ", static_cast<int>(token.memory_kind()),
-                     ", which this client cannot map: it is older than the daemon"));
-  }
-  // Needed for the mapping only, which keeps the memory by itself.
-  const absl::StatusOr<UniqueFd> fd = connection_->RequestRegionFd(token.allocation_id());
-  if (!fd.ok()) return fd.status();
-  const absl::StatusOr<cuda::VmmMemory> memory =
-      device_->ImportVmm(fd->get(), Bytes(token.region_size_bytes()), cuda::VmmAccess::kReadWrite);
-  if (!memory.ok()) return memory.status();
-  return Mapping(*memory);
 }
 
 absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
@@ -226,6 +212,7 @@ absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
   grant.allocation_id = token.allocation_id();
   grant.region_id = token.region_id();
   grant.size = Bytes(token.size_bytes());
+  grant.region_size = Bytes(token.region_size_bytes());
   // Only a direct block fills its region: the pools' regions hold several of their largest blocks.
   grant.own_region = token.size_bytes() == token.region_size_bytes();
   grant.kind =

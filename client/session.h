@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -15,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 
+#include "client/attachment.h"
 #include "client/connection.h"
 #include "client/daemon_watch.h"
 #include "client/options.h"
@@ -29,11 +32,18 @@ namespace tenure {
 struct Grant {
   uint64_t allocation_id = 0;
   uint64_t region_id = 0;
-  Bytes size;                       // as granted
+  Bytes size;  // as granted
+  Bytes region_size;
   cuda::DevicePointer pointer = 0;  // 0 in a process that maps nothing
   bool own_region = false;          // no other block can be in its region
   MemoryKind kind = MemoryKind::kCudaIpc;
   uint64_t restarts = 0;  // of the daemon before it was granted
+};
+
+// A block that becomes one of a segment, of which as much counts as was asked for.
+struct SealedBlock {
+  Grant grant;
+  Bytes size;
 };
 
 // Everything that a process has of one daemon: the session's calls, the device, the regions mapped
@@ -63,6 +73,23 @@ class Session {
   void Discard(const Grant& grant);
   absl::Status Flush();
 
+  // Makes a segment of the blocks. On success their grants are used up, and they are mapped for
+  // reading instead. `request` lacks the blocks, of which there is one at least.
+  // Errors: as Client::Publish.
+  absl::StatusOr<Attachment> Publish(v1::PublishSegmentRequest request,
+                                     const std::vector<SealedBlock>& blocks);
+  // With `claim`, who is to load it if it is not there. Of the threads that ask, one is told kOurs,
+  // and has to end that with EndLoading.
+  absl::StatusOr<std::variant<Attachment, Claim>> Attach(const std::string& name,
+                                                         std::optional<uint32_t> owner_uid,
+                                                         bool claim);
+  // The claim is used up if something was published, and given back otherwise.
+  void EndLoading(const std::string& name, bool published) ABSL_LOCKS_EXCLUDED(loading_mutex_);
+  // As Release and Discard. The attachment is used up.
+  absl::Status Detach(const Attachment& attachment);
+  void DiscardAttachment(const Attachment& attachment);
+  absl::Status Unpublish(const std::string& name, std::optional<uint32_t> owner_uid, bool force);
+
   const Connection& connection() const { return *connection_; }
   bool maps() const { return device_ != nullptr; }
   // Null in a process that maps nothing.
@@ -80,7 +107,6 @@ class Session {
   // Maps the token's region and counts the block. On an error the block is given back.
   absl::StatusOr<Grant> Accept(const v1::Token& token);
   absl::StatusOr<cuda::DevicePointer> Map(const v1::Token& token);
-  absl::StatusOr<Mapping> MapRegion(const v1::Token& token);
   v1::FreeRequest FreeRequestFor(uint64_t allocation_id, bool unmapped);
   // The kind that a request without one gets.
   MemoryKind DefaultKind() const;
@@ -89,6 +115,15 @@ class Session {
   void NoteRestart();
   // Has the upkeep look into an answer that may mean that the session is lost. Returns the answer.
   absl::Status Heed(const absl::Status& status);
+  // Maps the blocks of a segment; on an error the attachment is over.
+  absl::StatusOr<Attachment> Accept(v1::AttachSegmentResponse response);
+  absl::Status MapBlock(const v1::AttachSegmentResponse::Block& block, uint32_t index,
+                        Attachment& attachment);
+  // Maps a block that was just published for reading, in place of how it was mapped before.
+  absl::Status Remap(const Grant& grant, uint32_t index, Attachment& attachment);
+  // The attachment to what was published by a call whose answer was lost.
+  absl::StatusOr<Attachment> AttachPublished(const v1::PublishSegmentRequest& request);
+  void UnmapSegment(const Attachment& attachment);
   // Ends this process's use of the block; whether the daemon may take its region as unmapped.
   bool Unuse(const Grant& grant);
 
@@ -97,11 +132,17 @@ class Session {
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;
   std::unique_ptr<RegionCache> regions_;
+  // Of segments. Apart from regions_, because a region that is being published is mapped both ways
+  // for a moment.
+  std::unique_ptr<RegionCache> segment_regions_;
   const std::string socket_;
   const std::function<void(uint64_t)> on_restart_;
   std::atomic<uint64_t> restarts_ = 0;
   std::atomic<uint64_t> ipc_blocks_ = 0;  // granted since the last restart, and not given back
   std::unique_ptr<Upkeep> upkeep_;
+  // Guards which segments this process is loading.
+  absl::Mutex loading_mutex_;
+  std::set<std::string> loading_ ABSL_GUARDED_BY(loading_mutex_);
   // Guards who watches; taken by the upkeep's thread and at the end.
   absl::Mutex watch_mutex_;
   bool closing_ ABSL_GUARDED_BY(watch_mutex_) = false;

@@ -47,6 +47,13 @@ void Upkeep::QueueFree(v1::FreeRequest request) {
   frees_.push_back(std::move(request));
 }
 
+void Upkeep::QueueDetach(uint64_t attachment_id) {
+  absl::MutexLock lock(&mutex_);
+  if (lost_) return;
+  ++detaches_queued_;
+  detaches_.push_back(attachment_id);
+}
+
 void Upkeep::QueueIdle(absl::Span<const uint64_t> region_ids) {
   if (region_ids.empty()) return;
   absl::MutexLock lock(&mutex_);
@@ -65,21 +72,28 @@ bool Upkeep::HasQueuedFrees() const {
 
 absl::Status Upkeep::Flush(Deadline deadline) {
   absl::MutexLock lock(&mutex_);
-  const uint64_t target = queued_;
-  const auto reached = [this, target]()
-                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return settled_ >= target; };
+  const uint64_t frees = queued_;
+  const uint64_t detaches = detaches_queued_;
+  const auto reached = [this, frees, detaches]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return settled_ >= frees && detaches_settled_ >= detaches;
+  };
   if (!mutex_.AwaitWithTimeout(absl::Condition(&reached), deadline.Left())) {
-    return absl::DeadlineExceededError(absl::StrCat(
-        target - settled_, " of the queued frees were not answered in time; they stay queued"));
+    return absl::DeadlineExceededError(
+        absl::StrCat(frees - std::min(settled_, frees), " of the queued frees and ",
+                     detaches - std::min(detaches_settled_, detaches),
+                     " of the queued detaches were not answered in time; they stay queued"));
   }
   if (lost_) return connection_.Usable();
   return std::exchange(failure_, absl::OkStatus());
 }
 
-bool Upkeep::Due() const { return stopping_ || nudged_ || !frees_.empty() || !idle_.empty(); }
+bool Upkeep::Due() const {
+  return stopping_ || nudged_ || !frees_.empty() || !idle_.empty() || !detaches_.empty();
+}
 
 bool Upkeep::AwaitWork() {
-  const bool in_hand = frees_in_hand_.requests_size() > 0 || regions_in_hand_.region_ids_size() > 0;
+  const bool in_hand = frees_in_hand_.requests_size() > 0 ||
+                       regions_in_hand_.region_ids_size() > 0 || detach_in_hand_;
   absl::MutexLock lock(&mutex_);
   if (!in_hand) mutex_.AwaitWithTimeout(absl::Condition(this, &Upkeep::Due), renew_at_.Left());
   if (std::exchange(nudged_, false)) renew_at_ = Deadline::After(absl::ZeroDuration());
@@ -98,6 +112,7 @@ void Upkeep::Run() {
     absl::Status status = Renew();
     if (status.ok()) status = SendFrees();
     if (status.ok()) status = ReturnRegions();
+    if (status.ok()) status = SendDetaches();
     if (!connection_.Usable().ok()) return Abandon();
     if (status.ok()) {
       backoff_.Reset();
@@ -190,6 +205,27 @@ absl::Status Upkeep::ReturnRegions() {
   return absl::OkStatus();
 }
 
+absl::Status Upkeep::SendDetaches() {
+  while (true) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!detach_in_hand_ && !detaches_.empty()) {
+        detach_in_hand_ = detaches_.front();
+        detaches_.pop_front();
+      }
+    }
+    if (!detach_in_hand_) return absl::OkStatus();
+    const absl::Status status = connection_.TryDetachSegment(*detach_in_hand_, AttemptTimeout());
+    // Any other answer means that the attachment is over.
+    if (IsTransient(status)) return status;
+    detach_in_hand_.reset();
+    absl::MutexLock lock(&mutex_);
+    ++detaches_settled_;
+    // An attachment that the daemon does not know may mean a session that it does not know.
+    if (!status.ok()) nudged_ = true;
+  }
+}
+
 void Upkeep::Abandon() {
   {
     absl::MutexLock lock(&mutex_);
@@ -197,6 +233,8 @@ void Upkeep::Abandon() {
     frees_.clear();
     idle_.clear();
     settled_ = queued_;
+    detaches_.clear();
+    detaches_settled_ = detaches_queued_;
   }
   if (regions_ != nullptr) {
     regions_->Unbar(regions_in_hand_.region_ids());

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -21,9 +22,9 @@
 namespace tenure {
 
 // The session's one background thread: renews the lease at a third of its time, sends queued frees
-// in batches, and takes idle regions back to the daemon. Makes one attempt at a time and keeps what
-// was not answered, so that a daemon that does not answer frees still hears that the client is
-// alive.
+// in batches, takes idle regions back to the daemon, and ends attachments to segments. Makes one
+// attempt at a time and keeps what was not answered, so that a daemon that does not answer frees
+// still hears that the client is alive.
 //
 // Invariants: 1. a free keeps its request id until it is answered; 2. a region is named to the
 // daemon only while it is barred in the region cache.
@@ -43,15 +44,17 @@ class Upkeep {
   // Repeats the request until it is answered. Never blocks and never fails: a session that is lost
   // has nothing left to free.
   void QueueFree(v1::FreeRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for the end of an attachment, whose regions are unmapped.
+  void QueueDetach(uint64_t attachment_id) ABSL_LOCKS_EXCLUDED(mutex_);
   // Regions that the daemon called idle.
   void QueueIdle(absl::Span<const uint64_t> region_ids) ABSL_LOCKS_EXCLUDED(mutex_);
   // Renews the lease now: somebody had an answer that may mean that the session is lost.
   void Nudge() ABSL_LOCKS_EXCLUDED(mutex_);
 
   bool HasQueuedFrees() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits until every free queued so far was answered. The first error that a queued free met since
-  // the last Flush; DEADLINE_EXCEEDED: no answer in time; the connection's error when the session
-  // is lost.
+  // Waits until every free and detach queued so far was answered. The first error that a queued
+  // free met since the last Flush; DEADLINE_EXCEEDED: no answer in time; the connection's error
+  // when the session is lost.
   absl::Status Flush(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -66,6 +69,7 @@ class Upkeep {
   absl::Status Renew() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SendFrees() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status ReturnRegions() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status SendDetaches() ABSL_LOCKS_EXCLUDED(mutex_);
   // Keeps of the frees in hand those that are to be repeated, and accounts for the others.
   absl::Status Account(const v1::FreeBatchResponse& response) ABSL_LOCKS_EXCLUDED(mutex_);
   void Settle(int frees, const absl::Status& failure) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -84,13 +88,17 @@ class Upkeep {
   Backoff backoff_;
   v1::FreeBatchRequest frees_in_hand_;
   v1::ReleaseRegionsRequest regions_in_hand_;
+  std::optional<uint64_t> detach_in_hand_;
 
   // Guards what callers leave for the thread; nothing is called under it.
   mutable absl::Mutex mutex_;
   std::deque<v1::FreeRequest> frees_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> idle_ ABSL_GUARDED_BY(mutex_);
-  uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;   // frees ever queued
-  uint64_t settled_ ABSL_GUARDED_BY(mutex_) = 0;  // of them, answered or moot
+  std::deque<uint64_t> detaches_ ABSL_GUARDED_BY(mutex_);
+  uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;           // frees ever queued
+  uint64_t settled_ ABSL_GUARDED_BY(mutex_) = 0;          // of them, answered or moot
+  uint64_t detaches_queued_ ABSL_GUARDED_BY(mutex_) = 0;  // the same of detaches
+  uint64_t detaches_settled_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);  // the first of a queued free since the last Flush
   bool nudged_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -4,7 +4,8 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(PUBLIC_HEADERS
-  client/client.h client/device_buffer.h client/dtype.h client/export.h client/options.h client/tensor.h
+  client/client.h client/device_buffer.h client/digest.h client/dtype.h client/export.h client/options.h
+  client/segment.h client/tensor.h client/weights_file.h
   common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/memory_kind.h
   common/unique_fd.h)
 # Inside the repository includes are rooted there; installed, they are rooted in include/tenure, so that no other

@@ -1,0 +1,143 @@
+#include "client/weights_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "client/safetensors.h"
+
+namespace tenure {
+namespace {
+
+constexpr Bytes kAlignment = Bytes(256);
+
+}  // namespace
+
+absl::StatusOr<WeightsFile> WeightsFile::Open(const std::string& path, Bytes max_block) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  struct stat file = {};
+  if (fstat(fd.get(), &file) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("read ", path));
+  if (!S_ISREG(file.st_mode) || file.st_size <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is empty, or no regular file: there is nothing to load"));
+  }
+  const Bytes size(static_cast<uint64_t>(file.st_size));
+  WeightsFile weights(path, std::move(fd));
+  if (!absl::EndsWith(path, ".safetensors")) {
+    weights.blocks_ = {size};
+    weights.parts_ = {Part{0, Bytes(0), size, Bytes(0)}};
+    return weights;
+  }
+  const absl::Status read = weights.ReadSafetensors(size, max_block);
+  if (!read.ok()) {
+    return absl::Status(read.code(), absl::StrCat(path, ": ", read.message()));
+  }
+  return weights;
+}
+
+absl::Status WeightsFile::ReadSafetensors(Bytes file_size, Bytes max_block) {
+  std::array<unsigned char, kSafetensorsPrefix.value()> prefix = {};
+  absl::Status read =
+      ReadFile(Bytes(0), kSafetensorsPrefix, reinterpret_cast<char*>(prefix.data()));
+  if (!read.ok()) return absl::InvalidArgumentError(read.message());
+  const absl::StatusOr<Bytes> header_size = SafetensorsHeaderSize(prefix, file_size);
+  if (!header_size.ok()) return header_size.status();
+  std::string header(header_size->value(), '\0');
+  read = ReadFile(kSafetensorsPrefix, *header_size, header.data());
+  if (!read.ok()) return read;
+  const Bytes data_begin = kSafetensorsPrefix + *header_size;
+  const absl::StatusOr<std::vector<FileTensor>> tensors =
+      ParseSafetensorsHeader(header, file_size - data_begin);
+  if (!tensors.ok()) return tensors.status();
+  for (const FileTensor& tensor : *tensors) {
+    Part part = {0, Bytes(0), tensor.size, data_begin + tensor.offset};
+    Place(part, max_block);
+    tensors_.push_back(
+        {tensor.name, tensor.dtype, tensor.shape, part.block, part.offset, tensor.size});
+    if (tensor.size > Bytes(0)) parts_.push_back(part);
+  }
+  if (parts_.empty()) return absl::InvalidArgumentError("there is no tensor with any bytes");
+  return absl::OkStatus();
+}
+
+void WeightsFile::Place(Part& part, Bytes max_block) {
+  // The file has the bytes, so that no sum of sizes and paddings comes near 64 bits.
+  const Bytes offset = blocks_.empty() ? Bytes(0) : *RoundUp(blocks_.back(), kAlignment);
+  const bool fits = !blocks_.empty() && offset + part.size <= max_block;
+  // What is empty lies at the end of what there is, and needs no room.
+  if (part.size == Bytes(0) && !blocks_.empty()) {
+    part.block = static_cast<uint32_t>(blocks_.size() - 1);
+    part.offset = blocks_.back();
+    return;
+  }
+  if (!fits && (blocks_.empty() || blocks_.back() > Bytes(0))) blocks_.emplace_back(0);
+  part.block = static_cast<uint32_t>(blocks_.size() - 1);
+  part.offset = fits ? offset : Bytes(0);
+  blocks_.back() = part.offset + part.size;
+}
+
+absl::Status WeightsFile::ReadFile(Bytes from, Bytes size, char* to) const {
+  while (size > Bytes(0)) {
+    const ssize_t got = pread(fd_.get(), to, size.value(), static_cast<off_t>(from.value()));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("read ", path_));
+    if (got == 0) {
+      return absl::DataLossError(
+          absl::StrCat(path_, " ends at ", from.value(), " and was longer when it was opened"));
+    }
+    to += got;
+    from += Bytes(static_cast<uint64_t>(got));
+    size -= Bytes(static_cast<uint64_t>(got));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WeightsFile::ReadPiece(const DigestPiece& piece, char* to) const {
+  std::memset(to, 0, piece.size.value());
+  const Bytes end = piece.offset + piece.size;
+  // The first part that does not end before the piece.
+  auto part = std::partition_point(parts_.begin(), parts_.end(), [&](const Part& one) {
+    return one.block < piece.block ||
+           (one.block == piece.block && one.offset + one.size <= piece.offset);
+  });
+  for (; part != parts_.end() && part->block == piece.block && part->offset < end; ++part) {
+    const Bytes first = std::max(part->offset, piece.offset);
+    const Bytes last = std::min(part->offset + part->size, end);
+    const absl::Status read = ReadFile(part->from + (first - part->offset), last - first,
+                                       to + (first - piece.offset).value());
+    if (!read.ok()) return read;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SegmentContents> WeightsFile::Load(Client& client, AllocateOptions options) const {
+  options.placement = Placement::kDirect;
+  SegmentContents contents;
+  contents.tensors = tensors_;
+  for (const Bytes size : blocks_) {
+    absl::StatusOr<DeviceBuffer> block = client.Allocate(size, options);
+    if (!block.ok()) return block.status();
+    contents.blocks.push_back(*std::move(block));
+  }
+  absl::StatusOr<std::string> digest =
+      DigestOf(blocks_, [&](const DigestPiece& piece, char* to) -> absl::Status {
+        const absl::Status read = ReadPiece(piece, to);
+        if (!read.ok()) return read;
+        return contents.blocks[piece.block].CopyFromHost(to, piece.size, piece.offset);
+      });
+  if (!digest.ok()) return digest.status();
+  contents.digest = *std::move(digest);
+  return contents;
+}
+
+}  // namespace tenure
