@@ -3,9 +3,12 @@
 #define CLIENT_CTL_COMMANDS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "client/ctl/exit_code.h"
+#include "common/memory_kind.h"
 
 namespace tenure::ctl {
 
@@ -25,6 +28,27 @@ ExitCode RunExplain(const CommonOptions& options, uint64_t id);
 ExitCode RunTrim(const CommonOptions& options);
 ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id);
 ExitCode RunDrain(const CommonOptions& options);
+
+// What the commands about one segment are told.
+struct SegmentOptions {
+  std::string name;
+  // Whose it is; nullopt: the caller's own user's.
+  std::optional<uint32_t> owner_uid;
+  // publish: what to load, who may attach, and as which kind.
+  std::string file;
+  std::vector<uint32_t> allowed_uids;
+  MemoryKind kind = MemoryKind::kVmmFd;
+  // attach: read everything back.
+  bool check = false;
+  // unpublish: also while it is attached.
+  bool force = false;
+};
+
+ExitCode RunSegments(const CommonOptions& options);
+ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment);
+// kFailure: the contents are not what was published.
+ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment);
+ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segment);
 
 }  // namespace tenure::ctl
 

@@ -19,13 +19,14 @@ Table AllocationTable(const std::vector<v1::Allocation>& allocations) {
                {"GRANTED", Table::Align::kRight},
                {"ASKED FOR", Table::Align::kRight},
                {"PLACEMENT"},
+               {"KIND"},
                {"REGION"},
                {"OFFSET", Table::Align::kRight},
                {"AGE"}});
   for (const v1::Allocation& one : allocations) {
     table.Add({absl::StrCat(one.allocation_id()), absl::StrCat(one.session_id()),
                absl::StrCat(one.pid()), FormatBytes(Bytes(one.size_bytes())),
-               FormatBytes(Bytes(one.requested_bytes())), one.placement(),
+               FormatBytes(Bytes(one.requested_bytes())), one.placement(), one.memory_kind(),
                absl::StrCat(one.region_id()), FormatBytes(Bytes(one.offset_bytes())),
                Age(one.age_ms())});
   }

@@ -1,4 +1,5 @@
 #include <iostream>
+#include <map>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -22,6 +23,7 @@ struct CommandLine {
   uint64_t explained_id = 0;
   uint64_t revoked_id = 0;
   ReplayOptions replay;
+  SegmentOptions segment;
   double hold_seconds = 0;
   bool no_map = false;
   size_t worker = 0;
@@ -33,6 +35,10 @@ struct CommandLine {
   CLI::App* trim = nullptr;
   CLI::App* revoke = nullptr;
   CLI::App* drain = nullptr;
+  CLI::App* segments = nullptr;
+  CLI::App* publish = nullptr;
+  CLI::App* attach = nullptr;
+  CLI::App* unpublish = nullptr;
   CLI::App* replay_command = nullptr;
   CLI::App* replay_worker = nullptr;
 };
@@ -82,6 +88,44 @@ void AddAdminCommands(CommandLine& line) {
       AddCommand(line, "drain", "Grant nothing new; the daemon ends with the last session");
 }
 
+CLI::App* AddSegmentCommand(CommandLine& line, const std::string& name,
+                            const std::string& description) {
+  CLI::App* command = AddCommand(line, name, description);
+  command->add_option("name", line.segment.name, "The segment, as `segments` shows it")->required();
+  return command;
+}
+
+void AddOwner(CommandLine& line, CLI::App* command) {
+  command->add_option("--owner", line.segment.owner_uid, "Whose segment: a uid; yours by default");
+}
+
+void AddSegmentCommands(CommandLine& line) {
+  line.segments = AddCommand(line, "segments", "List segments: weights that many processes read");
+  line.publish = AddSegmentCommand(line, "publish",
+                                   "Load a file into GPU memory, where it stays for all to attach");
+  line.publish
+      ->add_option("file", line.segment.file, "A .safetensors file, or any other as plain bytes")
+      ->required();
+  line.publish->add_option("--share", line.segment.allowed_uids,
+                           "uids of others who may attach it");
+  const std::map<std::string, MemoryKind> kinds = {{"vmm", MemoryKind::kVmmFd},
+                                                   {"ipc", MemoryKind::kCudaIpc}};
+  line.publish
+      ->add_option("--kind", line.segment.kind,
+                   "vmm: read-only to who attaches, and outlives the daemon under --keeper or "
+                   "systemd; ipc: neither")
+      ->transform(CLI::CheckedTransformer(kinds))
+      ->default_str("vmm");
+  line.attach = AddSegmentCommand(line, "attach", "Map a segment in this process, and let it go");
+  line.attach->add_flag("--check", line.segment.check,
+                        "Read it back and compare it with its digest");
+  AddOwner(line, line.attach);
+  line.unpublish = AddSegmentCommand(line, "unpublish", "End a segment");
+  line.unpublish->add_flag("--force", line.segment.force,
+                           "Also while it is attached: who has it mapped keeps reading it");
+  AddOwner(line, line.unpublish);
+}
+
 void Describe(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("tenurectl ") + kVersion);
   line.app.require_subcommand(1);
@@ -102,6 +146,7 @@ void Describe(CommandLine& line) {
       ->required()
       ->check(CheckId);
   AddAdminCommands(line);
+  AddSegmentCommands(line);
 
   line.replay_command =
       AddCommand(line, "replay", "Replay a recorded trace of allocations, and check the books");
@@ -131,6 +176,10 @@ ExitCode Run(CommandLine& line) {
   if (line.trim->parsed()) return RunTrim(line.common);
   if (line.revoke->parsed()) return RunRevoke(line.common, line.revoked_id);
   if (line.drain->parsed()) return RunDrain(line.common);
+  if (line.segments->parsed()) return RunSegments(line.common);
+  if (line.publish->parsed()) return RunPublish(line.common, line.segment);
+  if (line.attach->parsed()) return RunAttach(line.common, line.segment);
+  if (line.unpublish->parsed()) return RunUnpublish(line.common, line.segment);
   if (line.replay_command->parsed()) return RunReplay(line.replay);
   return RunReplayWorker(line.replay, line.worker, line.totals_fd);
 }

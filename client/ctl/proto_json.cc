@@ -1,5 +1,6 @@
 #include "client/ctl/proto_json.h"
 
+#include "absl/strings/escaping.h"
 #include <google/protobuf/descriptor.h>
 
 #include "common/check.h"
@@ -27,6 +28,9 @@ Json One(const Message& message, const FieldDescriptor* field) {
     case FieldDescriptor::CPPTYPE_DOUBLE:
       return fields->GetDouble(message, field);
     case FieldDescriptor::CPPTYPE_STRING:
+      if (field->type() == FieldDescriptor::TYPE_BYTES) {
+        return absl::BytesToHexString(fields->GetString(message, field));
+      }
       return fields->GetString(message, field);
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return ToJson(fields->GetMessage(message, field));
@@ -36,13 +40,25 @@ Json One(const Message& message, const FieldDescriptor* field) {
   return nullptr;
 }
 
-Json List(const Message& message, const FieldDescriptor* field) {
-  TENURE_CHECK(field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE);
+Json ElementOf(const Message& message, const FieldDescriptor* field, int index) {
   const google::protobuf::Reflection* fields = message.GetReflection();
-  Json list = Json::array();
-  for (int i = 0; i < fields->FieldSize(message, field); ++i) {
-    list.push_back(ToJson(fields->GetRepeatedMessage(message, field, i)));
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return fields->GetRepeatedUInt32(message, field, index);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return fields->GetRepeatedUInt64(message, field, index);
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return ToJson(fields->GetRepeatedMessage(message, field, index));
+    default:
+      TENURE_CHECK(false && "a kind of list that the Stats service does not use");
   }
+  return nullptr;
+}
+
+Json List(const Message& message, const FieldDescriptor* field) {
+  const int size = message.GetReflection()->FieldSize(message, field);
+  Json list = Json::array();
+  for (int i = 0; i < size; ++i) list.push_back(ElementOf(message, field, i));
   return list;
 }
 

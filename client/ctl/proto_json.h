@@ -8,10 +8,10 @@ namespace tenure::ctl {
 
 // A message as JSON: every field, under its name in the .proto, in its order, and integers as
 // integers. Protobuf's own mapping would write 64-bit integers as strings, which no calculation in
-// jq survives.
+// jq survives. Bytes become hexadecimal digits.
 //
-// Knows the kinds of field that the Stats service uses: integers, bools, doubles, strings,
-// messages, and lists of messages.
+// Knows the kinds of field that the Stats service uses: integers, bools, doubles, strings, bytes,
+// messages, and lists of messages or of integers without sign.
 nlohmann::ordered_json ToJson(const google::protobuf::Message& message);
 
 }  // namespace tenure::ctl

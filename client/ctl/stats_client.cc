@@ -40,6 +40,10 @@ absl::StatusOr<v1::ListSessionsResponse> StatsClient::ListSessions() const {
   return Call(&v1::Stats::Stub::ListSessions, v1::ListSessionsRequest());
 }
 
+absl::StatusOr<v1::ListSegmentsResponse> StatsClient::ListSegments() const {
+  return Call(&v1::Stats::Stub::ListSegments, v1::ListSegmentsRequest());
+}
+
 absl::StatusOr<std::vector<v1::Allocation>> StatsClient::ListAllocations(
     uint64_t session_id) const {
   std::vector<v1::Allocation> allocations;

@@ -25,6 +25,7 @@ class StatsClient {
 
   absl::StatusOr<v1::GetStatsResponse> GetStats() const;
   absl::StatusOr<v1::ListSessionsResponse> ListSessions() const;
+  absl::StatusOr<v1::ListSegmentsResponse> ListSegments() const;
   // All pages; `session_id` 0 means all sessions that the caller may see.
   absl::StatusOr<std::vector<v1::Allocation>> ListAllocations(uint64_t session_id) const;
 
