@@ -32,9 +32,8 @@ namespace {
 // Few calls wait for the driver at once, and the driver works on one at a time anyway.
 constexpr int kDriverThreads = 4;
 constexpr int kFirstHttpPort = 9450;
-// Our largest request is a batch of 1024 allocations of at most 40 bytes; our largest answer is
-// 1024 tokens.
-constexpr int kMaxReceiveBytes = 128 << 10;
+// Our largest request, and answer, describe a segment of 8192 tensors of at most 400 bytes.
+constexpr int kMaxReceiveBytes = 4 << 20;
 constexpr int kMaxSendBytes = 4 << 20;
 constexpr int kMaxStreamsPerConnection = 64;
 constexpr size_t kGrpcMemory = size_t{256} << 20;

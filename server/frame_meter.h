@@ -32,8 +32,8 @@ class FrameMeter {
   struct Limits {
     // A call of ours has 300 bytes of header; a person's grpcurl twice that.
     uint32_t header_block_bytes = 16 << 10;
-    // The largest message is 128 KiB, and a client may put it into one frame.
-    uint32_t frame_bytes = 256 << 10;
+    // The largest message is 4 MiB, and a client may put it into one frame.
+    uint32_t frame_bytes = 5 << 20;
     double streams_per_second = 100'000;
     // Before the daemon's settings are acknowledged. A client answers them with its first read.
     uint32_t unacknowledged_streams = 256;
