@@ -13,6 +13,8 @@
 //   lease_client expect-zero SOCKET BYTES  leases a block and ends with 0 when every byte is zero
 //   lease_client intrude SOCKET SESSION ALLOCATION
 //                                          uses another process's ids; prints the status codes
+//   lease_client load SOCKET NAME          is the one to load a segment and never does: prints
+//                                          "loading", waits for ever
 //
 // With a last word "vmm" the blocks are of kind VMM_FD, otherwise of the daemon's default.
 //
@@ -34,6 +36,7 @@
 #include <grpcpp/security/credentials.h>
 
 #include "client/client.h"
+#include "client/segment.h"
 #include "tenure/v1/allocator.grpc.pb.h"
 
 namespace {
@@ -195,6 +198,15 @@ int Intrude(const std::string& socket, uint64_t session, uint64_t allocation) {
   return 0;
 }
 
+int Load(const std::string& socket, const std::string& name) {
+  tenure::Client client = Connect(socket);
+  OrDie(client.AttachOrLoad(name, [](tenure::Client&) -> absl::StatusOr<tenure::SegmentContents> {
+    Say("loading");
+    WaitForEver();
+  }));
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -215,12 +227,13 @@ int main(int argc, char** argv) {
     if (what == "exec") return Hold(words[1], Bytes(number), Then::kExec);
     if (what == "storm") return Storm(words[1], static_cast<unsigned>(number));
     if (what == "expect-zero") return ExpectZero(words[1], Bytes(number));
+    if (what == "load") return Load(words[1], words[2]);
     if (what == "intrude" && words.size() == 4) {
       return Intrude(words[1], number, std::strtoull(words[3].c_str(), nullptr, 10));
     }
   }
   std::fprintf(stderr,
-               "usage: lease_client hold|fork|clone|exec|storm|expect-zero|intrude SOCKET NUMBER "
-               "[NUMBER] [vmm]\n");
+               "usage: lease_client hold|fork|clone|exec|storm|expect-zero|intrude|load SOCKET "
+               "NUMBER|NAME [NUMBER] [vmm]\n");
   return 2;
 }
