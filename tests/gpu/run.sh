@@ -93,6 +93,7 @@ step "daemon" "$BIN/integration_test"
 step "client" "$BIN/client_integration_test" --gtest_filter='-*Replay*'
 step "kills" "$BIN/kill_test"
 step "survival" "$BIN/survival_test"
+step "segments" "$BIN/segment_test"
 step "daemon's deaths" "$BIN/daemon_death_test"
 step "kernels and faults" "$BIN/kernel_fault_test"
 step "inference worker" "$HERE/scene.sh" worker "$BIN"

@@ -86,7 +86,7 @@ def _names(text, flag):
 def _programs(repository):
     """Those people call by name, with subcommands or without."""
     return {path.name: str(path) for path in (repository.build / "bin").glob("*")
-            if path.name in ("tenured", "tenurectl", "inference_worker")}
+            if path.name in ("tenured", "tenurectl", "inference_worker", "weights_worker")}
 
 
 def flags(repository):
