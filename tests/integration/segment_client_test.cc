@@ -280,6 +280,21 @@ TEST_F(SegmentTest, ALoaderThatFailsGivesTheClaimBack) {
   EXPECT_TRUE(client.AttachOrLoad("tried", load, {.wait = absl::ZeroDuration()}).ok());
 }
 
+TEST_F(SegmentTest, TakingAClaimBackNeverEndsWhatWasPublished) {
+  Client client = Connect();
+  ASSERT_TRUE(PublishPattern(client, "published", {MiB(2)}).ok());
+  ASSERT_TRUE(client.Flush().ok());
+  RawSession late(daemon_.allocator());
+  v1::UnpublishSegmentRequest request;
+  request.set_session_id(late.id());
+  request.set_name("published");
+  v1::UnpublishSegmentResponse response;
+  grpc::ClientContext context;
+  EXPECT_EQ(daemon_.allocator().UnpublishSegment(&context, request, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  EXPECT_TRUE(client.Attach("published").ok());
+}
+
 TEST_F(SegmentTest, ALoaderThatDiesLeavesTheClaimToTheNext) {
   LeaseClientProcess loader({"load", daemon_.socket(), "orphan"});
   ASSERT_EQ(loader.ReadLine(), "loading");
@@ -321,6 +336,14 @@ TEST_F(SegmentTest, AFileOfWeightsBecomesItsTensorsWithAlignedAddresses) {
     EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), data.begin() + static_cast<int64_t>(begin)));
     begin += tensor->size.value();
   }
+  const SegmentTensor& first = *segment->Find("layer.0");
+  const SegmentTensor& second = *segment->Find("layer.1");
+  const Bytes gap(second.pointer - first.pointer - first.size.value());
+  ASSERT_GT(gap, Bytes(0));
+  std::vector<char> between(gap.value(), 'x');
+  ASSERT_TRUE(
+      client.device().CopyToHost(between.data(), first.pointer + first.size.value(), gap).ok());
+  EXPECT_EQ(between, std::vector<char>(gap.value(), 0));
 }
 
 TEST_F(SegmentTest, AFileThatIsNoneIsRefusedBeforeAnythingIsAllocated) {
