@@ -231,7 +231,7 @@ class LeaseRegistry {
   absl::StatusOr<uint32_t> ReleaseRegions(const Peer& caller, SessionId session,
                                           absl::Span<const RegionId> regions);
 
-  // Segments: lease_registry_segments.cc.
+  // Segments (lease_registry_segments.cc).
   // Makes a segment of these allocations, which are direct and of the session; they leave its
   // lease, and it is attached to the segment. Idempotent by request id. INVALID_ARGUMENT: one is
   // from a pool or of another kind than the first, or a tensor lies outside its block.
@@ -255,8 +255,9 @@ class LeaseRegistry {
   // By owner and name.
   std::vector<SegmentInfo> ListSegments() const;
 
-  // What an earlier life of the daemon left, before anything else happens: sessions first, then
-  // segments, then who is attached to them or loads them. None is known yet.
+  // What an earlier life of the daemon left (lease_registry_restore.cc), before anything else
+  // happens: sessions first, then segments, then who is attached to them or loads them. None is
+  // known yet.
   void Restore(RestoredSession restored);
   void Restore(const SegmentKey& key, Segment segment);
   void Restore(AttachmentId attachment, const SegmentKey& key, SessionId session);
@@ -276,6 +277,7 @@ class LeaseRegistry {
   void CloseAll();
   void CountRefusal();
 
+  // Listing (lease_registry_listing.cc).
   LeaseTotals totals() const;
   // Oldest first.
   std::vector<SessionInfo> ListSessions() const;

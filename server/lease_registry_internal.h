@@ -1,5 +1,4 @@
-// What the two halves of LeaseRegistry share: leases (lease_registry.cc) and segments
-// (lease_registry_segments.cc).
+// What the parts of LeaseRegistry share.
 #ifndef SERVER_LEASE_REGISTRY_INTERNAL_H_
 #define SERVER_LEASE_REGISTRY_INTERNAL_H_
 
