@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -46,7 +47,6 @@ class SlotTable {
 
   // The new value's id; nullopt when kMaxSlots values are in the table, with `value` unchanged.
   std::optional<uint64_t> Insert(T&& value) {
-    while (!free_.empty() && slots_[free_.back()].value) free_.pop_back();
     if (free_.empty()) {
       if (slots_.size() == kMaxSlots) return std::nullopt;
       free_.push_back(static_cast<uint32_t>(slots_.size()));
@@ -56,35 +56,29 @@ class SlotTable {
     free_.pop_back();
     Slot& slot = slots_[index];
     slot.generation = (slot.generation + 1) & ((uint32_t{1} << kGenerationBits) - 1);
-    slot.id = (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) |
-              (uint64_t{slot.generation} << kSlotBits) | index;
     slot.value.emplace(std::move(value));
     ++size_;
-    return slot.id;
+    return Compose(slot.generation, index);
   }
 
-  // Puts a value of an earlier life of the daemon under the id that it had. False, and `value` is
-  // unchanged: another value has its slot.
-  bool Restore(uint64_t id, T&& value) {
-    const auto index = static_cast<uint32_t>(id & (kMaxSlots - 1));
-    while (slots_.size() <= index) {
-      free_.push_back(static_cast<uint32_t>(slots_.size()));
-      slots_.emplace_back();
-    }
-    Slot& slot = slots_[index];
-    if (slot.value) return false;
-    slot.id = id;
-    slot.value.emplace(std::move(value));
+  // Puts a value of an earlier life of the daemon under the id that it had, which nothing has. Such
+  // values lie beside the slots: in that life a slot may have been used again while something else
+  // still remembered its former value.
+  void Restore(uint64_t id, T&& value) {
+    TENURE_CHECK(EpochOf(id) != epoch_ && restored_.emplace(id, std::move(value)).second);
     ++size_;
-    return true;
   }
 
   // The value with this id; nullptr when there is none. Valid until it is taken.
   const T* Find(uint64_t id) const {
+    if (EpochOf(id) != epoch_) {
+      const auto restored = restored_.find(id);
+      return restored == restored_.end() ? nullptr : &restored->second;
+    }
     const uint64_t index = id & (kMaxSlots - 1);
     if (index >= slots_.size()) return nullptr;
     const Slot& slot = slots_[index];
-    if (!slot.value || slot.id != id) return nullptr;
+    if (!slot.value || Compose(slot.generation, index) != id) return nullptr;
     return &*slot.value;
   }
   T* Find(uint64_t id) { return const_cast<T*>(std::as_const(*this).Find(id)); }
@@ -94,20 +88,28 @@ class SlotTable {
     T* found = Find(id);
     TENURE_CHECK(found != nullptr);
     T value = std::move(*found);
+    --size_;
+    if (restored_.erase(id) > 0) return value;
     const uint64_t index = id & (kMaxSlots - 1);
     slots_[index].value.reset();
     free_.push_back(static_cast<uint32_t>(index));
-    --size_;
     return value;
   }
 
-  // Calls `visit(id, value)` for values in slot order, starting at `first_slot`, until it returns
-  // false.
+  // Where a value stands in the order of ForEach: its slot, or behind all slots the id of a
+  // restored one.
+  uint64_t Place(uint64_t id) const { return EpochOf(id) == epoch_ ? id & (kMaxSlots - 1) : id; }
+
+  // Calls `visit(id, value)` for values in their order, starting at `first` (a Place), until it
+  // returns false.
   template <typename Visit>
-  void ForEach(Visit visit, uint64_t first_slot = 0) const {
-    for (uint64_t index = first_slot; index < slots_.size(); ++index) {
+  void ForEach(Visit visit, uint64_t first = 0) const {
+    for (uint64_t index = first; index < slots_.size(); ++index) {
       const Slot& slot = slots_[index];
-      if (slot.value && !visit(slot.id, *slot.value)) return;
+      if (slot.value && !visit(Compose(slot.generation, index), *slot.value)) return;
+    }
+    for (auto it = restored_.lower_bound(first); it != restored_.end(); ++it) {
+      if (!visit(it->first, it->second)) return;
     }
   }
   template <typename Visit>
@@ -118,14 +120,18 @@ class SlotTable {
 
  private:
   struct Slot {
-    uint32_t generation = 0;  // of the last value of this life of the daemon
-    uint64_t id = 0;
+    uint32_t generation = 0;
     std::optional<T> value;
   };
 
+  uint64_t Compose(uint64_t generation, uint64_t index) const {
+    return (uint64_t{epoch_} << (kSlotBits + kGenerationBits)) | (generation << kSlotBits) | index;
+  }
+
   const Epoch epoch_;
-  std::deque<Slot> slots_;      // values do not move when it grows
-  std::vector<uint32_t> free_;  // all that are, and some that Restore has filled
+  std::deque<Slot> slots_;  // values do not move when it grows
+  std::vector<uint32_t> free_;
+  std::map<uint64_t, T> restored_;
   size_t size_ = 0;
 };
 

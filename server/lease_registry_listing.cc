@@ -54,7 +54,7 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
             (uid && owner.lease->peer()->uid() != *uid))
           return true;
         if (list.size() == limit) {
-          next = id & (kMaxSlots - 1);
+          next = allocations_.Place(id);
           return false;
         }
         const Block& block = allocation.block;

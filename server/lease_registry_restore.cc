@@ -25,8 +25,8 @@ void LeaseRegistry::Restore(RestoredSession restored) {
     for (size_t i = 0; i < blocks.size(); ++i) {
       const Bytes size = blocks[i].size();
       const Bytes requested = blocks[i].requested();
-      TENURE_CHECK(allocations_.Restore(
-          one.allocations[i], Allocation{restored.id, session.opened, std::move(blocks[i])}));
+      allocations_.Restore(one.allocations[i],
+                           Allocation{restored.id, session.opened, std::move(blocks[i])});
       session.allocations.insert(one.allocations[i]);
       session.allocated += size;
       session.requested += requested;
@@ -34,7 +34,7 @@ void LeaseRegistry::Restore(RestoredSession restored) {
       totals_.requested += requested;
     }
   }
-  TENURE_CHECK(sessions_.Restore(restored.id, std::move(session)));
+  sessions_.Restore(restored.id, std::move(session));
   by_process_[process].push_back(restored.id);
   ++by_tenant_[tenant];
   NoteTenant(tenant);

@@ -133,6 +133,33 @@ TEST_F(SurvivalTest, WhoDiesWhileTheDaemonIsAwayIsReclaimedByTheNext) {
   }));
 }
 
+// Who waits for proof stands in the journal with ids whose places others have by now.
+TEST_F(SurvivalTest, TheQuarantinedAndWhoeverHasTheirPlacesBothOutliveTheDaemon) {
+  LeaseClientProcess parent({"clone", daemon_.socket(), std::to_string(MiB(8).value()), "vmm"});
+  const std::string line = parent.ReadLine();
+  ASSERT_EQ(line.substr(0, 7), "forked ");
+  const pid_t child = std::stoi(line.substr(7));
+  ASSERT_EQ(parent.Kill(), 128 + SIGKILL);
+  const auto quarantined = [&] { return daemon_.GetStats().quarantined_bytes(); };
+  ASSERT_TRUE(Eventually([&] { return quarantined() == MiB(8).value(); }));
+  Client client = Connect(MemoryKind::kVmmFd);
+  absl::StatusOr<DeviceBuffer> buffer = client.Allocate(MiB(5));
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  const std::vector<char> bytes = Pattern(MiB(5), 11);
+  ASSERT_TRUE(buffer->CopyFromHost(bytes.data(), MiB(5)).ok());
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(daemon_.KillAndAwaitNext());
+    EXPECT_EQ(daemon_.ListAllocations().size(), 1u);
+    EXPECT_EQ(quarantined(), MiB(8).value()) << "given back while the child lives";
+    EXPECT_EQ(ContentsOf(*buffer), bytes);
+  }
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  EXPECT_TRUE(Eventually([&] { return quarantined() == 0; }));
+  EXPECT_TRUE(buffer->Release().ok());
+  ASSERT_TRUE(daemon_.KillAndAwaitNext());
+  EXPECT_TRUE(daemon_.ListAllocations().empty());
+}
+
 TEST_F(SurvivalTest, NothingPilesUpAtTheKeeper) {
   const auto descriptors = [this] {
     const std::filesystem::directory_iterator all(

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <set>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -43,6 +44,39 @@ TEST(SlotTableTest, IdsOfOneSlotAreNotUsedAgainSoon) {
     EXPECT_TRUE(seen.insert(id).second);
     table.Take(id);
   }
+}
+
+TEST(SlotTableTest, RestoredValuesKeepTheirIdsWhateverSlotsTheyHad) {
+  SlotTable<int> before(6);
+  const uint64_t gone = *before.Insert(1);
+  before.Take(gone);
+  const uint64_t there = *before.Insert(2);
+  ASSERT_NE(gone, there);
+  SlotTable<int> table(7);
+  const uint64_t fresh = *table.Insert(3);
+  table.Restore(there, 2);
+  table.Restore(gone, 1);
+  EXPECT_EQ(table.size(), 3u);
+  for (const auto& [id, value] : {std::pair(gone, 1), std::pair(there, 2), std::pair(fresh, 3)}) {
+    ASSERT_NE(table.Find(id), nullptr);
+    EXPECT_EQ(*table.Find(id), value);
+  }
+  // In pages of one, each is visited once.
+  std::set<uint64_t> seen;
+  uint64_t first = 0;
+  for (bool more = true; more;) {
+    more = false;
+    table.ForEach(
+        [&](uint64_t id, int) {
+          first = table.Place(id);
+          more = !seen.contains(id);
+          return !seen.insert(id).second;
+        },
+        first);
+  }
+  EXPECT_EQ(seen, (std::set<uint64_t>{gone, there, fresh}));
+  EXPECT_EQ(table.Take(gone), 1);
+  EXPECT_EQ(table.Find(gone), nullptr);
 }
 
 TEST(RequestWindowTest, TheLastRequestsAreRememberedAndTheOldestForgotten) {
