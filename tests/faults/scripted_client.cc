@@ -204,7 +204,6 @@ void ScriptedClient::AttachAndDetach() {
 
 void ScriptedClient::Unpublish() {
   v1::UnpublishSegmentRequest request;
-  request.set_session_id(session_);
   request.set_name(kSegment);
   request.set_force(true);
   v1::UnpublishSegmentResponse response;
