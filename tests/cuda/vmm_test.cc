@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -26,13 +28,17 @@ using testing::TestDriver;
 
 constexpr Bytes kRegion = MiB(4);
 
-// This process's mappings of device memory, and the addresses that are only reserved. Other
+// This process's mappings of device memory, and ranges of kRegion that are only reserved. Other
 // mappings are a sanitizer's or the C library's own business.
 int DeviceMappings() {
   std::ifstream file("/proc/self/maps");
   int count = 0;
   for (std::string line; std::getline(file, line);) {
-    const bool reserved = line.find(" ---") != std::string::npos;
+    // Two addresses with a '-' between them, then the permissions.
+    char* rest = nullptr;
+    const uint64_t from = std::strtoull(line.c_str(), &rest, 16);
+    const uint64_t to = std::strtoull(rest + 1, nullptr, 16);
+    const bool reserved = line.find(" ---") != std::string::npos && to - from == kRegion.value();
     const bool memory = line.find("/memory-") != std::string::npos;
     count += reserved || memory ? 1 : 0;
   }
