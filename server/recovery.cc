@@ -1,6 +1,7 @@
 #include "server/recovery.h"
 
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -42,12 +43,20 @@ class Recovering {
     restored.requests = session.requests;
     const Tenant tenant = restored.peer->tenant();
     std::map<RegionId, RestoredSession::RegionWithBlocks> regions;
+    std::set<RegionId> lost;
     for (const auto& [allocation, block] : session.blocks) {
       auto region = regions.find(block.region_id());
       if (region == regions.end()) {
-        std::optional<Region> adopted =
-            Adopt(block.region_id(), Bytes(block.region_bytes()), tenant);
-        if (!adopted) continue;
+        std::optional<Region> adopted;
+        if (!lost.contains(block.region_id())) {
+          adopted = Adopt(block.region_id(), Bytes(block.region_bytes()), tenant);
+        }
+        if (!adopted) {
+          lost.insert(block.region_id());
+          // So that no later life looks for it again.
+          Note(journal_.BlockFreed(restored.id, allocation, /*request=*/0));
+          continue;
+        }
         region = regions
                      .emplace(block.region_id(),
                               RestoredSession::RegionWithBlocks{*std::move(adopted), {}, {}})
@@ -116,12 +125,10 @@ class Recovering {
     for (SegmentBlock& block : segment.blocks) {
       heap_.GiveBack(std::move(block.region), /*unmapped=*/false);
     }
-    absl::Status noted;
     for (const auto& [id, attachment] : recorded.attachments) {
-      noted.Update(journal_.SegmentDetached(attachment.session_id(), id));
+      Note(journal_.SegmentDetached(attachment.session_id(), id));
     }
-    noted.Update(journal_.SegmentUnpublished(key));
-    if (!noted.ok()) spdlog::error("{}", std::string(noted.message()));
+    Note(journal_.SegmentUnpublished(key));
   }
 
   std::optional<Region> Adopt(RegionId id, Bytes size, Tenant tenant) {
@@ -144,6 +151,11 @@ class Recovering {
     spdlog::error("region {} of {} is lost: {}", id, tenant.ToString(),
                   std::string(failure.message()));
     return std::nullopt;
+  }
+
+  // A record that cannot be written has failed the health, which the caller looks at.
+  static void Note(const absl::Status& written) {
+    if (!written.ok()) spdlog::error("{}", std::string(written.message()));
   }
 
   void Forget(const std::string& name) {
