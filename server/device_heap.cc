@@ -164,7 +164,10 @@ void DeviceHeap::Quarantine(const Region& region) {
 void DeviceHeap::GiveBackProven(Region region, std::shared_ptr<Lease> lease) {
   absl::MutexLock lock(&mu_);
   books_.quarantined -= region.size();
-  TakeBack(std::move(region), std::move(lease), dirty_);
+  // Its proof is that of one process, and a descriptor may have been passed on to another: only the
+  // driver knows when nobody has the memory any more.
+  const bool alone = region.kind() != MemoryKind::kVmmFd;
+  TakeBack(std::move(region), std::move(lease), alone ? dirty_ : condemned_);
 }
 
 void DeviceHeap::GiveBackUnproven(Region region) {

@@ -97,8 +97,8 @@ class DeviceHeap {
 
   // A dead session's region changes from leased to quarantined. The caller keeps it.
   void Quarantine(const Region& region);
-  // The dead session is proven silent: the region is cleared and serves again; then the lease is
-  // told.
+  // The dead session is proven silent: the region is cleared and serves again, or goes to the
+  // driver if it is of kind VMM_FD; then the lease is told.
   void GiveBackProven(Region region, std::shared_ptr<Lease> lease);
   // The dead session has exited, but its silence cannot be proven here: the driver takes the region
   // and isolates it.

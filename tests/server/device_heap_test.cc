@@ -87,6 +87,25 @@ TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) 
   heap_.GiveBack(*std::move(third), /*unmapped=*/false);
 }
 
+// Whom the dead passed a descriptor on to, nobody asked.
+TEST_F(DeviceHeapTest, WhatTheDeadHadByDescriptorServesNobodyElse) {
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kVmmFd);
+  ASSERT_TRUE(region.ok()) << region.status();
+  const absl::StatusOr<cuda::VmmMemory> passed_on =
+      device_.ImportVmm(region->vmm().fd.get(), MiB(4), cuda::VmmAccess::kReadWrite);
+  ASSERT_TRUE(passed_on.ok()) << passed_on.status();
+  heap_.Quarantine(*region);
+  heap_.GiveBackProven(*std::move(region), nullptr);
+  Maintain();
+  EXPECT_EQ(heap_.books().reserved(), Bytes(0));
+  absl::StatusOr<Region> next = heap_.TakeFromDriver(MiB(4), kBob, MemoryKind::kVmmFd);
+  ASSERT_TRUE(next.ok()) << next.status();
+  ASSERT_TRUE(device_.CopyToDevice(passed_on->base, "x", Bytes(1)).ok());
+  EXPECT_TRUE(IsZero(*next));
+  EXPECT_TRUE(device_.ReleaseVmm(*passed_on).ok());
+  heap_.GiveBack(*std::move(next), /*unmapped=*/false);
+}
+
 TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
   std::vector<Region> regions;
   for (int i = 0; i < 5; ++i) regions.push_back(Take(MiB(32)));
