@@ -27,7 +27,7 @@ World::World(SimulatedDevice& simulated, uint64_t seed) : simulated_(simulated),
   heap_ = std::make_unique<server::DeviceHeap>(
       simulated_.device(), health_,
       server::DeviceHeap::Options{kEpoch, MiB(Random(2) * 10), MiB(32 + Random(2) * 32),
-                                  kTenantLimit});
+                                  kTenantLimit, PickKind()});
   // Now and then a host where the list cannot be had.
   cuda::ProcessList* const list = Random(8) == 0 ? nullptr : &simulated_.processes();
   fence_ = std::make_unique<server::Fence>(*heap_, list, clock_, journal_);
@@ -152,7 +152,7 @@ void World::FailDriver() {
     CUresult result;
   };
   constexpr CUresult kNvmlUnknownError = static_cast<CUresult>(999);
-  constexpr std::array<Fault, 8> kFaults = {
+  constexpr std::array<Fault, 14> kFaults = {
       {{"cuMemAlloc_v2", CUDA_ERROR_OUT_OF_MEMORY},
        {"cuMemAlloc_v2", CUDA_ERROR_OUT_OF_MEMORY},
        {"cuMemAlloc_v2", kLost},
@@ -160,6 +160,12 @@ void World::FailDriver() {
        {"cuMemsetD8Async", kLost},
        {"cuStreamSynchronize", kLost},
        {"cuIpcGetMemHandle", kLost},
+       {"cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY},
+       {"cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY},
+       {"cuMemCreate", kLost},
+       {"cuMemMap", kLost},
+       {"cuMemExportToShareableHandle", kLost},
+       {"cuMemRelease", kLost},
        {"nvmlDeviceGetComputeRunningProcesses_v3", kNvmlUnknownError}}};
   const Fault& fault = kFaults[Random(kFaults.size())];
   simulated_.control().Fail(fault.symbol, 1 + Random(4), fault.result);
@@ -180,7 +186,7 @@ void World::CheckBooks() {
 void World::End() {
   simulated_.control().Clear();
   if (poisoned_) {
-    if (heap_->TakeFromDriver(MiB(2), server::Tenant{1000}, MemoryKind::kCudaIpc).ok()) {
+    if (heap_->TakeFromDriver(MiB(2), server::Tenant{1000}, PickKind()).ok()) {
       Broken("memory was granted after the driver had failed");
     }
     return;

@@ -139,6 +139,7 @@ class World {
   size_t IndexOf(const Process& process) const;
   Session* FindSession(size_t process, server::SessionId id);
   Bytes PickSize();
+  MemoryKind PickKind();
   void CheckGrant(size_t process, server::SessionId session, const server::Grant& grant,
                   cuda::DevicePointer region_base);
   // By this living process, in this session.

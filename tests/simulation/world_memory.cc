@@ -41,6 +41,8 @@ Bytes World::PickSize() {
   }
 }
 
+MemoryKind World::PickKind() { return Random(2) == 0 ? MemoryKind::kCudaIpc : MemoryKind::kVmmFd; }
+
 void World::CheckRefusal(const absl::Status& status, const Process& process) {
   if (!health_.Check().ok()) return;
   const bool allowed = absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status) ||
@@ -79,7 +81,8 @@ absl::Status World::AddToBatch(UnderWay& batch, uint64_t request, Bytes size) {
   }
   batch.requests.push_back(request);
   LeaseRegistry::Admission admission = std::get<LeaseRegistry::Admission>(*std::move(admitted));
-  absl::StatusOr<server::Block> block = admission.pool().Allocate(server::BlockRequest{size});
+  absl::StatusOr<server::Block> block =
+      admission.pool().Allocate(server::BlockRequest{.size = size, .kind = PickKind()});
   if (!block.ok()) return block.status();
   batch.pending.push_back({std::move(admission), *std::move(block)});
   return absl::OkStatus();
