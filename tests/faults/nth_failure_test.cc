@@ -17,8 +17,11 @@
 
 #include <gtest/gtest.h>
 
+#include "client/deadline.h"
+#include "client/fd_socket.h"
 #include "common/bytes.h"
 #include "common/check.h"
+#include "common/socket_path.h"
 #include "tests/faults/fault_injector.h"
 #include "tests/support/test_daemon.h"
 
@@ -93,7 +96,8 @@ class Visit {
  public:
   explicit Visit(TestDaemon& daemon)
       : allocator_(v1::Allocator::NewStub(daemon.NewChannel())),
-        stats_(v1::Stats::NewStub(daemon.NewChannel())) {}
+        stats_(v1::Stats::NewStub(daemon.NewChannel())),
+        fd_socket_(FdSocketPath(daemon.socket())) {}
 
   void Run() {
     v1::OpenSessionRequest open;
@@ -101,18 +105,22 @@ class Visit {
     v1::OpenSessionResponse opened;
     if (!Call(&v1::Allocator::Stub::OpenSession, open, &opened)) return;
     session_ = opened.session_id();
-    Allocate(2, 1000);
-    Allocate(3, MiB(5).value());
+    Allocate(2, 1000, v1::MEMORY_KIND_CUDA_IPC);
+    Allocate(3, MiB(5).value(), v1::MEMORY_KIND_CUDA_IPC);
+    Allocate(4, 1000, v1::MEMORY_KIND_VMM_FD);
+    Allocate(5, MiB(5).value(), v1::MEMORY_KIND_VMM_FD);
     v1::KeepAliveRequest renew;
     renew.set_session_id(session_);
     v1::KeepAliveResponse renewed;
     Call(&v1::Allocator::Stub::KeepAlive, renew, &renewed);
+    if (!by_descriptor_.empty()) FetchFd(*by_descriptor_.begin());
     for (const uint64_t allocation : allocations_) {
       v1::FreeRequest free;
       free.set_session_id(session_);
       free.set_request_id(100 + allocation);
       free.set_allocation_id(allocation);
-      free.set_unmapped(true);
+      // The one kind is kept warm, the other goes back to the driver.
+      free.set_unmapped(!by_descriptor_.contains(allocation));
       v1::FreeResponse freed;
       Call(&v1::Allocator::Stub::Free, free, &freed);
     }
@@ -134,15 +142,27 @@ class Visit {
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(400));
   }
 
-  void Allocate(uint64_t request, uint64_t size) {
+  void Allocate(uint64_t request, uint64_t size, v1::MemoryKind kind) {
     v1::AllocateRequest allocate;
     allocate.set_session_id(session_);
     allocate.set_request_id(request);
     allocate.set_size_bytes(size);
+    allocate.set_memory_kind(kind);
     v1::AllocateResponse allocated;
-    if (Call(&v1::Allocator::Stub::Allocate, allocate, &allocated)) {
-      allocations_.insert(allocated.token().allocation_id());
-    }
+    if (!Call(&v1::Allocator::Stub::Allocate, allocate, &allocated)) return;
+    allocations_.insert(allocated.token().allocation_id());
+    if (kind == v1::MEMORY_KIND_VMM_FD) by_descriptor_.insert(allocated.token().allocation_id());
+  }
+
+  // As who maps the block's region does; whether it is given does not matter.
+  void FetchFd(uint64_t allocation) {
+    v1::RequestRegionFdRequest ask;
+    ask.set_session_id(session_);
+    ask.set_allocation_id(allocation);
+    v1::RequestRegionFdResponse asked;
+    if (!Call(&v1::Allocator::Stub::RequestRegionFd, ask, &asked)) return;
+    ExchangeTicket(fd_socket_, asked.ticket(), Deadline::After(absl::Milliseconds(400)))
+        .IgnoreError();
   }
 
   template <typename Request, typename Response>
@@ -161,8 +181,10 @@ class Visit {
 
   std::unique_ptr<v1::Allocator::Stub> allocator_;
   std::unique_ptr<v1::Stats::Stub> stats_;
+  const std::string fd_socket_;
   uint64_t session_ = 0;
   std::set<uint64_t> allocations_;
+  std::set<uint64_t> by_descriptor_;  // of them
 };
 
 // Arms, visits, and looks at what is left. False when the fault was not met any more.
@@ -217,9 +239,12 @@ TEST_P(NthFailureTest, EverySystemCall) { FailEach(FaultKind::kSystemCall, kLost
 TEST_P(NthFailureTest, EveryDriverCall) {
   // More than any visit makes of one of them.
   constexpr int kCalls = 6;
-  for (const char* symbol : {"cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemsetD8Async",
-                             "cuStreamSynchronize", "cuMemFree_v2", "cuMemGetInfo_v2",
-                             "cuCtxPushCurrent_v2", "nvmlDeviceGetComputeRunningProcesses_v3"}) {
+  for (const char* symbol :
+       {"cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemsetD8Async", "cuStreamSynchronize",
+        "cuMemFree_v2", "cuMemGetInfo_v2", "cuCtxPushCurrent_v2",
+        "nvmlDeviceGetComputeRunningProcesses_v3", "cuMemCreate", "cuMemExportToShareableHandle",
+        "cuMemAddressReserve", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemAddressFree",
+        "cuMemRelease"}) {
     for (const int result : {kLaunchFailed, kOutOfMemory}) {
       for (int nth = 1; nth <= kCalls && !::testing::Test::HasFailure(); ++nth) {
         SCOPED_TRACE(std::string(symbol) + " fails at call " + std::to_string(nth) + " with " +
