@@ -15,6 +15,7 @@
 #include "client/segment.h"
 #include "common/bytes.h"
 #include "tests/faults/mortal_daemon.h"
+#include "tests/support/journal_reading.h"
 
 namespace tenure::testing {
 namespace {
@@ -62,6 +63,10 @@ TEST_F(LostDescriptorsTest, ABlockWithoutItsDescriptorIsLostAndTheOthersAreNot) 
     EXPECT_EQ(daemon_->ListAllocations().size(), 2u);
     ASSERT_TRUE(Eventually([&] { return restarts_ == life; }));
   }
+  const absl::StatusOr<server::JournalReading> reading = ReadJournalOf(*daemon_);
+  ASSERT_TRUE(reading.ok()) << reading.status();
+  EXPECT_EQ(reading->state.sessions().begin()->second.blocks.size(), 2u)
+      << "each life looks for it anew";
   EXPECT_TRUE(absl::IsAborted(dropped.Release()));
   EXPECT_TRUE(first.Release().ok());
   EXPECT_TRUE(last.Release().ok());

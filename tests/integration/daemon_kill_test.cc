@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <random>
@@ -23,9 +22,9 @@
 #include <gtest/gtest.h>
 
 #include "common/bytes.h"
-#include "server/journal_fold.h"
 #include "tests/support/fd_store_peer_process.h"
 #include "tests/support/given_twice.h"
+#include "tests/support/journal_reading.h"
 #include "tests/support/kept_daemon.h"
 #include "tests/support/lease_client_process.h"
 
@@ -184,14 +183,7 @@ class DaemonKillTest : public ::testing::Test {
 
   // What the journal says in the end, read as the next daemon would.
   void ExpectAnEmptyJournal() {
-    server::journal::Opening now;
-    std::ifstream boot("/proc/sys/kernel/random/boot_id");
-    std::string boot_id;
-    std::getline(boot, boot_id);
-    now.set_boot_id(boot_id);
-    now.set_device_uuid(daemon_.GetStats().device_uuid());
-    const absl::StatusOr<server::JournalReading> reading =
-        server::ReadJournal(JournalOf(daemon_), now);
+    const absl::StatusOr<server::JournalReading> reading = ReadJournalOf(daemon_);
     ASSERT_TRUE(reading.ok()) << reading.status();
     EXPECT_EQ(reading->state.sessions().size(), 0u);
     EXPECT_EQ(reading->state.segments().size(), 0u);
