@@ -157,23 +157,25 @@ bool Connection::TakeRestarted() {
 }
 
 template <typename Request, typename Response>
-absl::Status Connection::Grant(Method<Request, Response> method, const Request& request,
-                               Response* response) {
-  absl::Status status = Repeat(method, request, response);
+absl::Status Connection::RepeatAwake(Method<Request, Response> method, const Request& request,
+                                     Response* response) {
+  const absl::Status status = Repeat(method, request, response);
   if (status.code() == absl::StatusCode::kFailedPrecondition && Usable().ok() &&
       TryKeepAlive(options_.call_timeout).ok()) {
     // A process that slept through its lease is suspended until it speaks up, which it has just
     // done.
-    status = Repeat(method, request, response);
+    return Repeat(method, request, response);
   }
-  return Settle(std::move(status), /*only_names_session=*/true);
+  return status;
 }
 
 absl::StatusOr<v1::Token> Connection::Allocate(v1::AllocateRequest request) {
   request.set_session_id(session_id());
   request.set_request_id(NextRequestId());
   v1::AllocateResponse response;
-  const absl::Status status = Grant(&v1::Allocator::Stub::Allocate, request, &response);
+  const absl::Status status =
+      Settle(RepeatAwake(&v1::Allocator::Stub::Allocate, request, &response),
+             /*only_names_session=*/true);
   if (!status.ok()) return status;
   return std::move(*response.mutable_token());
 }
@@ -184,7 +186,9 @@ absl::StatusOr<std::vector<v1::Token>> Connection::AllocateBatch(v1::AllocateBat
     one.set_request_id(NextRequestId());
   }
   v1::AllocateBatchResponse response;
-  const absl::Status status = Grant(&v1::Allocator::Stub::AllocateBatch, request, &response);
+  const absl::Status status =
+      Settle(RepeatAwake(&v1::Allocator::Stub::AllocateBatch, request, &response),
+             /*only_names_session=*/true);
   if (!status.ok()) return status;
   if (response.tokens_size() != request.requests_size()) {
     return absl::InternalError(absl::StrCat("the daemon answered ", request.requests_size(),
@@ -239,7 +243,7 @@ absl::StatusOr<v1::AttachSegmentResponse> Connection::AttachSegment(
   request.set_request_id(NextRequestId());
   v1::AttachSegmentResponse response;
   const absl::Status status =
-      Settle(Repeat(&v1::Allocator::Stub::AttachSegment, request, &response),
+      Settle(RepeatAwake(&v1::Allocator::Stub::AttachSegment, request, &response),
              /*only_names_session=*/false);
   if (!status.ok()) return status;
   return response;

@@ -130,7 +130,8 @@ class Connection {
   void Lose(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Repeat, and once more after a keep-alive if the session turned out to be suspended.
   template <typename Request, typename Response>
-  absl::Status Grant(Method<Request, Response> method, const Request& request, Response* response);
+  absl::Status RepeatAwake(Method<Request, Response> method, const Request& request,
+                           Response* response);
 
   const Options options_;
   const ForkGuard fork_guard_;

@@ -12,6 +12,15 @@
 namespace tenure {
 namespace {
 
+SegmentTensor FromWire(const v1::SegmentTensor& tensor) {
+  return {tensor.name(),
+          tensor.dtype(),
+          {tensor.shape().begin(), tensor.shape().end()},
+          tensor.block(),
+          Bytes(tensor.offset_bytes()),
+          Bytes(tensor.size_bytes())};
+}
+
 // The daemon's word is checked once, here.
 absl::StatusOr<Attachment> Read(const v1::AttachSegmentResponse& response) {
   Attachment attachment;
@@ -40,12 +49,7 @@ absl::StatusOr<Attachment> Read(const v1::AttachSegmentResponse& response) {
     if (offset > block || size > block - offset) {
       return absl::InternalError("the daemon described a tensor that reaches beyond its block");
     }
-    attachment.tensors.push_back({tensor.name(),
-                                  tensor.dtype(),
-                                  {tensor.shape().begin(), tensor.shape().end()},
-                                  tensor.block(),
-                                  offset,
-                                  size});
+    attachment.tensors.push_back(FromWire(tensor));
   }
   return attachment;
 }
@@ -207,12 +211,7 @@ absl::StatusOr<Attachment> Session::Publish(v1::PublishSegmentRequest request,
                                      failure.message()));
   }
   for (const v1::SegmentTensor& tensor : request.tensors()) {
-    attachment.tensors.push_back({tensor.name(),
-                                  tensor.dtype(),
-                                  {tensor.shape().begin(), tensor.shape().end()},
-                                  tensor.block(),
-                                  Bytes(tensor.offset_bytes()),
-                                  Bytes(tensor.size_bytes())});
+    attachment.tensors.push_back(FromWire(tensor));
   }
   PointTensors(attachment);
   return attachment;

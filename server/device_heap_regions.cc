@@ -81,12 +81,12 @@ std::string DeviceHeap::StoreName(RegionId id) {
 
 absl::Status DeviceHeap::Return(const Region& region) {
   if (region.kind() == MemoryKind::kCudaIpc) return device_.Free(region.base());
-  // The supervisor first: what it keeps when this process dies in between would have no owner.
-  absl::Status failure;
-  if (store_ != nullptr) failure = store_->Remove(StoreName(region.id()));
-  failure.Update(device_.ReleaseVmm(region.vmm().memory));
+  // A supervisor that does not hear has died, and its copy with it; otherwise the next life closes
+  // what nobody has a claim to.
+  if (store_ != nullptr) store_->Remove(StoreName(region.id())).IgnoreError();
+  absl::Status released = device_.ReleaseVmm(region.vmm().memory);
   UncountVmmRegion();
-  return failure;
+  return released;
 }
 
 absl::Status DeviceHeap::CountVmmRegion() {

@@ -181,10 +181,7 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
     return GrantOf(before->id, allocation->block);
   }
   if (draining_) return Draining();
-  if (IsSuspended(**session)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "session ", id, " is suspended: its keep-alive is overdue; send KeepAlive, then repeat"));
-  }
+  if (IsSuspended(**session)) return Suspended(id);
   (*session)->requests.Note(request_id, {RequestWindow::State::kUnderWay, 0});
   return Admission(this, id, request_id, (*session)->pool);
 }

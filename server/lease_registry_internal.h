@@ -34,6 +34,12 @@ inline absl::Status Draining() {
       "the daemon is draining and grants nothing new; repeat the call when another one is here");
 }
 
+inline absl::Status Suspended(uint64_t session) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("session ", session,
+                   " is suspended: its keep-alive is overdue; send KeepAlive, then repeat"));
+}
+
 inline absl::Status RequestIdTaken(uint64_t request_id) {
   return absl::FailedPreconditionError(absl::StrCat(
       "request id ", request_id, " was used for another request of this session; make a new one"));

@@ -119,6 +119,7 @@ absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::Attach(
     return GrantOf(before->id, segments_.SegmentOf(*attachment));
   }
   if (draining_) return Draining();
+  if (IsSuspended(**session)) return Suspended(id);
   const Segment* const segment = segments_.Find(key, caller.tenant());
   if (segment == nullptr) {
     // Only an owner can load under its name.

@@ -4,10 +4,7 @@
 
 #include "tests/faults/death_injector.h"
 
-#include <dlfcn.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,8 +12,9 @@
 #include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <string_view>
+
+#include "tests/faults/preload.h"
 
 namespace tenure::testing {
 namespace {
@@ -24,14 +22,7 @@ namespace {
 DeathControl* control = nullptr;
 
 __attribute__((constructor)) void Load() {
-  const char* const path = std::getenv("TENURE_DEATH_FILE");
-  if (path == nullptr) return;
-  const int file = open(path, O_RDWR | O_CLOEXEC);
-  void* const shared =
-      mmap(nullptr, sizeof(DeathControl), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (shared == MAP_FAILED) abort();
-  close(file);
-  control = static_cast<DeathControl*>(shared);
+  control = MapControl<DeathControl>("TENURE_DEATH_FILE");
 }
 
 bool Counts(MortalCall call) { return control != nullptr && control->call.load() == call; }
@@ -66,11 +57,6 @@ MortalCall KindOf(const msghdr* message) {
                               message->msg_iov[0].iov_len);
   if (text.starts_with("FDSTOREREMOVE=1")) return MortalCall::kStoreRemove;
   return text.starts_with("FDSTORE=1") ? MortalCall::kStore : MortalCall::kNone;
-}
-
-template <typename Function>
-Function Next(const char* name) {
-  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
 }  // namespace

@@ -9,10 +9,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +21,8 @@
 #include <thread>
 
 #include <link.h>
+
+#include "tests/faults/preload.h"
 
 namespace tenure::testing {
 namespace {
@@ -78,20 +78,11 @@ void ServeDriverCommands() {
 }
 
 __attribute__((constructor)) void Load() {
-  const char* const path = std::getenv("TENURE_FAULT_FILE");
-  if (path == nullptr) return;
-  const int file = open(path, O_RDWR | O_CLOEXEC);
-  void* const shared =
-      mmap(nullptr, sizeof(FaultControl), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (shared == MAP_FAILED) abort();
+  FaultControl* const shared = MapControl<FaultControl>("TENURE_FAULT_FILE");
+  if (shared == nullptr) return;
   dl_iterate_phdr(FindProgram, nullptr);
-  control = static_cast<FaultControl*>(shared);
+  control = shared;
   std::thread(ServeDriverCommands).detach();
-}
-
-template <typename Function>
-Function Next(const char* name) {
-  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
 void* Allocate(size_t size, const void* caller) {

@@ -18,6 +18,7 @@
 #include "common/bytes.h"
 #include "tests/support/kept_daemon.h"
 #include "tests/support/lease_client_process.h"
+#include "tests/support/raw_session.h"
 
 namespace tenure::testing {
 namespace {
@@ -158,6 +159,33 @@ TEST_F(SurvivalTest, TheQuarantinedAndWhoeverHasTheirPlacesBothOutliveTheDaemon)
   EXPECT_TRUE(buffer->Release().ok());
   ASSERT_TRUE(daemon_.KillAndAwaitNext());
   EXPECT_TRUE(daemon_.ListAllocations().empty());
+}
+
+TEST_F(SurvivalTest, ADaemonWhoseKeeperDiesServesOn) {
+  RawSession session(daemon_.allocator());
+  v1::AllocateRequest request = session.Request(MiB(4).value());
+  request.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
+  v1::Token token;
+  ASSERT_TRUE(session.Send(request, &token).ok());
+  const pid_t daemon = daemon_.daemon_pid();
+  ASSERT_EQ(kill(daemon_.keeper_pid(), SIGKILL), 0);
+  ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
+  // Its region goes to the driver, and nobody is there to let go of the descriptor's copy.
+  v1::FreeRequest free = session.FreeRequest(token.allocation_id());
+  free.set_unmapped(false);
+  EXPECT_TRUE(session.Send(free).ok());
+  EXPECT_TRUE(Eventually([&] { return daemon_.GetStats().waiting_bytes() == 0; }));
+  EXPECT_EQ(daemon_.GetStats().health(), "SERVING");
+  EXPECT_TRUE(session.Allocate(MiB(4).value()).ok());
+  // What could not outlive the daemon as it should is not granted.
+  v1::AllocateRequest again = session.Request(MiB(4).value());
+  again.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
+  const grpc::Status refused = session.Send(again);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(refused.error_message().find("supervisor"), std::string::npos)
+      << refused.error_message();
+  EXPECT_EQ(daemon_.GetStats().health(), "SERVING");
+  EXPECT_EQ(kill(daemon, SIGTERM), 0);
 }
 
 TEST_F(SurvivalTest, NothingPilesUpAtTheKeeper) {

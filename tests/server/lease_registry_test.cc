@@ -2,6 +2,8 @@
 
 #include "server/lease_registry.h"
 
+#include <vector>
+
 #include "tests/server/core_fixture.h"
 
 namespace tenure::server {
@@ -185,6 +187,27 @@ TEST_F(LeaseRegistryTest, RegionsThatTheClientUnmappedLeaveTheSessionWhenTheyAre
   for (const Grant& grant : grants) ASSERT_TRUE(Free(client, session, grant.allocation).ok());
   EXPECT_GT(*registry_->ReleaseRegions(*client.peer(), session, regions), 1u);
   EXPECT_EQ(heap_.books().leased, Bytes(0));
+}
+
+TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  const Grant block = *Allocate(client, session, MiB(4));
+  const std::vector<AllocationId> blocks = {block.allocation};
+  const absl::StatusOr<AttachmentId> published =
+      registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{});
+  ASSERT_TRUE(published.ok()) << published.status();
+  const SegmentKey key{client.peer()->uid(), "weights"};
+  const auto attach = [&](uint64_t request) {
+    return registry_->Attach(*client.peer(), session, request, key, /*claim=*/false).status();
+  };
+  EXPECT_TRUE(attach(11).ok());
+  clock_.Advance(registry_->lease_ttl() + absl::Seconds(1));
+  EXPECT_TRUE(absl::IsFailedPrecondition(attach(12))) << attach(12);
+  EXPECT_TRUE(attach(11).ok()) << "what was answered before is answered again";
+  ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
+  EXPECT_TRUE(attach(12).ok());
+  CheckBooks();
 }
 
 TEST_F(LeaseRegistryTest, SessionsAreLimited) {
