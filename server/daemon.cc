@@ -23,7 +23,7 @@
 #include "common/cuda/mps.h"
 #include "common/socket_path.h"
 #include "common/version.h"
-#include "server/journal_fold.h"
+#include "server/journal/journal_fold.h"
 #include "server/socket_gate.h"
 
 namespace tenure::server {

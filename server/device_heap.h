@@ -17,9 +17,9 @@
 
 #include "common/bytes.h"
 #include "common/cuda/device.h"
-#include "server/fd_store.h"
 #include "server/health.h"
 #include "server/ids.h"
+#include "server/keeper/fd_store.h"
 #include "server/lease.h"
 #include "server/peer.h"
 #include "server/region.h"

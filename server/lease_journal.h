@@ -9,7 +9,7 @@
 
 #include "server/health.h"
 #include "server/ids.h"
-#include "server/journal.h"
+#include "server/journal/journal.h"
 #include "server/lease.h"
 #include "server/segment_table.h"
 #include "server/session_pool.h"

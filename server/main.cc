@@ -23,9 +23,9 @@
 #include "common/cuda/mps.h"
 #include "server/config.h"
 #include "server/daemon.h"
-#include "server/fd_store.h"
 #include "server/instance_lock.h"
-#include "server/keeper.h"
+#include "server/keeper/fd_store.h"
+#include "server/keeper/keeper.h"
 
 namespace tenure::server {
 namespace {

@@ -13,8 +13,8 @@
 
 #include "common/unique_fd.h"
 #include "server/device_heap.h"
-#include "server/fd_store.h"
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
+#include "server/keeper/fd_store.h"
 #include "server/lease_journal.h"
 #include "server/lease_registry.h"
 

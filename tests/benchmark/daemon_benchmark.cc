@@ -30,7 +30,42 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-TestDaemon* g_daemon = nullptr;
+// Whether the daemon writes down what it grants, which one without a supervisor does not do.
+enum class Survives { kNo, kYes };
+
+// The daemon of the benchmark that runs. One at a time: a device has one daemon.
+class Daemons {
+ public:
+  TestDaemon& Get(Survives survives) {
+    if (daemon_ != nullptr && survives_ == survives) return *daemon_;
+    daemon_.reset();
+    if (survives == Survives::kYes) {
+      daemon_ = std::make_unique<KeptDaemon>(std::vector<std::string>{}, "8GiB");
+    } else {
+      daemon_ = std::make_unique<TestDaemon>(TestDaemon::Options{.memory = "8GiB"});
+    }
+    survives_ = survives;
+    WarmUp();
+    return *daemon_;
+  }
+
+  void Stop() { daemon_.reset(); }
+
+ private:
+  // A daemon's first calls start its threads and fill its caches.
+  void WarmUp() {
+    for (int call = 0; call < 1000; ++call) {
+      grpc::ClientContext context;
+      v1::PingResponse response;
+      TENURE_CHECK(daemon_->stats().Ping(&context, {}, &response).ok());
+    }
+  }
+
+  std::unique_ptr<TestDaemon> daemon_;
+  Survives survives_ = Survives::kNo;
+};
+
+Daemons g_daemons;
 std::map<std::string, double> g_median_us;
 
 // Times single steps, so that medians and tails can be told, and what lies between them does not
@@ -66,21 +101,23 @@ class Stopwatch {
 
 Bytes SizeOf(const benchmark::State& state) { return Bytes(static_cast<uint64_t>(state.range(0))); }
 
-void EmptyCall(benchmark::State& state, const std::string& name) {
+void EmptyCall(benchmark::State& state, Survives survives, const std::string& name) {
+  TestDaemon& daemon = g_daemons.Get(survives);
   Stopwatch watch(state);
   for (auto _ : state) {
     watch.Time([&] {
       grpc::ClientContext context;
       v1::PingResponse response;
-      TENURE_CHECK(g_daemon->stats().Ping(&context, {}, &response).ok());
+      TENURE_CHECK(daemon.stats().Ping(&context, {}, &response).ok());
     });
   }
   watch.Report(name);
 }
 
 // One Allocate that needs no driver call. The free between two of them is not timed.
-void Grant(benchmark::State& state, v1::MemoryKind kind, const std::string& name) {
-  RawSession session(g_daemon->allocator());
+void Grant(benchmark::State& state, Survives survives, v1::MemoryKind kind,
+           const std::string& name) {
+  RawSession session(g_daemons.Get(survives).allocator());
   Stopwatch watch(state);
   for (auto _ : state) {
     v1::AllocateRequest request = session.Request(SizeOf(state).value());
@@ -96,7 +133,7 @@ void Grant(benchmark::State& state, v1::MemoryKind kind, const std::string& name
 // Allocate, map, free: what a user of the client library pays.
 void Client(benchmark::State& state, Placement placement, const std::string& name) {
   ConnectOptions options;
-  options.socket = g_daemon->socket();
+  options.socket = g_daemons.Get(Survives::kNo).socket();
   absl::StatusOr<tenure::Client> client = tenure::Client::Connect(options);
   TENURE_CHECK(client.ok());
   AllocateOptions how;
@@ -138,32 +175,34 @@ void Manual(benchmark::internal::Benchmark* one, int64_t size, int iterations) {
   if (size > 0) one->Arg(size);
 }
 
-// What a grant costs when it is written down, which a daemon without a supervisor does not do; and
-// an empty call of the same daemon, to compare by.
-void RegisterSurvival(const std::string& suffix) {
-  Manual(benchmark::RegisterBenchmark(
-             ("EmptyCall" + suffix).c_str(),
-             [suffix](benchmark::State& state) { EmptyCall(state, "EmptyCall" + suffix); }),
+// An empty call of a daemon, and a grant of it to compare with the other daemon's.
+void RegisterSurvival(Survives survives, const std::string& suffix) {
+  Manual(benchmark::RegisterBenchmark(("EmptyCall" + suffix).c_str(),
+                                      [survives, suffix](benchmark::State& state) {
+                                        EmptyCall(state, survives, "EmptyCall" + suffix);
+                                      }),
          0, kCalls);
   Manual(benchmark::RegisterBenchmark(("GrantVmm" + suffix).c_str(),
-                                      [suffix](benchmark::State& state) {
-                                        Grant(state, v1::MEMORY_KIND_VMM_FD, "GrantVmm" + suffix);
+                                      [survives, suffix](benchmark::State& state) {
+                                        Grant(state, survives, v1::MEMORY_KIND_VMM_FD,
+                                              "GrantVmm" + suffix);
                                       }),
          4096, kCalls);
 }
 
 void Register() {
   constexpr int kPairs = 2000;
-  RegisterSurvival("");
+  RegisterSurvival(Survives::kNo, "");
   Manual(benchmark::RegisterBenchmark("GrantFromWarmReserve",
                                       [](benchmark::State& state) {
-                                        Grant(state, v1::MEMORY_KIND_CUDA_IPC,
+                                        Grant(state, Survives::kNo, v1::MEMORY_KIND_CUDA_IPC,
                                               "GrantFromWarmReserve");
                                       }),
          2 << 20, kCalls);
   Manual(benchmark::RegisterBenchmark("GrantFromPool",
                                       [](benchmark::State& state) {
-                                        Grant(state, v1::MEMORY_KIND_CUDA_IPC, "GrantFromPool");
+                                        Grant(state, Survives::kNo, v1::MEMORY_KIND_CUDA_IPC,
+                                              "GrantFromPool");
                                       }),
          4096, kCalls);
   for (const int64_t size : {int64_t{4096}, int64_t{65536}, int64_t{1 << 20}}) {
@@ -176,6 +215,7 @@ void Register() {
         size, kPairs);
     Manual(benchmark::RegisterBenchmark("BareDriver", BareDriver), size, kPairs);
   }
+  RegisterSurvival(Survives::kYes, "Journaled");
 }
 
 void PrintRatios() {
@@ -199,20 +239,9 @@ void PrintRatios() {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  // One after the other: a device has one daemon.
-  {
-    tenure::testing::TestDaemon daemon(tenure::testing::TestDaemon::Options{.memory = "8GiB"});
-    tenure::testing::g_daemon = &daemon;
-    tenure::testing::Register();
-    benchmark::RunSpecifiedBenchmarks();
-  }
-  benchmark::ClearRegisteredBenchmarks();
-  {
-    tenure::testing::KeptDaemon daemon({}, "8GiB");
-    tenure::testing::g_daemon = &daemon;
-    tenure::testing::RegisterSurvival("Journaled");
-    benchmark::RunSpecifiedBenchmarks();
-  }
+  tenure::testing::Register();
+  benchmark::RunSpecifiedBenchmarks();
+  tenure::testing::g_daemons.Stop();
   tenure::testing::PrintRatios();
   return 0;
 }

@@ -9,7 +9,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include "server/journal.h"
+#include "server/journal/journal.h"
 
 namespace tenure::server {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "common/check.h"
-#include "server/journal_fold.h"
+#include "server/journal/journal_fold.h"
 
 namespace {
 

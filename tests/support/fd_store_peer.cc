@@ -36,8 +36,8 @@
 
 #include "common/check.h"
 #include "common/unique_fd.h"
-#include "server/fd_store.h"
-#include "server/keeper.h"
+#include "server/keeper/fd_store.h"
+#include "server/keeper/keeper.h"
 
 namespace tenure::testing {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 
-#include "server/journal_fold.h"
+#include "server/journal/journal_fold.h"
 #include "tests/support/kept_daemon.h"
 
 namespace tenure::testing {

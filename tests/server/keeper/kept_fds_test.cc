@@ -1,6 +1,6 @@
 // The keeper's parts: what it holds, what it reads, when it starts the daemon again.
 
-#include "server/kept_fds.h"
+#include "server/keeper/kept_fds.h"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -18,9 +18,9 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/unique_fd.h"
-#include "server/fd_name.h"
-#include "server/keeper.h"
-#include "server/notify_socket.h"
+#include "server/keeper/fd_name.h"
+#include "server/keeper/keeper.h"
+#include "server/keeper/notify_socket.h"
 
 namespace tenure::server {
 namespace {

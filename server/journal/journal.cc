@@ -1,4 +1,4 @@
-#include "server/journal.h"
+#include "server/journal/journal.h"
 
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "server/journal_file.h"
+#include "server/journal/journal_file.h"
 
 namespace tenure::server {
 namespace {

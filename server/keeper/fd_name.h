@@ -1,6 +1,6 @@
 // Names of stored file descriptors, as both sides of the protocol must see them.
-#ifndef SERVER_FD_NAME_H_
-#define SERVER_FD_NAME_H_
+#ifndef SERVER_KEEPER_FD_NAME_H_
+#define SERVER_KEEPER_FD_NAME_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -25,4 +25,4 @@ inline bool IsValidFdName(absl::string_view name) {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_FD_NAME_H_
+#endif  // SERVER_KEEPER_FD_NAME_H_

@@ -1,6 +1,6 @@
 // What the daemon has promised, written down so that its next life can keep it.
-#ifndef SERVER_JOURNAL_H_
-#define SERVER_JOURNAL_H_
+#ifndef SERVER_JOURNAL_JOURNAL_H_
+#define SERVER_JOURNAL_JOURNAL_H_
 
 #include <atomic>
 #include <cstdint>
@@ -13,8 +13,8 @@
 #include "absl/synchronization/mutex.h"
 
 #include "common/unique_fd.h"
-#include "server/journal_fold.h"
-#include "server/journal_frame.h"
+#include "server/journal/journal_fold.h"
+#include "server/journal/journal_frame.h"
 
 namespace tenure::server {
 
@@ -77,4 +77,4 @@ class Journal {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_H_
+#endif  // SERVER_JOURNAL_JOURNAL_H_

@@ -1,4 +1,4 @@
-#include "server/journal_file.h"
+#include "server/journal/journal_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "server/kept_fds.h"
+#include "server/keeper/kept_fds.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "server/fd_name.h"
+#include "server/keeper/fd_name.h"
 
 namespace tenure::server {
 

@@ -1,4 +1,4 @@
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
 
 #include <limits>
 

@@ -1,6 +1,6 @@
 // From the journal's bytes to the state.
-#ifndef SERVER_JOURNAL_FOLD_H_
-#define SERVER_JOURNAL_FOLD_H_
+#ifndef SERVER_JOURNAL_JOURNAL_FOLD_H_
+#define SERVER_JOURNAL_JOURNAL_FOLD_H_
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
 
 namespace tenure::server {
 
@@ -61,4 +61,4 @@ absl::StatusOr<JournalReading> ReadJournal(const std::string& path, const journa
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_FOLD_H_
+#endif  // SERVER_JOURNAL_JOURNAL_FOLD_H_

@@ -1,4 +1,4 @@
-#include "tests/server/journal_scene.h"
+#include "tests/server/journal/journal_scene.h"
 
 #include <filesystem>
 #include <fstream>

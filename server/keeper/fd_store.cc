@@ -1,4 +1,4 @@
-#include "server/fd_store.h"
+#include "server/keeper/fd_store.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include <systemd/sd-daemon.h>
 
-#include "server/fd_name.h"
+#include "server/keeper/fd_name.h"
 
 namespace tenure::server {
 namespace {

@@ -1,6 +1,6 @@
 // Which parts of which regions the journal has given to whom.
-#ifndef SERVER_JOURNAL_REGIONS_H_
-#define SERVER_JOURNAL_REGIONS_H_
+#ifndef SERVER_JOURNAL_JOURNAL_REGIONS_H_
+#define SERVER_JOURNAL_JOURNAL_REGIONS_H_
 
 #include <cstdint>
 #include <map>
@@ -51,4 +51,4 @@ class JournalRegions {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_REGIONS_H_
+#endif  // SERVER_JOURNAL_JOURNAL_REGIONS_H_

@@ -1,6 +1,6 @@
 // Where a supervised process sends what sd_notify(3) says.
-#ifndef SERVER_NOTIFY_SOCKET_H_
-#define SERVER_NOTIFY_SOCKET_H_
+#ifndef SERVER_KEEPER_NOTIFY_SOCKET_H_
+#define SERVER_KEEPER_NOTIFY_SOCKET_H_
 
 #include <sys/types.h>
 
@@ -57,4 +57,4 @@ class NotifySocket {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_NOTIFY_SOCKET_H_
+#endif  // SERVER_KEEPER_NOTIFY_SOCKET_H_

@@ -1,6 +1,6 @@
 // File descriptors that outlive the daemon.
-#ifndef SERVER_FD_STORE_H_
-#define SERVER_FD_STORE_H_
+#ifndef SERVER_KEEPER_FD_STORE_H_
+#define SERVER_KEEPER_FD_STORE_H_
 
 #include <cstddef>
 #include <map>
@@ -96,4 +96,4 @@ class FdStore {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_FD_STORE_H_
+#endif  // SERVER_KEEPER_FD_STORE_H_

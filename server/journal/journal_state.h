@@ -1,6 +1,6 @@
 // What was live when the daemon's last life ended: the journal's records, folded.
-#ifndef SERVER_JOURNAL_STATE_H_
-#define SERVER_JOURNAL_STATE_H_
+#ifndef SERVER_JOURNAL_JOURNAL_STATE_H_
+#define SERVER_JOURNAL_JOURNAL_STATE_H_
 
 #include <cstdint>
 #include <map>
@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 
 #include "server/ids.h"
-#include "server/journal_frame.h"
-#include "server/journal_regions.h"
+#include "server/journal/journal_frame.h"
+#include "server/journal/journal_regions.h"
 #include "server/request_window.h"
 #include "server/segment_key.h"
 
@@ -100,4 +100,4 @@ class JournalState {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_STATE_H_
+#endif  // SERVER_JOURNAL_JOURNAL_STATE_H_

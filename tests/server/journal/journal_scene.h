@@ -1,6 +1,6 @@
 // Records for tests of the journal, and what a state looks like.
-#ifndef TESTS_SERVER_JOURNAL_SCENE_H_
-#define TESTS_SERVER_JOURNAL_SCENE_H_
+#ifndef TESTS_SERVER_JOURNAL_JOURNAL_SCENE_H_
+#define TESTS_SERVER_JOURNAL_JOURNAL_SCENE_H_
 
 #include <cstdint>
 #include <random>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
 
 namespace tenure::server {
 
@@ -74,4 +74,4 @@ class History {
 
 }  // namespace tenure::server
 
-#endif  // TESTS_SERVER_JOURNAL_SCENE_H_
+#endif  // TESTS_SERVER_JOURNAL_JOURNAL_SCENE_H_

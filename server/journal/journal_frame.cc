@@ -1,4 +1,4 @@
-#include "server/journal_frame.h"
+#include "server/journal/journal_frame.h"
 
 #include <algorithm>
 

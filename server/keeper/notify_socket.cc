@@ -1,4 +1,4 @@
-#include "server/notify_socket.h"
+#include "server/keeper/notify_socket.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -1,4 +1,4 @@
-#include "server/journal_regions.h"
+#include "server/journal/journal_regions.h"
 
 #include "common/check.h"
 

@@ -10,8 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "common/unique_fd.h"
-#include "server/journal.h"
-#include "tests/server/journal_scene.h"
+#include "server/journal/journal.h"
+#include "tests/server/journal/journal_scene.h"
 
 namespace tenure::server {
 namespace {

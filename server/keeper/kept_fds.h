@@ -1,6 +1,6 @@
 // The file descriptors that a keeper holds for its daemon.
-#ifndef SERVER_KEPT_FDS_H_
-#define SERVER_KEPT_FDS_H_
+#ifndef SERVER_KEEPER_KEPT_FDS_H_
+#define SERVER_KEEPER_KEPT_FDS_H_
 
 #include <cstddef>
 #include <list>
@@ -70,4 +70,4 @@ class KeptFds {
 
 }  // namespace tenure::server
 
-#endif  // SERVER_KEPT_FDS_H_
+#endif  // SERVER_KEEPER_KEPT_FDS_H_

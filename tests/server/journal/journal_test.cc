@@ -1,4 +1,4 @@
-#include "server/journal.h"
+#include "server/journal/journal.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "tests/server/journal_scene.h"
+#include "tests/server/journal/journal_scene.h"
 
 namespace tenure::server {
 namespace {

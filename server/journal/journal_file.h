@@ -1,6 +1,6 @@
 // The journal's file, as bytes.
-#ifndef SERVER_JOURNAL_FILE_H_
-#define SERVER_JOURNAL_FILE_H_
+#ifndef SERVER_JOURNAL_JOURNAL_FILE_H_
+#define SERVER_JOURNAL_JOURNAL_FILE_H_
 
 #include <cstdint>
 #include <string>
@@ -35,4 +35,4 @@ void RemoveUnfinished(const std::string& path);
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_FILE_H_
+#endif  // SERVER_JOURNAL_JOURNAL_FILE_H_

@@ -1,6 +1,6 @@
 // The part of the fold that is about segments.
 #include "common/check.h"
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
 
 namespace tenure::server {
 namespace {

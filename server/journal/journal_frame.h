@@ -1,7 +1,7 @@
 // How the journal's records lie in a file: one after another behind a magic, each behind a header
 // that says how long it is.
-#ifndef SERVER_JOURNAL_FRAME_H_
-#define SERVER_JOURNAL_FRAME_H_
+#ifndef SERVER_JOURNAL_JOURNAL_FRAME_H_
+#define SERVER_JOURNAL_JOURNAL_FRAME_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -57,4 +57,4 @@ Frame FirstFrame(absl::string_view bytes, uint64_t expected_sequence);
 
 }  // namespace tenure::server
 
-#endif  // SERVER_JOURNAL_FRAME_H_
+#endif  // SERVER_JOURNAL_JOURNAL_FRAME_H_

@@ -1,10 +1,10 @@
-#include "server/journal_state.h"
+#include "server/journal/journal_state.h"
 
 #include <limits>
 
 #include <gtest/gtest.h>
 
-#include "tests/server/journal_scene.h"
+#include "tests/server/journal/journal_scene.h"
 
 namespace tenure::server {
 namespace {

@@ -1,6 +1,6 @@
 // `tenured --keeper`: what systemd does for the daemon, where systemd does not run it.
-#ifndef SERVER_KEEPER_H_
-#define SERVER_KEEPER_H_
+#ifndef SERVER_KEEPER_KEEPER_H_
+#define SERVER_KEEPER_KEEPER_H_
 
 #include <cstddef>
 
@@ -52,4 +52,4 @@ int RunKeeper(const KeeperOptions& options, int argc, char** argv);
 
 }  // namespace tenure::server
 
-#endif  // SERVER_KEEPER_H_
+#endif  // SERVER_KEEPER_KEEPER_H_

@@ -1,11 +1,11 @@
-#include "server/journal_fold.h"
+#include "server/journal/journal_fold.h"
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
-#include "server/journal_file.h"
+#include "server/journal/journal_file.h"
 
 namespace tenure::server {
 

@@ -1,4 +1,4 @@
-#include "server/keeper.h"
+#include "server/keeper/keeper.h"
 
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -27,8 +27,8 @@
 
 #include "common/unique_fd.h"
 #include "server/config.h"
-#include "server/kept_fds.h"
-#include "server/notify_socket.h"
+#include "server/keeper/kept_fds.h"
+#include "server/keeper/notify_socket.h"
 
 namespace tenure::server {
 namespace {
