@@ -128,26 +128,26 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
                                                       FdStore& store) {
   const absl::StatusOr<Sizes> sizes = ResolveSizes(config, device.total);
   if (!sizes.ok()) return sizes.status();
-  std::unique_ptr<Daemon> daemon(new Daemon());
+  std::unique_ptr<Daemon> daemon(new Daemon(store));
   // The socket first: it is refused without cost, a context takes a fifth of a second and half a
   // gigabyte.
-  if (absl::Status opened = daemon->OpenListeners(config, device.ordinal, store); !opened.ok()) {
+  if (absl::Status opened = daemon->OpenListeners(config, device.ordinal); !opened.ok()) {
     return opened;
   }
   absl::StatusOr<std::unique_ptr<cuda::Device>> opened = cuda::Device::Open(driver, device.uuid);
   if (!opened.ok()) return opened.status();
   daemon->device_ = *std::move(opened);
   daemon->OpenProcessList(config, driver);
-  const absl::StatusOr<JournalState> before = daemon->OpenJournal(store);
+  const absl::StatusOr<JournalState> before = daemon->OpenJournal();
   if (!before.ok()) return before.status();
-  daemon->BuildCore(config, *sizes, store);
-  if (absl::Status taken_up = daemon->TakeUp(*before, store); !taken_up.ok()) return taken_up;
+  daemon->BuildCore(config, *sizes);
+  if (absl::Status taken_up = daemon->TakeUp(*before); !taken_up.ok()) return taken_up;
   if (absl::Status started = daemon->StartServices(config, driver, *sizes); !started.ok())
     return started;
   return daemon;
 }
 
-absl::StatusOr<JournalState> Daemon::OpenJournal(FdStore& store) {
+absl::StatusOr<JournalState> Daemon::OpenJournal() {
   const std::string path = JournalPath(listener_->path());
   journal::Opening opening;
   opening.set_daemon_version(std::string(kVersion));
@@ -155,7 +155,7 @@ absl::StatusOr<JournalState> Daemon::OpenJournal(FdStore& store) {
   opening.set_device_uuid(device_->uuid());
   JournalState before;
   bool begin = true;
-  if (store.available()) {
+  if (store_.available()) {
     absl::StatusOr<JournalReading> reading = ReadJournal(path, opening);
     begin = absl::IsNotFound(reading.status()) || absl::IsFailedPrecondition(reading.status());
     if (!begin && !reading.ok()) return reading.status();
@@ -169,7 +169,7 @@ absl::StatusOr<JournalState> Daemon::OpenJournal(FdStore& store) {
   }
   epoch_ = NewEpoch(EpochsIn(before));
   opening.set_epoch(epoch_);
-  if (store.available()) {
+  if (store_.available()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
         begin ? Journal::Create(path, opening) : Journal::Open(path, opening);
     if (!journal.ok()) return journal.status();
@@ -179,7 +179,7 @@ absl::StatusOr<JournalState> Daemon::OpenJournal(FdStore& store) {
   return before;
 }
 
-void Daemon::BuildCore(const Config& config, const Sizes& sizes, FdStore& store) {
+void Daemon::BuildCore(const Config& config, const Sizes& sizes) {
   const bool strict = config.isolation == "strict";
   DeviceHeap::Options heap;
   heap.epoch = epoch_;
@@ -187,8 +187,8 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes, FdStore& store)
   heap.warm_limit = sizes.warm_limit;
   heap.tenant_limit = sizes.tenant_limit;
   heap.reserve_kind = strict ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
-  heap.max_vmm_regions = MaxVmmRegions(store);
-  heap.store = store.available() ? &store : nullptr;
+  heap.max_vmm_regions = MaxVmmRegions(store_);
+  heap.store = store_.available() ? &store_ : nullptr;
   heap_ = std::make_unique<DeviceHeap>(*device_, health_, heap);
   fence_ = std::make_unique<Fence>(*heap_, processes_.get(), clock_, *lease_journal_);
   LeaseRegistry::Options registry;
@@ -211,16 +211,16 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes, FdStore& store)
   fd_exchange_ = std::make_unique<FdExchange>(*tickets_, *registry_);
 }
 
-absl::Status Daemon::TakeUp(const JournalState& before, FdStore& store) {
-  recovered_ = Recover(before, store, *heap_, *registry_, *lease_journal_);
-  if (before.is_open()) spdlog::info("taken up: {}", recovered_.ToString());
+absl::Status Daemon::TakeUp(const JournalState& before) {
+  recovered_ = Recover(before, store_, *heap_, *registry_, *lease_journal_);
+  if (recovered_.previous_epoch != 0) spdlog::info("taken up: {}", recovered_.ToString());
   return health_.Check();
 }
 
-absl::Status Daemon::OpenListeners(const Config& config, int ordinal, const FdStore& store) {
+absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   absl::StatusOr<AllowList> allowed = AllowList::Make(config.allow_users, config.allow_groups);
   if (!allowed.ok()) return allowed.status();
-  connections_ = MakeConnectionTable(config, store);
+  connections_ = MakeConnectionTable(config, store_);
   InstallSocketGate(connections_);
   Listener::Options options;
   options.path = config.socket.empty() ? ListenPath(ordinal) : config.socket;
@@ -283,7 +283,7 @@ absl::Status Daemon::StartReaper(const Config& config) {
 
 absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& driver,
                                    const Sizes& sizes) {
-  stats_ = std::make_unique<Stats>(*heap_, *registry_);
+  stats_ = std::make_unique<Stats>(*heap_, *registry_, store_, recovered_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
   if (config.http != "off") {
     const std::string address =
@@ -362,10 +362,22 @@ void Daemon::NoteReclaimed(const QuarantineInfo& reclaimed) {
 }
 
 void Daemon::Tend() {
+  WatchSupervisor();
   if (journal_ == nullptr || !journal_->ShouldCompact()) return;
   if (absl::Status folded = journal_->Compact(); !folded.ok()) {
     spdlog::warn("the journal was not folded: {}", std::string(folded.message()));
   }
+}
+
+void Daemon::WatchSupervisor() {
+  if (!survives() || supervisor_lost_) return;
+  const absl::Status hears = store_.CheckSupervisor();
+  if (hears.ok()) return;
+  supervisor_lost_ = true;
+  spdlog::error(
+      "{}: nothing of kind VMM_FD is granted any more, and what there is ends with this process. "
+      "Start the daemon anew, under a supervisor, when its clients can do without it",
+      std::string(hears.message()));
 }
 
 void Daemon::StopServing() {

@@ -75,16 +75,16 @@ class Daemon {
   Books books() const { return heap_->books(); }
 
  private:
-  Daemon() = default;
+  explicit Daemon(FdStore& store) : store_(store) {}
 
   // Reads what an earlier life wrote, and goes on writing. What the journal tells of; nothing when
   // there is none.
-  absl::StatusOr<JournalState> OpenJournal(FdStore& store);
-  void BuildCore(const Config& config, const Sizes& sizes, FdStore& store);
-  absl::Status TakeUp(const JournalState& before, FdStore& store);
+  absl::StatusOr<JournalState> OpenJournal();
+  void BuildCore(const Config& config, const Sizes& sizes);
+  absl::Status TakeUp(const JournalState& before);
   // No new calls; waits for those under way.
   void StopServing();
-  absl::Status OpenListeners(const Config& config, int ordinal, const FdStore& store);
+  absl::Status OpenListeners(const Config& config, int ordinal);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
   absl::Status StartReaper(const Config& config);
   absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
@@ -92,7 +92,10 @@ class Daemon {
 
   void NoteReclaimed(const QuarantineInfo& reclaimed);
   void Drain();
+  // Says once that nobody keeps what is to outlive this process.
+  void WatchSupervisor();
 
+  FdStore& store_;
   // Outlives the daemon, as the socket gate does; so it must not borrow anything of it.
   std::shared_ptr<ConnectionTable> connections_;
   SystemClock clock_;
@@ -104,14 +107,15 @@ class Daemon {
   // Null where nobody keeps descriptors beyond this process.
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<LeaseJournal> lease_journal_;
+  bool supervisor_lost_ = false;
   std::unique_ptr<DeviceHeap> heap_;
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<TicketTable> tickets_;
   std::unique_ptr<FdExchange> fd_exchange_;
+  RecoveryReport recovered_;
   std::unique_ptr<Stats> stats_;
   std::unique_ptr<Metrics> metrics_;
-  RecoveryReport recovered_;
   std::unique_ptr<OverdueWatch> overdue_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Executor> executor_;

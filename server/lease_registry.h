@@ -146,6 +146,9 @@ struct LeaseTotals {
   uint64_t reclaimed_allocations = 0;
   uint64_t sessions_opened = 0;
   uint64_t sessions_reclaimed = 0;
+  uint64_t segments = 0;
+  uint64_t attachments = 0;
+  Bytes segment_bytes;  // of their regions
 };
 
 // The sessions, their leases and the allocations in them.

@@ -150,7 +150,31 @@ std::vector<prometheus::MetricFamily> Metrics::FromPicture() {
   };
   std::vector<prometheus::MetricFamily> families;
   for (const Figures& figures : all) families.push_back(Family(figures));
+  for (const Figures& figures : Outliving(*picture)) families.push_back(Family(figures));
   return families;
+}
+
+std::vector<Metrics::Figures> Metrics::Outliving(const StatsPicture& picture) {
+  constexpr auto kGauge = prometheus::MetricType::Gauge;
+  const LeaseTotals& leases = picture.leases;
+  const auto is = [&](Survival survival) { return picture.survival == survival ? 1.0 : 0.0; };
+  return {
+      {"tenure_segments",
+       "Published segments.",
+       kGauge,
+       "",
+       {{"", static_cast<double>(leases.segments)}}},
+      {"tenure_segment_bytes",
+       "Of the leased bytes, those in segments.",
+       kGauge,
+       "",
+       {{"", static_cast<double>(leases.segment_bytes.value())}}},
+      {"tenure_survival",
+       "1 for what becomes of memory by descriptor when the daemon's process ends.",
+       kGauge,
+       "state",
+       {{"off", is(Survival::kOff)}, {"on", is(Survival::kOn)}, {"lost", is(Survival::kLost)}}},
+  };
 }
 
 }  // namespace tenure::server

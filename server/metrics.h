@@ -46,6 +46,8 @@ class Metrics {
   };
   prometheus::MetricFamily Family(const Figures& figures) const;
   std::vector<prometheus::MetricFamily> FromPicture();
+  // Of what outlives sessions, and the daemon.
+  static std::vector<Figures> Outliving(const StatsPicture& picture);
 
   Stats& stats_;
   const std::map<std::string, std::string> labels_;

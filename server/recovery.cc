@@ -22,6 +22,7 @@ class Recovering {
         fds_(store.TakeInherited()) {}
 
   RecoveryReport Run() {
+    report_.previous_epoch = static_cast<Epoch>(state_.opening().epoch());
     for (const auto& [id, session] : state_.sessions()) TakeSession(session);
     for (const auto& [place, segment] : state_.segments()) TakeSegment(segment);
     for (const auto& [key, session] : state_.claims()) registry_.RestoreClaim(key, session);

@@ -22,6 +22,8 @@ namespace tenure::server {
 
 // What was taken up.
 struct RecoveryReport {
+  // 0: there was nothing to take up.
+  Epoch previous_epoch = 0;
   uint64_t sessions = 0;
   uint64_t blocks = 0;
   uint64_t segments = 0;

@@ -4,6 +4,18 @@
 
 namespace tenure::server {
 
+absl::string_view NameOf(Survival survival) {
+  switch (survival) {
+    case Survival::kOff:
+      return "OFF";
+    case Survival::kOn:
+      return "ON";
+    case Survival::kLost:
+      return "LOST";
+  }
+  return "";
+}
+
 absl::StatusOr<StatsPicture> Stats::Take() {
   absl::StatusOr<DeviceHeap::Snapshot> device = heap_.TakeSnapshot();
   if (!device.ok()) return device.status();
@@ -17,7 +29,15 @@ absl::StatusOr<StatsPicture> Stats::Take() {
       sum.free_blocks += one.free_blocks;
     }
   }
-  StatsPicture picture{*device, heap_.waiting(), registry_.totals(), {}};
+  StatsPicture picture;
+  picture.device = *device;
+  picture.waiting = heap_.waiting();
+  picture.leases = registry_.totals();
+  if (store_.available()) {
+    picture.survival = store_.CheckSupervisor().ok() ? Survival::kOn : Survival::kLost;
+    picture.stored_descriptors = store_.size();
+    picture.max_stored_descriptors = store_.max();
+  }
   for (const auto& [size, pool] : pools) picture.pools.push_back(pool);
   return picture;
 }

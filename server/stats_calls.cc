@@ -22,6 +22,9 @@ void Fill(const LeaseTotals& leases, v1::GetStatsResponse& response) {
   response.set_active_sessions(leases.active_sessions);
   response.set_suspended_sessions(leases.suspended_sessions);
   response.set_active_allocations(leases.active_allocations);
+  response.set_segments(leases.segments);
+  response.set_attachments(leases.attachments);
+  response.set_segment_bytes(leases.segment_bytes.value());
   v1::Totals& totals = *response.mutable_totals();
   totals.set_allocations(leases.allocations);
   totals.set_refused_allocations(leases.refused_allocations);
@@ -29,6 +32,22 @@ void Fill(const LeaseTotals& leases, v1::GetStatsResponse& response) {
   totals.set_reclaimed_allocations(leases.reclaimed_allocations);
   totals.set_sessions_opened(leases.sessions_opened);
   totals.set_sessions_reclaimed(leases.sessions_reclaimed);
+}
+
+void Fill(const StatsPicture& picture, const RecoveryReport& report, v1::Survival& survival) {
+  survival.set_state(std::string(NameOf(picture.survival)));
+  survival.set_stored_descriptors(picture.stored_descriptors);
+  survival.set_max_stored_descriptors(picture.max_stored_descriptors);
+  if (report.previous_epoch == 0) return;
+  v1::Recovered& recovered = *survival.mutable_recovered();
+  recovered.set_previous_epoch(report.previous_epoch);
+  recovered.set_sessions(report.sessions);
+  recovered.set_dead_sessions(report.dead.size());
+  recovered.set_allocations(report.blocks);
+  recovered.set_segments(report.segments);
+  recovered.set_regions(report.regions);
+  recovered.set_region_bytes(report.bytes.value());
+  recovered.set_lost_regions(report.lost_regions);
 }
 
 void Fill(const SessionInfo& info, v1::Session& session) {
@@ -124,6 +143,7 @@ absl::Status StatsCalls::GetStats(const Peer&, const v1::GetStatsRequest&,
   response.set_other_bytes(picture->device.other().value());
   response.set_waiting_bytes(picture->waiting.value());
   response.set_connections(parts_.connections.size());
+  Fill(*picture, parts_.stats.recovered(), *response.mutable_survival());
   Fill(picture->leases, response);
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());
   for (const heap::PoolStats& one : picture->pools) {

@@ -44,10 +44,10 @@ class StatsCalls {
                         v1::GetStatsResponse& response);
   absl::Status ListSessions(const Peer& caller, const v1::ListSessionsRequest& request,
                             v1::ListSessionsResponse& response);
-  // All of them only to root and the daemon's own user; to others those of their user.
   // All of them only to root and the daemon's own user; to others those that they may attach.
   absl::Status ListSegments(const Peer& caller, const v1::ListSegmentsRequest& request,
                             v1::ListSegmentsResponse& response);
+  // All of them only to root and the daemon's own user; to others those of their user.
   absl::Status ListAllocations(const Peer& caller, const v1::ListAllocationsRequest& request,
                                v1::ListAllocationsResponse& response);
 

@@ -22,8 +22,9 @@ ExitCode RunStatus(const CommonOptions& options);
 ExitCode RunPs(const CommonOptions& options);
 // `session_id` 0: all sessions that the caller may see.
 ExitCode RunLs(const CommonOptions& options, uint64_t session_id);
-// `id` is a session, an allocation or a process. NOT_FOUND: none of these.
-ExitCode RunExplain(const CommonOptions& options, uint64_t id);
+// `what` is the number of a session, an allocation or a process, or a segment's name. NOT_FOUND:
+// none of these.
+ExitCode RunExplain(const CommonOptions& options, const std::string& what);
 // What an operator does: root and the daemon's own user may.
 ExitCode RunTrim(const CommonOptions& options);
 ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id);

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "client/ctl/commands.h"
@@ -12,37 +13,51 @@
 namespace tenure::ctl {
 namespace {
 
-// What the daemon knows under one number: ids of sessions and allocations never are pids, which are
-// far smaller.
+// What the daemon knows under one word. A number may be a session's, an allocation's and a
+// process's at once: each kind is numbered for itself, though ids never are pids, which are far
+// smaller.
 struct Findings {
   std::vector<v1::Session> sessions;
   std::vector<v1::Quarantine> quarantines;
   std::vector<v1::Allocation> allocations;
-  bool empty() const { return sessions.empty() && quarantines.empty() && allocations.empty(); }
+  std::vector<v1::Segment> segments;
+  bool empty() const {
+    return sessions.empty() && quarantines.empty() && allocations.empty() && segments.empty();
+  }
 };
 
-absl::StatusOr<Findings> Find(const StatsClient& client, uint64_t id) {
-  Findings findings;
+// All that there is.
+absl::StatusOr<Findings> Look(const StatsClient& client) {
   const absl::StatusOr<v1::ListSessionsResponse> list = client.ListSessions();
   if (!list.ok()) return list.status();
-  for (const v1::Session& one : list->sessions()) {
-    if (one.session_id() == id || one.pid() == id) findings.sessions.push_back(one);
-  }
-  for (const v1::Quarantine& one : list->quarantines()) {
-    if (one.session_id() == id || one.pid() == id) findings.quarantines.push_back(one);
-  }
-  // An id of a session may also be an allocation's: each kind is numbered for itself.
-  const absl::StatusOr<std::vector<v1::Allocation>> allocations = client.ListAllocations(0);
+  absl::StatusOr<std::vector<v1::Allocation>> allocations = client.ListAllocations(0);
   if (!allocations.ok()) return allocations.status();
-  for (const v1::Allocation& one : *allocations) {
-    if (one.allocation_id() == id) findings.allocations.push_back(one);
+  const absl::StatusOr<v1::ListSegmentsResponse> segments = client.ListSegments();
+  if (!segments.ok()) return segments.status();
+  return Findings{{list->sessions().begin(), list->sessions().end()},
+                  {list->quarantines().begin(), list->quarantines().end()},
+                  *std::move(allocations),
+                  {segments->segments().begin(), segments->segments().end()}};
+}
+
+Findings Find(const Findings& all, const std::string& what) {
+  Findings found;
+  uint64_t id = 0;
+  if (absl::SimpleAtoi(what, &id)) {
+    for (const v1::Session& one : all.sessions) {
+      if (one.session_id() == id || one.pid() == id) found.sessions.push_back(one);
+    }
+    for (const v1::Quarantine& one : all.quarantines) {
+      if (one.session_id() == id || one.pid() == id) found.quarantines.push_back(one);
+    }
+    for (const v1::Allocation& one : all.allocations) {
+      if (one.allocation_id() == id) found.allocations.push_back(one);
+    }
   }
-  if (findings.empty()) {
-    return absl::NotFoundError(absl::StrCat("no session, allocation or process ", id,
-                                            " that you may see; `tenurectl ps` and `tenurectl ls` "
-                                            "list what there is"));
+  for (const v1::Segment& one : all.segments) {
+    if (one.name() == what) found.segments.push_back(one);
   }
-  return findings;
+  return found;
 }
 
 template <typename Messages>
@@ -54,22 +69,34 @@ nlohmann::ordered_json ToJsonList(const Messages& messages) {
 
 }  // namespace
 
-ExitCode RunExplain(const CommonOptions& options, uint64_t id) {
+ExitCode RunExplain(const CommonOptions& options, const std::string& what) {
   const absl::StatusOr<StatsClient> client = StatsClient::Open(options.socket);
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
-  const absl::StatusOr<Findings> found = Find(*client, id);
-  if (!found.ok()) return Fail(found.status(), Stage::kCalling);
+  const absl::StatusOr<Findings> all = Look(*client);
+  if (!all.ok()) return Fail(all.status(), Stage::kCalling);
+  const Findings found = Find(*all, what);
+  if (found.empty()) {
+    return Fail(absl::NotFoundError(absl::StrCat(
+                    "no session, allocation, process or segment ", what,
+                    " that you may see; `tenurectl ps`, `tenurectl ls` and `tenurectl segments` "
+                    "list what there is")),
+                Stage::kCalling);
+  }
   if (options.json) {
-    std::cout << nlohmann::ordered_json{{"sessions", ToJsonList(found->sessions)},
-                                        {"quarantines", ToJsonList(found->quarantines)},
-                                        {"allocations", ToJsonList(found->allocations)}}
+    std::cout << nlohmann::ordered_json{{"sessions", ToJsonList(found.sessions)},
+                                        {"quarantines", ToJsonList(found.quarantines)},
+                                        {"allocations", ToJsonList(found.allocations)},
+                                        {"segments", ToJsonList(found.segments)}}
                      .dump(2)
               << "\n";
     return kOk;
   }
-  for (const v1::Session& one : found->sessions) std::cout << Explain(one);
-  for (const v1::Quarantine& one : found->quarantines) std::cout << Explain(one);
-  for (const v1::Allocation& one : found->allocations) std::cout << Explain(one);
+  for (const v1::Session& one : found.sessions) {
+    std::cout << Explain(one) << ExplainUse(one.session_id(), all->segments);
+  }
+  for (const v1::Quarantine& one : found.quarantines) std::cout << Explain(one);
+  for (const v1::Allocation& one : found.allocations) std::cout << Explain(one);
+  for (const v1::Segment& one : found.segments) std::cout << Explain(one, all->sessions);
   return kOk;
 }
 

@@ -18,6 +18,10 @@ std::string Who(const Message& one) {
                       Printable(one.name()), ", ", Printable(one.tenant()), ")");
 }
 
+std::string NameOf(const v1::Segment& segment) {
+  return absl::StrCat("segment '", Printable(segment.name()), "' of uid:", segment.owner_uid());
+}
+
 std::string Why(const v1::Session& session) {
   // The daemon reads the clock and the state one after the other, so for a moment they differ.
   const int64_t left = session.lease_left_ms();
@@ -70,6 +74,50 @@ std::string Explain(const v1::Allocation& one) {
       one.placement() == "direct" ? "a region of its own" : "from a pool", ", at offset ",
       FormatBytes(Bytes(one.offset_bytes())), " of region ", one.region_id(), ", held by process ",
       one.pid(), " in session ", one.session_id(), " for ", Age(one.age_ms()), ".\n");
+}
+
+std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& sessions) {
+  std::string text = absl::StrCat(NameOf(segment), " ");
+  if (segment.state() == "LOADING") {
+    absl::StrAppend(&text, "is being loaded and not yet published; who asks for it waits.\n");
+  } else {
+    absl::StrAppend(
+        &text, "holds ", FormatBytes(Bytes(segment.size_bytes())), " of kind ",
+        segment.memory_kind(), " in ", Count(segment.blocks(), "block"), " with ",
+        Count(segment.tensors(), "tensor"), ", published ", Age(segment.age_ms()),
+        " ago. It stays until it is unpublished, whoever published it",
+        segment.survives_daemon() ? ", also over the death of the daemon" : " ends or not", ".\n");
+  }
+  if (segment.state() != "LOADING" && segment.attached_session_ids().empty()) {
+    absl::StrAppend(&text, "Nobody is attached: `tenurectl unpublish ", Printable(segment.name()),
+                    "` gives its memory back.\n");
+  }
+  for (const v1::Session& session : sessions) {
+    const auto times = std::count(segment.attached_session_ids().begin(),
+                                  segment.attached_session_ids().end(), session.session_id());
+    if (session.session_id() == segment.loading_session_id()) {
+      absl::StrAppend(&text, "Loaded by ", Who(session), ".\n");
+    } else if (times > 0) {
+      absl::StrAppend(&text, "Attached ", Count(static_cast<uint64_t>(times), "time"), " by ",
+                      Who(session), ".\n");
+    }
+  }
+  return text;
+}
+
+std::string ExplainUse(uint64_t session_id, const std::vector<v1::Segment>& segments) {
+  std::string text;
+  for (const v1::Segment& segment : segments) {
+    const auto times = std::count(segment.attached_session_ids().begin(),
+                                  segment.attached_session_ids().end(), session_id);
+    if (times > 0) {
+      absl::StrAppend(&text, "It is attached ", Count(static_cast<uint64_t>(times), "time"), " to ",
+                      NameOf(segment), ", ", FormatBytes(Bytes(segment.size_bytes())), ".\n");
+    } else if (segment.loading_session_id() == session_id) {
+      absl::StrAppend(&text, "It loads ", NameOf(segment), ".\n");
+    }
+  }
+  return text;
 }
 
 }  // namespace tenure::ctl

@@ -3,6 +3,7 @@
 #define CLIENT_CTL_EXPLANATION_H_
 
 #include <string>
+#include <vector>
 
 #include "tenure/v1/stats.pb.h"
 
@@ -12,6 +13,11 @@ namespace tenure::ctl {
 std::string Explain(const v1::Session& session);
 std::string Explain(const v1::Quarantine& quarantine);
 std::string Explain(const v1::Allocation& allocation);
+// `sessions` are all that the daemon lists: those that use the segment are named.
+std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& sessions);
+
+// What a session has of segments; empty when it has nothing.
+std::string ExplainUse(uint64_t session_id, const std::vector<v1::Segment>& segments);
 
 }  // namespace tenure::ctl
 

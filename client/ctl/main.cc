@@ -20,7 +20,7 @@ struct CommandLine {
   CLI::App app{"Looks after tenured, the daemon that leases GPU memory.", "tenurectl"};
   CommonOptions common;
   uint64_t session_id = 0;
-  uint64_t explained_id = 0;
+  std::string explained;
   uint64_t revoked_id = 0;
   ReplayOptions replay;
   SegmentOptions segment;
@@ -140,11 +140,12 @@ void Describe(CommandLine& line) {
   line.ls->add_option("--session", line.session_id, "Only those of this session (0: all)")
       ->check(CheckId)
       ->capture_default_str();
-  line.explain =
-      AddCommand(line, "explain", "Say in words what a session, allocation or process has");
-  line.explain->add_option("id", line.explained_id, "A number that `ps` or `ls` shows")
-      ->required()
-      ->check(CheckId);
+  line.explain = AddCommand(line, "explain",
+                            "Say in words what a session, allocation, process or segment has");
+  line.explain
+      ->add_option("what", line.explained,
+                   "A number that `ps` or `ls` shows, or a name that `segments` shows")
+      ->required();
   AddAdminCommands(line);
   AddSegmentCommands(line);
 
@@ -172,7 +173,7 @@ ExitCode Run(CommandLine& line) {
   if (line.status->parsed()) return RunStatus(line.common);
   if (line.ps->parsed()) return RunPs(line.common);
   if (line.ls->parsed()) return RunLs(line.common, line.session_id);
-  if (line.explain->parsed()) return RunExplain(line.common, line.explained_id);
+  if (line.explain->parsed()) return RunExplain(line.common, line.explained);
   if (line.trim->parsed()) return RunTrim(line.common);
   if (line.revoke->parsed()) return RunRevoke(line.common, line.revoked_id);
   if (line.drain->parsed()) return RunDrain(line.common);

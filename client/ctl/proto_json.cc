@@ -33,6 +33,7 @@ Json One(const Message& message, const FieldDescriptor* field) {
       }
       return fields->GetString(message, field);
     case FieldDescriptor::CPPTYPE_MESSAGE:
+      if (!fields->HasField(message, field)) return nullptr;
       return ToJson(fields->GetMessage(message, field));
     default:
       TENURE_CHECK(false && "a kind of field that the Stats service does not use");

@@ -8,7 +8,8 @@ namespace tenure::ctl {
 
 // A message as JSON: every field, under its name in the .proto, in its order, and integers as
 // integers. Protobuf's own mapping would write 64-bit integers as strings, which no calculation in
-// jq survives. Bytes become hexadecimal digits.
+// jq survives. Bytes become hexadecimal digits, a
+// message that is absent null.
 //
 // Knows the kinds of field that the Stats service uses: integers, bools, doubles, strings, bytes,
 // messages, and lists of messages or of integers without sign.

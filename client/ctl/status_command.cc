@@ -61,6 +61,47 @@ std::string UseLines(const v1::GetStatsResponse& stats, bool colourful) {
       " sessions opened, ", totals.sessions_reclaimed(), " reclaimed\n");
 }
 
+std::string SegmentLines(const v1::GetStatsResponse& stats, bool colourful) {
+  return absl::StrCat(Toned("segments     ", Tone::kHeading, colourful), stats.segments(), ": ",
+                      FormatBytes(Bytes(stats.segment_bytes())), ", attached ",
+                      Count(stats.attachments(), "time"), "\n");
+}
+
+std::string RecoveredLines(const v1::Recovered& recovered) {
+  std::string text = absl::StrCat("             taken over from epoch ", recovered.previous_epoch(),
+                                  ": ", Count(recovered.sessions(), "session"), " with ",
+                                  Count(recovered.allocations(), "allocation"), ", ",
+                                  Count(recovered.segments(), "segment"), ", ",
+                                  FormatBytes(Bytes(recovered.region_bytes())), " in ",
+                                  Count(recovered.regions(), "region"), "\n");
+  if (recovered.dead_sessions() > 0) {
+    absl::StrAppend(&text, "             ", recovered.dead_sessions(),
+                    " of the sessions' processes had died meanwhile\n");
+  }
+  if (recovered.lost_regions() > 0) {
+    absl::StrAppend(&text, "             LOST: ", Count(recovered.lost_regions(), "region"),
+                    ", of which no descriptor was kept\n");
+  }
+  return text;
+}
+
+// What outlives the daemon's process.
+std::string SurvivalLines(const v1::Survival& survival, bool colourful) {
+  std::string text = Toned("survival     ", Tone::kHeading, colourful);
+  if (survival.state() == "ON") {
+    absl::StrAppend(&text, Toned("ON", Tone::kGood, colourful), ", ", survival.stored_descriptors(),
+                    " of at most ", Count(survival.max_stored_descriptors(), "descriptor"),
+                    " with the supervisor\n");
+  } else if (survival.state() == "LOST") {
+    absl::StrAppend(&text, Toned("LOST", Tone::kBad, colourful),
+                    ", the supervisor has ended: nothing of kind VMM_FD is granted any more\n");
+  } else {
+    absl::StrAppend(&text, "OFF, no supervisor: all memory ends with the daemon\n");
+  }
+  if (survival.has_recovered()) absl::StrAppend(&text, RecoveredLines(survival.recovered()));
+  return text;
+}
+
 std::string PoolLines(const v1::GetStatsResponse& stats, bool colourful) {
   Table table({{"block", Table::Align::kRight},
                {"blocks", Table::Align::kRight},
@@ -89,7 +130,8 @@ ExitCode RunStatus(const CommonOptions& options) {
   }
   const bool colourful = StdoutIsColourful();
   std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
-            << UseLines(*stats, colourful) << PoolLines(*stats, colourful);
+            << UseLines(*stats, colourful) << SegmentLines(*stats, colourful)
+            << SurvivalLines(stats->survival(), colourful) << PoolLines(*stats, colourful);
   return kOk;
 }
 

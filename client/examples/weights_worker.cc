@@ -1,9 +1,8 @@
 // A worker whose weights are shared: the first of all that run loads the file into GPU memory, the
-// others attach what it has loaded, and each says how long it took from its start to the first use.
+// others attach what it has loaded, and each says how long it took from its start to the end of the
+// first kernel on them, which adds up all their words.
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -11,10 +10,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include <CLI/CLI.hpp>
 
 #include "client/client.h"
+#include "client/examples/word_sum.h"
 #include "client/segment.h"
 #include "client/weights_file.h"
 #include "common/bytes.h"
@@ -45,17 +46,28 @@ BootTime ProcessStart() {
          absl::Seconds(static_cast<double>(ticks) / static_cast<double>(sysconf(_SC_CLK_TCK)));
 }
 
-// Reads the first bytes of every tensor, or of the first block if there are none.
-absl::Status Use(const Client& client, const Segment& weights) {
-  std::array<char, 256> bytes;
-  const auto touch = [&](cuda::DevicePointer from, Bytes size) {
-    return client.device().CopyToHost(bytes.data(), from, std::min(size, Bytes(bytes.size())));
-  };
-  absl::Status used = touch(weights.blocks().front().pointer, weights.blocks().front().size);
-  for (const SegmentTensor& tensor : weights.tensors()) {
-    if (tensor.size > Bytes(0)) used.Update(touch(tensor.pointer, tensor.size));
+// Of all blocks.
+absl::StatusOr<uint64_t> SumOf(WordSum& sum, const Segment& weights) {
+  uint64_t total = 0;
+  for (const SegmentBlock& block : weights.blocks()) {
+    const absl::StatusOr<uint64_t> one = sum.Of(block.pointer, block.size);
+    if (!one.ok()) return one.status();
+    total += *one;
   }
-  return used;
+  return total;
+}
+
+// Until this process is killed, or they change.
+absl::Status Watch(WordSum& sum, const Segment& weights, uint64_t expected) {
+  while (true) {
+    const absl::StatusOr<uint64_t> now = SumOf(sum, weights);
+    if (!now.ok()) return now.status();
+    if (*now != expected) {
+      return absl::DataLossError(absl::StrFormat(
+          "the weights have changed: their sum is %016x, no longer %016x", *now, expected));
+    }
+    absl::SleepFor(absl::Milliseconds(100));
+  }
 }
 
 absl::StatusOr<Segment> AttachOrLoad(Client& client, const Options& options, bool* loaded) {
@@ -72,8 +84,11 @@ absl::Status Run(const Options& options) {
   absl::StatusOr<Client> client =
       Client::Connect({.socket = options.socket, .name = "weights_worker"});
   if (!client.ok()) return client.status();
+  absl::StatusOr<WordSum> sum = WordSum::Make(*client);
+  if (!sum.ok()) return sum.status();
   BootTime began = ProcessStart();
   Segment weights;
+  uint64_t expected = 0;
   for (uint64_t round = 1; round <= options.repeat; ++round) {
     const absl::Status detached = weights.Detach();
     if (!detached.ok()) return detached;
@@ -82,20 +97,22 @@ absl::Status Run(const Options& options) {
     absl::StatusOr<Segment> attached = AttachOrLoad(*client, options, &loaded);
     if (!attached.ok()) return attached.status();
     weights = *std::move(attached);
-    const absl::Status used = Use(*client, weights);
-    if (!used.ok()) return used;
+    const absl::StatusOr<uint64_t> total = SumOf(*sum, weights);
+    if (!total.ok()) return total.status();
+    expected = *total;
     const absl::Duration took = SystemClock().Now() - began;
     const absl::Status verified = options.verify ? weights.Verify() : absl::OkStatus();
     if (!verified.ok()) return verified;
     std::cout << absl::StrFormat(
-                     "weights_worker %d: %s '%s', %s, %d tensors%s, in use after %.1f ms", getpid(),
-                     loaded ? "loaded" : "attached", options.name, FormatBytes(weights.size()),
-                     weights.tensors().size(), options.verify ? ", verified" : "",
+                     "weights_worker %d: %s '%s', %s (tensors: %d)%s; their sum, %016x, %s "
+                     "after %.1f ms",
+                     getpid(), loaded ? "loaded" : "attached", options.name,
+                     FormatBytes(weights.size()), weights.tensors().size(),
+                     options.verify ? ", verified" : "", expected, sum->where(),
                      absl::ToDoubleMilliseconds(took))
               << std::endl;
   }
-  while (options.hold) pause();
-  return weights.Detach();
+  return options.hold ? Watch(*sum, weights, expected) : weights.Detach();
 }
 
 }  // namespace
@@ -112,7 +129,8 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}))
       ->capture_default_str();
   app.add_flag("--verify", options.verify, "Read everything back and compare it with the digest");
-  app.add_flag("--hold", options.hold, "Stay attached until killed");
+  app.add_flag("--hold", options.hold,
+               "Stay attached until killed, and end with 1 should the weights ever change");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = tenure::examples::Run(options);
   if (status.ok()) return 0;

@@ -77,6 +77,15 @@ absl::StatusOr<Kernel> Kernel::Compile(const Driver& driver, Device& device,
   return kernel;
 }
 
+absl::StatusOr<Kernel> Kernel::Load(const Driver& driver, Device& device, const char* image,
+                                    absl::string_view function) {
+  absl::StatusOr<std::unique_ptr<const LaunchTable>> table = LoadTable(driver);
+  if (!table.ok()) return table.status();
+  Kernel kernel(device, *std::move(table));
+  if (absl::Status loaded = kernel.LoadModule(image, function); !loaded.ok()) return loaded;
+  return kernel;
+}
+
 Kernel::Kernel(Device& device, std::unique_ptr<const LaunchTable> table)
     : device_(device), table_(std::move(table)) {}
 

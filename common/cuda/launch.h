@@ -38,6 +38,11 @@ class Kernel {
   // Otherwise as CompileToCubin.
   static absl::StatusOr<Kernel> Compile(const Driver& driver, Device& device,
                                         absl::string_view source, absl::string_view function);
+  // `image` is PTX or a cubin. PTX is compiled by the driver, which needs no toolkit, and a PTX of
+  // an old version runs on every newer GPU.
+  // Errors: FAILED_PRECONDITION as above; INVALID_ARGUMENT: the driver refuses the image.
+  static absl::StatusOr<Kernel> Load(const Driver& driver, Device& device, const char* image,
+                                     absl::string_view function);
   ~Kernel();
   Kernel(Kernel&& other) noexcept;
   Kernel& operator=(Kernel&&) = delete;

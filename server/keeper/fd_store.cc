@@ -1,6 +1,10 @@
 #include "server/keeper/fd_store.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <utility>
@@ -9,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include <systemd/sd-daemon.h>
 
+#include "common/unique_fd.h"
 #include "server/keeper/fd_name.h"
 
 namespace tenure::server {
@@ -28,11 +33,13 @@ class FdNames {
   char** names_ = nullptr;
 };
 
+constexpr absl::string_view kSupervisorEnded =
+    "the supervisor that keeps file descriptors for the daemon has ended";
+
+bool HasEnded(int error) { return error == ECONNREFUSED || error == ENOENT; }
+
 absl::Status SupervisorError(int error, absl::string_view what) {
-  if (error == ECONNREFUSED || error == ENOENT) {
-    return absl::UnavailableError(absl::StrCat(
-        what, ": the supervisor that keeps file descriptors for the daemon has ended"));
-  }
+  if (HasEnded(error)) return absl::UnavailableError(absl::StrCat(what, ": ", kSupervisorEnded));
   return absl::ErrnoToStatus(error, what);
 }
 
@@ -97,6 +104,25 @@ FdStore::FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> in
     names_.insert(name);
     names_bytes_ += name.size() + 1;
   }
+}
+
+absl::Status FdStore::CheckSupervisor() const {
+  const char* name = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const absl::string_view path = name == nullptr ? "" : name;
+  if (path.empty() || path.size() > sizeof address.sun_path) {
+    return absl::UnavailableError("no supervisor that keeps file descriptors started this daemon");
+  }
+  path.copy(address.sun_path, sizeof address.sun_path);
+  if (path.front() == '@') address.sun_path[0] = 0;  // an abstract name
+  const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  if (probe && connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 &&
+      HasEnded(errno)) {
+    return absl::UnavailableError(kSupervisorEnded);
+  }
+  return absl::OkStatus();
 }
 
 size_t FdStore::size() const {

@@ -15,10 +15,12 @@
 #include "server/device_heap.h"
 #include "server/fence.h"
 #include "server/health.h"
+#include "server/keeper/fd_store.h"
 #include "server/lease_registry.h"
 #include "server/overdue_watch.h"
 #include "server/peer.h"
 #include "server/reaper.h"
+#include "server/recovery.h"
 #include "server/segment_calls.h"
 #include "server/stats.h"
 #include "server/stats_calls.h"
@@ -113,6 +115,8 @@ class RequestWorld {
   server::TicketTable tickets_;
   server::OverdueWatch overdue_;
   std::unique_ptr<server::Reaper> reaper_;  // never started: its threads' work are steps
+  const std::unique_ptr<server::FdStore> store_;
+  const server::RecoveryReport recovered_;
   server::Stats stats_;
   server::ConnectionTable connections_;
   server::AllocatorCalls allocator_;

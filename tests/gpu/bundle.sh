@@ -54,7 +54,7 @@ bring() {
 for program in "${PROGRAMS[@]}"; do bring "$BUILD/bin/$program"; done
 for library in "$BUILD"/bin/*.so; do bring "$library"; done
 cp "$HERE"/../data/* "$STAGE/data/"
-cp "$HERE/run.sh" "$HERE/scene.sh" "$STAGE/"
+cp "$HERE/run.sh" "$HERE/scene.sh" "$HERE/../../client/examples/shared_weights.sh" "$STAGE/"
 
 # Nothing may be left to what happens to be installed there.
 for file in "$STAGE"/bin/*; do

@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Runs what a GPU can prove on a host that has one: tests/gpu/run.sh BUILD_DIR
+# Runs what a GPU can prove on a host that has one: tests/gpu/run.sh BUILD_DIR [STEP...]
 #
-# BUILD_DIR is a build of preset static, or what bundle.sh made of one. The host needs NVIDIA's
+# Without steps, all of them. # BUILD_DIR is a build of preset static, or what bundle.sh made of one. The host needs NVIDIA's
 # driver and, for kernels, NVRTC from a CUDA toolkit or from pip. Every step runs, also after one
 # that failed. Results lie in $OUT (default BUILD_DIR/gpu-results): log.txt, summary.json,
 # benchmark.json. Ends with 0 if every step held.
 set -euo pipefail
 
-if [[ $# -ne 1 || ! -x "$1/bin/tenured" ]]; then
-  echo "usage: $0 BUILD_DIR (with bin/tenured in it)" >&2
+if [[ $# -lt 1 || ! -x "$1/bin/tenured" ]]; then
+  echo "usage: $0 BUILD_DIR (with bin/tenured in it) [STEP...]" >&2
   exit 64
 fi
 BUILD="$(cd "$1" && pwd)"
+shift
+wanted=("$@")
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly BUILD HERE BIN="$BUILD/bin"
 readonly RESULTS="${OUT:-$BUILD/gpu-results}"
@@ -28,6 +30,8 @@ export TENURE_KILLS="${TENURE_KILLS:-50}"
 # The trace lies beside a bundle's programs, else in the source tree.
 trace="$BUILD/data/small.trace.gz"
 [[ -f "$trace" ]] || trace="$HERE/../data/small.trace.gz"
+shared_weights="$BUILD/shared_weights.sh"
+[[ -f "$shared_weights" ]] || shared_weights="$HERE/../../client/examples/shared_weights.sh"
 
 # NVRTC is no part of the driver: from a toolkit the linker knows, from its folder, or from pip.
 find_nvrtc() {
@@ -58,6 +62,7 @@ count() {
 step() {
   local name="$1" output began=$SECONDS code=0
   shift
+  [[ ${#wanted[@]} -eq 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
   output="$(mktemp)"
   printf '\n==== %s: %s\n' "$name" "$*" | tee -a "$LOG"
   timeout --kill-after=10 "$STEP_SECONDS" "$@" >"$output" 2>&1 || code=$?
@@ -85,19 +90,20 @@ before="$(used_memory)"
 printf 'GPU: %s\nNVRTC: %s\nkernel: %s\n' "$gpu" "${TENURE_NVRTC:-none}" "$(uname -r)" |
   tee -a "$LOG"
 
-step "driver contract" "$BIN/driver_contract_test"
-step "kernel compiler" "$BIN/cuda_test" --gtest_filter='NvrtcTest.*'
-step "server core" "$BIN/server_test"
+step "driver-contract" "$BIN/driver_contract_test"
+step "kernel-compiler" "$BIN/cuda_test" --gtest_filter='NvrtcTest.*'
+step "server-core" "$BIN/server_test"
 step "daemon" "$BIN/integration_test"
 # The replays among them read a trace by the path of the source tree; here they are a step.
 step "client" "$BIN/client_integration_test" --gtest_filter='-*Replay*'
 step "kills" "$BIN/kill_test"
 step "survival" "$BIN/survival_test"
 step "segments" "$BIN/segment_test"
-step "daemon's deaths" "$BIN/daemon_death_test"
-step "kernels and faults" "$BIN/kernel_fault_test"
-step "inference worker" "$HERE/scene.sh" worker "$BIN"
-step "replay and kill" "$HERE/scene.sh" replay "$BIN" "$trace"
+step "daemon-deaths" "$BIN/daemon_death_test"
+step "kernels-and-faults" "$BIN/kernel_fault_test"
+step "inference-worker" "$HERE/scene.sh" worker "$BIN"
+step "shared-weights" "$shared_weights" "$BIN" 1024
+step "replay-and-kill" "$HERE/scene.sh" replay "$BIN" "$trace"
 # As the unit in deploy runs the daemon: as a user who owns nothing.
 nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs)
 if "${nobody[@]}" test -x "$BIN/tenured" -a -r "$trace" 2>/dev/null; then

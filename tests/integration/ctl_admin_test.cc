@@ -135,7 +135,7 @@ TEST_F(AdminCommandTest, ExplainSaysWhatADeadClientsMemoryWaitsFor) {
 TEST_F(AdminCommandTest, UnknownNumbersAreExitCodeFive) {
   const Outcome explain = Complaint("explain 12345");
   EXPECT_EQ(explain.exit_code, 5);
-  EXPECT_TRUE(explain.Says("no session, allocation or process 12345")) << explain.output;
+  EXPECT_TRUE(explain.Says("no session, allocation, process or segment 12345")) << explain.output;
   EXPECT_TRUE(explain.Says("`tenurectl ps`")) << explain.output;
   const Outcome revoke = Complaint("revoke 12345");
   EXPECT_EQ(revoke.exit_code, 5);
@@ -231,9 +231,8 @@ TEST_F(AdminCommandTest, WhoMayNotGetsExitCodeSix) {
 }
 
 TEST_F(AdminCommandTest, MisuseIsExitCodeTwo) {
-  for (const char* words :
-       {"explain", "explain x", "explain -1", "revoke", "revoke x", "trim x", "drain x",
-        "revoke -1", "revoke 99999999999999999999", "ls --session -1"}) {
+  for (const char* words : {"explain", "revoke", "revoke x", "trim x", "drain x", "revoke -1",
+                            "revoke 99999999999999999999", "ls --session -1"}) {
     EXPECT_EQ(Complaint(words).exit_code, 2) << words;
   }
 }

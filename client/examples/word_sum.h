@@ -1,0 +1,49 @@
+// The sum of a piece of device memory: a kernel that reads every word of it.
+#ifndef CLIENT_EXAMPLES_WORD_SUM_H_
+#define CLIENT_EXAMPLES_WORD_SUM_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "client/client.h"
+#include "client/device_buffer.h"
+#include "common/bytes.h"
+#include "common/cuda/device.h"
+#include "common/cuda/launch.h"
+
+namespace tenure::examples {
+
+// Adds up 32-bit words in device memory, on the GPU by a kernel, or on the host where the driver
+// runs none; the sum is the same.
+//
+// Borrows: the client's device.
+// Thread safety: thread-compatible.
+class WordSum {
+ public:
+  // Leases room for the sum, of kind VMM_FD, so that it outlives the daemon as what is summed up
+  // may.
+  static absl::StatusOr<WordSum> Make(Client& client);
+
+  // "on the GPU", or "on the host".
+  const char* where() const { return kernel_ ? "on the GPU" : "on the host"; }
+  // Modulo 2^64; up to three bytes at the end that are no whole word do not count.
+  absl::StatusOr<uint64_t> Of(cuda::DevicePointer from, Bytes size);
+
+ private:
+  WordSum(cuda::Device& device, std::optional<cuda::Kernel> kernel, DeviceBuffer sum)
+      : device_(&device), kernel_(std::move(kernel)), sum_(std::move(sum)) {}
+
+  absl::StatusOr<uint64_t> OnDevice(cuda::DevicePointer from, uint64_t words);
+  absl::StatusOr<uint64_t> OnHost(cuda::DevicePointer from, uint64_t words);
+
+  cuda::Device* device_;
+  std::optional<cuda::Kernel> kernel_;
+  DeviceBuffer sum_;
+};
+
+}  // namespace tenure::examples
+
+#endif  // CLIENT_EXAMPLES_WORD_SUM_H_
