@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs what a GPU can prove on a host that has one: tests/gpu/run.sh BUILD_DIR [STEP...]
 #
-# Without steps, all of them. # BUILD_DIR is a build of preset static, or what bundle.sh made of one. The host needs NVIDIA's
+# BUILD_DIR is a build of preset static, or what bundle.sh made of one. The host needs NVIDIA's
 # driver and, for kernels, NVRTC from a CUDA toolkit or from pip. Every step runs, also after one
-# that failed. Results lie in $OUT (default BUILD_DIR/gpu-results): log.txt, summary.json,
+# that failed; with names of steps, only those. Results lie in $OUT (default BUILD_DIR/gpu-results): log.txt, summary.json,
 # benchmark.json. Ends with 0 if every step held.
 set -euo pipefail
 
