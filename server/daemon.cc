@@ -273,8 +273,9 @@ absl::Status Daemon::StartReaper(const Config& config) {
     if (absl::Status watched = reaper_->Watch(peer); !watched.ok()) return watched;
   }
   for (const ProcessKey& process : recovered_.dead) registry_->Reclaim(process);
-  // The reserve is complete before the first client comes.
-  while (heap_->MaintainOnce()) {
+  // The reserve is complete before the first client comes; but those of a life before wait already,
+  // and beside their kernels each clearing waits for the GPU's turn. For them it comes meanwhile.
+  while (recovered_.sessions == 0 && heap_->MaintainOnce()) {
   }
   if (absl::Status healthy = health_.Check(); !healthy.ok()) return healthy;
   reaper_->Start();

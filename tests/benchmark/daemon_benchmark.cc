@@ -226,6 +226,7 @@ void Register() {
 
 void PrintRatios() {
   const auto ratio = [](const std::string& what, const std::string& to) {
+    if (!g_seconds.contains(what) || !g_seconds.contains(to)) return;  // filtered out
     std::printf("%-22s / %-18s %6.2f\n", what.c_str(), to.c_str(),
                 At(g_seconds[what], 0.5) / At(g_seconds[to], 0.5));
   };
