@@ -16,11 +16,9 @@ LeaseTotals LeaseRegistry::totals() const {
     ++(now > session.deadline ? totals.suspended_sessions : totals.active_sessions);
     return true;
   });
-  for (const auto& [key, segment] : segments_.segments()) {
-    ++totals.segments;
-    totals.attachments += segment.attachments;
-    for (const SegmentBlock& block : segment.blocks) totals.segment_bytes += block.region.size();
-  }
+  totals.segments = segments_.segments().size();
+  totals.attachments = segments_.attachments();
+  totals.segment_bytes = segments_.region_bytes();
   return totals;
 }
 

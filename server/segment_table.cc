@@ -15,6 +15,12 @@ Bytes Segment::size() const {
   return sum;
 }
 
+Bytes Segment::region_bytes() const {
+  Bytes sum;
+  for (const SegmentBlock& block : blocks) sum += block.region.size();
+  return sum;
+}
+
 bool Segment::Admits(const SegmentKey& key, Tenant tenant) const {
   return tenant.uid == key.owner ||
          std::find(notes.allowed.begin(), notes.allowed.end(), tenant.uid) != notes.allowed.end();
@@ -50,6 +56,7 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
 void SegmentTable::Publish(const SegmentKey& key, Segment segment) {
   if (claims_.erase(key) > 0) UncountName(key.owner);
   CountName(key.owner);
+  region_bytes_ += segment.region_bytes();
   const auto [place, added] = segments_.emplace(key, std::move(segment));
   TENURE_CHECK(added && place->second.attachments == 0);
 }
@@ -66,6 +73,7 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
         " times; wait until they are done (`tenurectl segments`), or take it with --force: whoever "
         "has it mapped keeps reading it, and its memory comes back when the last of them is gone"));
   }
+  region_bytes_ -= found->second.region_bytes();
   std::vector<SegmentBlock> blocks = std::move(found->second.blocks);
   segments_.erase(found);
   UncountName(key.owner);
@@ -139,6 +147,7 @@ std::vector<SegmentBlock> SegmentTable::TakeAll() {
     for (SegmentBlock& block : segment.blocks) all.push_back(std::move(block));
   }
   segments_.clear();
+  region_bytes_ = Bytes(0);
   names_.clear();
   return all;
 }
@@ -163,11 +172,14 @@ void SegmentTable::CheckInvariants() const {
     return true;
   });
   absl::flat_hash_map<uid_t, size_t> names;
+  Bytes region_bytes;
   for (const auto& [key, segment] : segments_) {
     TENURE_CHECK(!claims_.contains(key));
     TENURE_CHECK(segment.attachments == attached[key]);
     ++names[key.owner];
+    region_bytes += segment.region_bytes();
   }
+  TENURE_CHECK(region_bytes == region_bytes_);
   for (const auto& [key, session] : claims_) ++names[key.owner];
   TENURE_CHECK(names == names_);
   // Each segment has been looked up: more would be attachments to none.

@@ -56,6 +56,7 @@ struct Segment {
   bool journaled = false;  // the journal knows it: it outlives the daemon's process
 
   Bytes size() const;
+  Bytes region_bytes() const;
   bool Admits(const SegmentKey& key, Tenant tenant) const;
 };
 
@@ -72,7 +73,7 @@ struct Attachment {
 // itself, since nobody knows who still has them mapped.
 //
 // Invariants: 1. a name is published or claimed, never both; 2. Segment::attachments counts the
-// attachments to it.
+// attachments to it; 3. region_bytes() is the sum over the regions of all segments.
 // Thread safety: thread-compatible; the lease registry has it under its lock.
 // Errors: NOT_FOUND: no such segment, or none that this caller may see: the two are not told apart.
 // ALREADY_EXISTS: the name is taken. FAILED_PRECONDITION: others use it.
@@ -117,6 +118,8 @@ class SegmentTable {
   // The attachments to a segment.
   std::vector<std::pair<AttachmentId, SessionId>> AttachedTo(const SegmentKey& key) const;
   const std::map<SegmentKey, Segment>& segments() const { return segments_; }
+  uint64_t attachments() const { return attachments_.size(); }
+  Bytes region_bytes() const { return region_bytes_; }
   const std::map<SegmentKey, SessionId>& claims() const { return claims_; }
 
   void CheckInvariants() const;
@@ -126,6 +129,7 @@ class SegmentTable {
   std::map<SegmentKey, SessionId> claims_;
   SlotTable<Attachment> attachments_;
   absl::flat_hash_map<SessionId, std::vector<AttachmentId>> by_session_;  // no empty lists
+  Bytes region_bytes_;
   absl::flat_hash_map<uid_t, size_t> names_;  // published and claimed, by owner; no zeros
 
   void CountName(uid_t owner);

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 

@@ -72,16 +72,19 @@ absl::StatusOr<Kernel> Kernel::Compile(const Driver& driver, Device& device,
   if (!architecture.ok()) return architecture.status();
   const absl::StatusOr<std::string> cubin = CompileToCubin(source, *architecture);
   if (!cubin.ok()) return cubin.status();
-  Kernel kernel(device, *std::move(table));
-  if (absl::Status loaded = kernel.LoadModule(cubin->data(), function); !loaded.ok()) return loaded;
-  return kernel;
+  return Make(device, *std::move(table), cubin->data(), function);
 }
 
 absl::StatusOr<Kernel> Kernel::Load(const Driver& driver, Device& device, const char* image,
                                     absl::string_view function) {
   absl::StatusOr<std::unique_ptr<const LaunchTable>> table = LoadTable(driver);
   if (!table.ok()) return table.status();
-  Kernel kernel(device, *std::move(table));
+  return Make(device, *std::move(table), image, function);
+}
+
+absl::StatusOr<Kernel> Kernel::Make(Device& device, std::unique_ptr<const LaunchTable> table,
+                                    const void* image, absl::string_view function) {
+  Kernel kernel(device, std::move(table));
   if (absl::Status loaded = kernel.LoadModule(image, function); !loaded.ok()) return loaded;
   return kernel;
 }

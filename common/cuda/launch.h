@@ -55,6 +55,8 @@ class Kernel {
  private:
   Kernel(Device& device, std::unique_ptr<const LaunchTable> table);
 
+  static absl::StatusOr<Kernel> Make(Device& device, std::unique_ptr<const LaunchTable> table,
+                                     const void* image, absl::string_view function);
   absl::Status LoadModule(const void* image, absl::string_view function);
 
   Device& device_;

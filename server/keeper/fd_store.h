@@ -58,7 +58,7 @@ class FdStore {
   // Whether there is a store at all: a supervisor that hears, and a maximum above 0.
   bool available() const { return supervised_ && max_ > 0; }
   size_t max() const { return max_; }
-  // Whether the supervisor is still there; UNAVAILABLE when it has ended. Sends nothing.
+  // UNAVAILABLE when the supervisor has ended, as far as its socket tells. Sends nothing.
   absl::Status CheckSupervisor() const;
   // How many descriptors the supervisor keeps for us.
   size_t size() const;

@@ -184,6 +184,8 @@ TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
         std::string("tenure_frees_total{"), std::string("tenure_rpc_duration_seconds_bucket{"),
         std::string("tenure_reclaim_duration_seconds_count{"), std::string("tenure_build_info{"),
         std::string("tenure_sessions{"), std::string("tenure_quarantined_bytes{"),
+        "tenure_segments" + labels + " 0", "tenure_segment_bytes" + labels + " 0",
+        "tenure_survival{UUID=\"" + stats.device_uuid() + "\",gpu=\"0\",state=\"off\"} 1",
         std::string("tenure_device_memory_bytes{")}) {
     EXPECT_NE(page->body.find(line), std::string::npos) << line << "\nnot in\n" << page->body;
   }

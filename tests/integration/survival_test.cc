@@ -4,13 +4,16 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
 #include <gtest/gtest.h>
 
@@ -186,6 +189,65 @@ TEST_F(SurvivalTest, ADaemonWhoseKeeperDiesServesOn) {
       << refused.error_message();
   EXPECT_EQ(daemon_.GetStats().health(), "SERVING");
   EXPECT_EQ(kill(daemon, SIGTERM), 0);
+}
+
+TEST(KeeperlessDaemonTest, SaysOnceThatItsKeeperHasEnded) {
+  const std::string log = ::testing::TempDir() + "/keeperless-" + std::to_string(getpid());
+  KeptDaemon daemon(TestDaemon::Options{.wrapper = {"sh", "-c", "exec \"$@\" 2>" + log, "sh"}});
+  const auto times_said = [&] {
+    std::ifstream file(log);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    return std::vector<std::string>(absl::StrSplit(text, "the daemon has ended: nothing of kind"))
+               .size() -
+           1;
+  };
+  const pid_t served = daemon.daemon_pid();
+  EXPECT_EQ(times_said(), 0u);
+  ASSERT_EQ(kill(daemon.keeper_pid(), SIGKILL), 0);
+  ASSERT_EQ(daemon.WaitForEnd(), 128 + SIGKILL);
+  EXPECT_TRUE(Eventually([&] { return times_said() == 1; }));
+  // It looks ten times a second: half a second later it has not said it again.
+  const uint64_t up = daemon.GetStats().uptime_ms();
+  EXPECT_TRUE(Eventually([&] { return daemon.GetStats().uptime_ms() > up + 500; }));
+  EXPECT_EQ(times_said(), 1u);
+  EXPECT_EQ(kill(served, SIGTERM), 0);
+  std::filesystem::remove(log);
+}
+
+// The keeper starts what lies under its program's name by then, and that goes on from the journal.
+TEST(UpgradeTest, AnotherProgramUnderTheSameNameTakesOver) {
+  std::string folder = ::testing::TempDir() + "/upgrade-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string program = folder + "/tenured";
+  for (const char* file : {"/tenured", "/libtenure_emulated_cuda.so"}) {
+    std::filesystem::copy_file(ProgramFolder() + file, folder + file);
+  }
+  {
+    // In the place of the tenured that the command line names, its copy.
+    KeptDaemon daemon(
+        TestDaemon::Options{.wrapper = {"sh", "-c", "shift; exec \"$0\" \"$@\"", program}});
+    absl::StatusOr<Client> client =
+        Client::Connect({.socket = daemon.socket(), .memory_kind = MemoryKind::kVmmFd});
+    ASSERT_TRUE(client.ok()) << client.status();
+    absl::StatusOr<DeviceBuffer> buffer = client->Allocate(MiB(5));
+    ASSERT_TRUE(buffer.ok()) << buffer.status();
+    const std::vector<char> bytes = Pattern(MiB(5), 13);
+    ASSERT_TRUE(buffer->CopyFromHost(bytes.data(), MiB(5)).ok());
+    // An upgrade as packages do it; the new one is a byte longer.
+    std::filesystem::copy_file(program, program + ".new");
+    std::ofstream(program + ".new", std::ios::app) << '\n';
+    const auto size = std::filesystem::file_size(program + ".new");
+    std::filesystem::rename(program + ".new", program);
+    ASSERT_TRUE(daemon.KillAndAwaitNext());
+    const std::string runs = absl::StrCat("/proc/", daemon.daemon_pid(), "/exe");
+    EXPECT_EQ(std::filesystem::read_symlink(runs), program);
+    EXPECT_EQ(std::filesystem::file_size(runs), size);
+    EXPECT_EQ(daemon.ListAllocations().size(), 1u);
+    EXPECT_EQ(ContentsOf(*buffer), bytes);
+    EXPECT_TRUE(buffer->Release().ok());
+    EXPECT_TRUE(client->status().ok());
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(SurvivalTest, NothingPilesUpAtTheKeeper) {
