@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "client/session.h"
+#include "client/session/session.h"
 #include "common/check.h"
 
 namespace tenure {

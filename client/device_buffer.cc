@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/session.h"
+#include "client/session/session.h"
 
 namespace tenure {
 

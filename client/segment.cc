@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/attachment.h"
-#include "client/digest.h"
-#include "client/session.h"
+#include "client/session/attachment.h"
+#include "client/session/session.h"
+#include "client/weights/digest.h"
 
 namespace tenure {
 

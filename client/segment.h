@@ -16,33 +16,13 @@
 
 #include "client/device_buffer.h"
 #include "client/export.h"
+#include "client/segment_layout.h"
 #include "common/bytes.h"
-#include "common/cuda/device.h"
-#include "common/memory_kind.h"
 
 namespace tenure {
 
 class Session;
 struct Attachment;
-
-// Where a tensor lies in its segment.
-struct SegmentTensor {
-  std::string name;   // at most 256 bytes
-  std::string dtype;  // as safetensors spells it: "F32", "BF16", ...
-  std::vector<uint64_t> shape;
-  uint32_t block = 0;  // index into the segment's blocks
-  Bytes offset;        // from the block's beginning
-  Bytes size;
-  // In this process. Ignored by Publish.
-  cuda::DevicePointer pointer = 0;
-};
-
-struct SegmentBlock {
-  // In this process; 0 in one that maps nothing.
-  cuda::DevicePointer pointer = 0;
-  Bytes size;
-  MemoryKind kind = MemoryKind::kCudaIpc;
-};
 
 // What is published under a name.
 struct SegmentContents {

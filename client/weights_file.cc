@@ -13,7 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "client/safetensors.h"
+#include "client/weights/safetensors.h"
 
 namespace tenure {
 namespace {

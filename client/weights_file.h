@@ -8,10 +8,10 @@
 #include "absl/status/statusor.h"
 
 #include "client/client.h"
-#include "client/digest.h"
 #include "client/export.h"
 #include "client/options.h"
 #include "client/segment.h"
+#include "client/weights/digest.h"
 #include "common/bytes.h"
 #include "common/unique_fd.h"
 

@@ -10,20 +10,9 @@
 #include "absl/time/time.h"
 
 #include "common/bytes.h"
+#include "server/keeper/exit_code.h"
 
 namespace tenure::server {
-
-// Exit codes that scripts and units may rely on (sysexits.h).
-enum ExitCode : int {
-  kExitOk = 0,
-  kExitUsage = 64,  // a flag, the config file or the environment is wrong
-  // No driver, no such device, another daemon owns it, or MPS runs: trying again at once is
-  // useless.
-  kExitUnavailable = 69,
-  kExitLost = 70,      // the driver failed while serving: start the daemon again
-  kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again
-  kExitNoSocket = 73,  // the socket or the metrics address cannot be had
-};
 
 // The flags, checked. Sizes that are a share of the device stay text until the device is known.
 //

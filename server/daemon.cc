@@ -24,7 +24,7 @@
 #include "common/socket_path.h"
 #include "common/version.h"
 #include "server/journal/journal_fold.h"
-#include "server/socket_gate.h"
+#include "server/transport/socket_gate.h"
 
 namespace tenure::server {
 namespace {
@@ -315,17 +315,17 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
 void Daemon::BuildServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes) {
   allocator_service_ = std::make_unique<AllocatorService>(
       AllocatorService::Parts{*connections_, health_, *metrics_, *executor_},
-      AllocatorCalls({*registry_, *reaper_, *tickets_, device_->total(), device_->uuid(),
-                      DriverWord(driver), sizes.max_pool_block,
-                      config.isolation == "strict" ? Isolation::kStrict : Isolation::kTenant,
-                      survives()}),
-      SegmentCalls(*registry_));
+      AllocatorHandlers({*registry_, *reaper_, *tickets_, device_->total(), device_->uuid(),
+                         DriverWord(driver), sizes.max_pool_block,
+                         config.isolation == "strict" ? Isolation::kStrict : Isolation::kTenant,
+                         survives()}),
+      SegmentHandlers(*registry_));
   stats_service_ = std::make_unique<StatsService>(
       *connections_,
-      StatsCalls({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
-                  device_->name(), DriverWord(driver), absl::StrCat(driver.version())}));
+      StatsHandlers({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
+                     device_->name(), DriverWord(driver), absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
-      *connections_, *executor_, AdminCalls({*registry_, *heap_, [this] { Drain(); }}));
+      *connections_, *executor_, AdminHandlers({*registry_, *heap_, [this] { Drain(); }}));
 }
 
 void Daemon::Drain() {

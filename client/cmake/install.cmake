@@ -4,8 +4,8 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(PUBLIC_HEADERS
-  client/client.h client/device_buffer.h client/digest.h client/dtype.h client/export.h client/options.h
-  client/segment.h client/tensor.h client/weights_file.h
+  client/client.h client/device_buffer.h client/weights/digest.h client/dtype.h client/export.h client/options.h
+  client/segment.h client/segment_layout.h client/tensor.h client/weights_file.h
   common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/memory_kind.h
   common/unique_fd.h)
 # Inside the repository includes are rooted there; installed, they are rooted in include/tenure, so that no other
@@ -20,7 +20,7 @@ endforeach()
 install(DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/installed/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tenure
   COMPONENT client)
 
-foreach(room tenure_client tenure_cuda tenure_proto tenure_common)
+foreach(room tenure_client tenure_session tenure_weights tenure_cuda tenure_proto tenure_common)
   install(FILES $<TARGET_FILE:${room}> DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)
 endforeach()
 

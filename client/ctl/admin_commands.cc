@@ -3,11 +3,11 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/channel.h"
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/text.h"
-#include "client/grpc_status.h"
+#include "client/session/channel.h"
+#include "client/session/grpc_status.h"
 #include "common/bytes.h"
 #include "tenure/v1/admin.grpc.pb.h"
 

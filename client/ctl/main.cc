@@ -7,8 +7,8 @@
 #include <CLI/CLI.hpp>
 
 #include "client/ctl/commands.h"
-#include "client/ctl/live_totals.h"
-#include "client/ctl/replay.h"
+#include "client/ctl/replay/live_totals.h"
+#include "client/ctl/replay/replay.h"
 #include "common/socket_path.h"
 #include "common/version.h"
 

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "client/channel.h"
-#include "client/grpc_status.h"
+#include "client/session/channel.h"
+#include "client/session/grpc_status.h"
 
 namespace tenure::ctl {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/string_view.h"
 
-#include "server/ids.h"
+#include "server/identity/ids.h"
 
 namespace tenure::server {
 

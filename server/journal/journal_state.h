@@ -11,11 +11,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
-#include "server/ids.h"
+#include "server/identity/ids.h"
+#include "server/identity/request_window.h"
+#include "server/identity/segment_key.h"
 #include "server/journal/journal_frame.h"
 #include "server/journal/journal_regions.h"
-#include "server/request_window.h"
-#include "server/segment_key.h"
 
 namespace tenure::server {
 

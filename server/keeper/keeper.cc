@@ -26,7 +26,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/unique_fd.h"
-#include "server/config.h"
+#include "server/keeper/exit_code.h"
 #include "server/keeper/kept_fds.h"
 #include "server/keeper/notify_socket.h"
 

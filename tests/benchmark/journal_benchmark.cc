@@ -9,6 +9,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "common/check.h"
 #include "server/journal/journal.h"
 
 namespace tenure::server {

@@ -3,7 +3,7 @@
 
 #include "absl/time/clock.h"
 
-#include "client/deadline.h"
+#include "client/session/deadline.h"
 
 namespace tenure::testing {
 

@@ -12,8 +12,8 @@
 
 #include <gtest/gtest.h>
 
-#include "client/channel.h"
 #include "client/client.h"
+#include "client/session/channel.h"
 #include "tests/client/fake_daemon.h"
 
 namespace tenure::testing {

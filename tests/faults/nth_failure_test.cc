@@ -17,8 +17,8 @@
 
 #include <gtest/gtest.h>
 
-#include "client/deadline.h"
-#include "client/fd_socket.h"
+#include "client/session/deadline.h"
+#include "client/session/ticket_exchange.h"
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/socket_path.h"

@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "client/deadline.h"
-#include "client/fd_socket.h"
+#include "client/session/deadline.h"
+#include "client/session/ticket_exchange.h"
 #include "common/bytes.h"
 #include "common/socket_path.h"
 #include "tenure/v1/admin.grpc.pb.h"

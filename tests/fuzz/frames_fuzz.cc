@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "common/check.h"
-#include "server/frame_meter.h"
+#include "server/transport/frame_meter.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using tenure::server::FrameMeter;

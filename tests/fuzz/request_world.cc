@@ -14,13 +14,13 @@
 
 namespace tenure::testing {
 
-using server::AdminCalls;
+using server::AdminHandlers;
 using server::AllocationInfo;
-using server::AllocatorCalls;
+using server::AllocatorHandlers;
 using server::Peer;
-using server::SegmentCalls;
+using server::SegmentHandlers;
 using server::SessionId;
-using server::StatsCalls;
+using server::StatsHandlers;
 
 namespace {
 
@@ -95,11 +95,11 @@ RequestWorld::~RequestWorld() {
 void RequestWorld::Step(Choices choices) {
   switch (choices.Next() % 32) {
     case 0:
-      return Call(allocator_, &AllocatorCalls::OpenSession, choices);
+      return Call(allocator_, &AllocatorHandlers::OpenSession, choices);
     case 1:
-      return Call(allocator_, &AllocatorCalls::KeepAlive, choices);
+      return Call(allocator_, &AllocatorHandlers::KeepAlive, choices);
     case 2:
-      return Call(allocator_, &AllocatorCalls::CloseSession, choices);
+      return Call(allocator_, &AllocatorHandlers::CloseSession, choices);
     case 3:
     case 4:
     case 5:
@@ -107,26 +107,26 @@ void RequestWorld::Step(Choices choices) {
     case 6:
       return FinishOldest();
     case 7:
-      return Call(allocator_, &AllocatorCalls::AllocateBatch, choices);
+      return Call(allocator_, &AllocatorHandlers::AllocateBatch, choices);
     case 8:
     case 9:
-      return Call(allocator_, &AllocatorCalls::Free, choices);
+      return Call(allocator_, &AllocatorHandlers::Free, choices);
     case 10:
-      return Call(allocator_, &AllocatorCalls::FreeBatch, choices);
+      return Call(allocator_, &AllocatorHandlers::FreeBatch, choices);
     case 11:
-      return Call(allocator_, &AllocatorCalls::ReleaseRegions, choices);
+      return Call(allocator_, &AllocatorHandlers::ReleaseRegions, choices);
     case 12:
-      return Call(statistics_, &StatsCalls::GetStats, choices);
+      return Call(statistics_, &StatsHandlers::GetStats, choices);
     case 13:
-      return Call(statistics_, &StatsCalls::ListSessions, choices);
+      return Call(statistics_, &StatsHandlers::ListSessions, choices);
     case 14:
-      return Call(statistics_, &StatsCalls::ListAllocations, choices);
+      return Call(statistics_, &StatsHandlers::ListAllocations, choices);
     case 15:
-      return Call(admin_, &AdminCalls::Trim, choices);
+      return Call(admin_, &AdminHandlers::Trim, choices);
     case 16:
-      return Call(admin_, &AdminCalls::Revoke, choices);
+      return Call(admin_, &AdminHandlers::Revoke, choices);
     case 17:
-      return Call(admin_, &AdminCalls::Drain, choices);
+      return Call(admin_, &AdminHandlers::Drain, choices);
     case 18:
       return DieOneStep(PickProcess(choices));
     case 19:
@@ -137,19 +137,19 @@ void RequestWorld::Step(Choices choices) {
     case 21:
       return PassTime(choices);
     case 22:
-      return Call(allocator_, &AllocatorCalls::RequestRegionFd, choices);
+      return Call(allocator_, &AllocatorHandlers::RequestRegionFd, choices);
     case 23:
     case 24:
-      return Call(segments_, &SegmentCalls::Publish, choices);
+      return Call(segments_, &SegmentHandlers::Publish, choices);
     case 25:
     case 26:
-      return Call(segments_, &SegmentCalls::Attach, choices);
+      return Call(segments_, &SegmentHandlers::Attach, choices);
     case 27:
-      return Call(segments_, &SegmentCalls::Detach, choices);
+      return Call(segments_, &SegmentHandlers::Detach, choices);
     case 28:
-      return Call(segments_, &SegmentCalls::Unpublish, choices);
+      return Call(segments_, &SegmentHandlers::Unpublish, choices);
     case 29:
-      return Call(statistics_, &StatsCalls::ListSegments, choices);
+      return Call(statistics_, &StatsHandlers::ListSegments, choices);
     default:
       heap_.MaintainOnce();
   }
@@ -165,15 +165,15 @@ void RequestWorld::Call(Calls& calls,
   const std::optional<SessionId> session = SessionOf(request);
   // To take a segment back needs no session.
   constexpr bool kTakesBack = std::is_same_v<Request, v1::UnpublishSegmentRequest>;
-  constexpr bool kOfSession =
-      std::is_same_v<Calls, AllocatorCalls> || (std::is_same_v<Calls, SegmentCalls> && !kTakesBack);
+  constexpr bool kOfSession = std::is_same_v<Calls, AllocatorHandlers> ||
+                              (std::is_same_v<Calls, SegmentHandlers> && !kTakesBack);
   const bool own = !kOfSession || !session || Owns(caller, *session);
   Response response;
   const absl::Status status = (calls.*call)(As<Caller>(processes_[caller].peer), request, response);
   CheckStatus(status);
   if (!status.ok()) return;
   TENURE_CHECK(own);
-  if constexpr (std::is_same_v<Calls, AdminCalls>)
+  if constexpr (std::is_same_v<Calls, AdminHandlers>)
     TENURE_CHECK(processes_[caller].peer->uid() == 0);
   Note(caller, request, response);
 }

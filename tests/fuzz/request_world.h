@@ -9,22 +9,22 @@
 
 #include "absl/status/status.h"
 
-#include "server/admin_calls.h"
-#include "server/allocator_calls.h"
-#include "server/connection_table.h"
-#include "server/device_heap.h"
-#include "server/fence.h"
-#include "server/health.h"
+#include "server/background/overdue_watch.h"
+#include "server/background/reaper.h"
+#include "server/calls/admin_handlers.h"
+#include "server/calls/allocator_handlers.h"
+#include "server/calls/segment_handlers.h"
+#include "server/calls/stats_handlers.h"
+#include "server/calls/ticket_table.h"
+#include "server/identity/peer.h"
 #include "server/keeper/fd_store.h"
-#include "server/lease_registry.h"
-#include "server/overdue_watch.h"
-#include "server/peer.h"
-#include "server/reaper.h"
-#include "server/recovery.h"
-#include "server/segment_calls.h"
-#include "server/stats.h"
-#include "server/stats_calls.h"
-#include "server/ticket_table.h"
+#include "server/leases/fence.h"
+#include "server/leases/lease_registry.h"
+#include "server/leases/recovery.h"
+#include "server/memory/device_heap.h"
+#include "server/memory/health.h"
+#include "server/report/stats.h"
+#include "server/transport/connection_table.h"
 #include "tests/fuzz/choices.h"
 #include "tests/support/manual_clock.h"
 #include "tests/support/simulated_device.h"
@@ -68,7 +68,7 @@ class RequestWorld {
   struct UnderWay {
     size_t caller = 0;
     v1::AllocateRequest request;
-    server::AllocatorCalls::Growth growth;
+    server::AllocatorHandlers::Growth growth;
   };
 
   template <typename Calls, typename Caller, typename Request, typename Response>
@@ -119,10 +119,10 @@ class RequestWorld {
   const server::RecoveryReport recovered_;
   server::Stats stats_;
   server::ConnectionTable connections_;
-  server::AllocatorCalls allocator_;
-  server::SegmentCalls segments_;
-  server::StatsCalls statistics_;
-  server::AdminCalls admin_;
+  server::AllocatorHandlers allocator_;
+  server::SegmentHandlers segments_;
+  server::StatsHandlers statistics_;
+  server::AdminHandlers admin_;
   std::array<Process, 4> processes_;
   std::array<KnownIds, 4> known_;
   std::deque<UnderWay> under_way_;

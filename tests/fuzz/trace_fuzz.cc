@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "client/ctl/trace.h"
+#include "client/ctl/replay/trace.h"
 #include "common/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

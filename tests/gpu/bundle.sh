@@ -15,7 +15,8 @@ HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly BUILD HERE
 readonly LIMIT_BYTES=$((45 * 1024 * 1024))
 readonly PROGRAMS=(tenured tenurectl inference_worker lease_client driver_contract_peer
-  driver_contract_test cuda_test server_test integration_test client_integration_test kill_test
+  driver_contract_test cuda_test server_memory_test server_leases_test server_background_test
+  integration_test client_integration_test kill_test
   survival_test segment_test weights_worker kernel_client kernel_fault_test daemon_death_test
   daemon_benchmark disturbance_benchmark)
 # Part of the C and C++ run time, hence on every host that can run anything of ours.

@@ -18,8 +18,8 @@
 #include <gtest/gtest.h>
 
 #include "client/client.h"
-#include "client/digest.h"
 #include "client/segment.h"
+#include "client/weights/digest.h"
 #include "common/bytes.h"
 #include "tests/support/kept_daemon.h"
 #include "tests/support/lease_client_process.h"

@@ -92,7 +92,9 @@ printf 'GPU: %s\nNVRTC: %s\nkernel: %s\n' "$gpu" "${TENURE_NVRTC:-none}" "$(unam
 
 step "driver-contract" "$BIN/driver_contract_test"
 step "kernel-compiler" "$BIN/cuda_test" --gtest_filter='NvrtcTest.*'
-step "server-core" "$BIN/server_test"
+step "server-memory" "$BIN/server_memory_test"
+step "server-leases" "$BIN/server_leases_test"
+step "server-background" "$BIN/server_background_test"
 step "daemon" "$BIN/integration_test"
 # The replays among them read a trace by the path of the source tree; here they are a step.
 step "client" "$BIN/client_integration_test" --gtest_filter='-*Replay*'

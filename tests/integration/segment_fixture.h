@@ -12,8 +12,8 @@
 #include <gtest/gtest.h>
 
 #include "client/client.h"
-#include "client/digest.h"
 #include "client/segment.h"
+#include "client/weights/digest.h"
 #include "common/bytes.h"
 
 namespace tenure::testing {

@@ -10,9 +10,9 @@
 
 #include <gtest/gtest.h>
 
-#include "client/channel.h"
-#include "client/deadline.h"
-#include "client/fd_socket.h"
+#include "client/session/channel.h"
+#include "client/session/deadline.h"
+#include "client/session/ticket_exchange.h"
 #include "common/bytes.h"
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"

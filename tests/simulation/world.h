@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "server/device_heap.h"
-#include "server/fence.h"
-#include "server/health.h"
-#include "server/lease_registry.h"
-#include "server/overdue_watch.h"
+#include "server/background/overdue_watch.h"
+#include "server/leases/fence.h"
+#include "server/leases/lease_registry.h"
+#include "server/memory/device_heap.h"
+#include "server/memory/health.h"
 #include "tests/support/manual_clock.h"
 #include "tests/support/simulated_device.h"
 

@@ -39,14 +39,29 @@ class RulesTest(unittest.TestCase):
 
 class IncludesTest(RulesTest):
     def test_server_and_client_include_common_but_not_each_other(self):
-        self.write("server/a.h", '#include "common/x.h"\n#include "tenure/v1/stats.pb.h"\n'
-                                 '#include "client/b.h"\n')
+        self.write("server/calls/a.h", '#include "common/x.h"\n#include "tenure/v1/stats.pb.h"\n'
+                                       '#include "client/b.h"\n')
         self.write("client/b.h", '#include "tenure/client.h"\n#include "server/a.h"\n')
         self.write("tests/c.cc", '#include "server/a.h"\n#include "client/b.h"\n')
-        self.assert_faults(includes.rooms, "server/a.h:3:", "client/b.h:2:")
+        self.assert_faults(includes.rooms, "server/calls/a.h:3:", "client/b.h:2:")
+
+    def test_a_room_includes_only_the_rooms_named_for_it(self):
+        self.write("server/leases/a.cc", '#include "server/memory/b.h"\n'
+                                         '#include "server/background/c.h"\n')
+        self.write("server/memory/b.h", '#include "server/leases/a.h"\n')
+        self.write("server/daemon.cc", '#include "server/background/c.h"\n')
+        self.write("server/keeper/d.h", '#include "server/config.h"\n')
+        self.write("server/attic/e.h", '#include "server/memory/b.h"\n')
+        self.assert_faults(includes.rooms, "server/leases/a.cc:2:", "server/memory/b.h:1:",
+                           "server/keeper/d.h:1:")
+
+    def test_the_session_knows_of_the_clients_top_only_its_values(self):
+        self.write("client/session/a.cc", '#include "client/options.h"\n'
+                                          '#include "client/client.h"\n')
+        self.assert_faults(includes.rooms, "client/session/a.cc:2:")
 
     def test_the_journal_is_the_servers_own(self):
-        for room in ("common", "server", "client", "tests"):
+        for room in ("common", "server/leases", "client", "tests"):
             self.write(f"{room}/a.cc", '#include "tenure/journal/v1/journal.pb.h"\n')
         self.assert_faults(includes.rooms, "common/a.cc:1:", "client/a.cc:1:")
 

@@ -3,9 +3,9 @@
 #define TENURE_CLIENT_H_
 
 #include "client/client.h"
-#include "client/digest.h"
 #include "client/segment.h"
 #include "client/tensor.h"
+#include "client/weights/digest.h"
 #include "client/weights_file.h"
 
 #endif  // TENURE_CLIENT_H_

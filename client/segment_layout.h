@@ -1,0 +1,36 @@
+// Where the tensors and blocks of a segment lie, as values.
+#ifndef CLIENT_SEGMENT_LAYOUT_H_
+#define CLIENT_SEGMENT_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/cuda/device.h"
+#include "common/memory_kind.h"
+
+namespace tenure {
+
+// Where a tensor lies in its segment.
+struct SegmentTensor {
+  std::string name;   // at most 256 bytes
+  std::string dtype;  // as safetensors spells it: "F32", "BF16", ...
+  std::vector<uint64_t> shape;
+  uint32_t block = 0;  // index into the segment's blocks
+  Bytes offset;        // from the block's beginning
+  Bytes size;
+  // In this process. Ignored by Publish.
+  cuda::DevicePointer pointer = 0;
+};
+
+struct SegmentBlock {
+  // In this process; 0 in one that maps nothing.
+  cuda::DevicePointer pointer = 0;
+  Bytes size;
+  MemoryKind kind = MemoryKind::kCudaIpc;
+};
+
+}  // namespace tenure
+
+#endif  // CLIENT_SEGMENT_LAYOUT_H_

@@ -1,0 +1,34 @@
+#ifndef CLIENT_SESSION_DEADLINE_H_
+#define CLIENT_SESSION_DEADLINE_H_
+
+#include <algorithm>
+
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+
+namespace tenure {
+
+// The moment by which a whole call must be over, however many attempts it takes.
+//
+// Measured on the clock that is never set, so that an administrator's `date` neither ends nor
+// prolongs a call.
+// Thread safety: immutable value.
+class Deadline {
+ public:
+  static Deadline After(absl::Duration span) { return Deadline(SystemClock().Now() + span); }
+  static Deadline Never() { return Deadline(absl::InfiniteDuration()); }
+
+  // Zero once it has passed.
+  absl::Duration Left() const { return std::max(at_ - SystemClock().Now(), absl::ZeroDuration()); }
+  bool Passed() const { return Left() == absl::ZeroDuration(); }
+
+ private:
+  explicit Deadline(BootTime at) : at_(at) {}
+
+  BootTime at_;
+};
+
+}  // namespace tenure
+
+#endif  // CLIENT_SESSION_DEADLINE_H_

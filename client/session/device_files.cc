@@ -1,0 +1,66 @@
+#include "client/session/device_files.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace tenure {
+namespace {
+
+// No C library function that reads a folder may be called between fork and exec: they allocate.
+// Source: getdents64(2).
+struct DirectoryEntry {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[1];
+};
+
+// The number in a name of /proc/self/fd; -1 for "." and "..".
+int ToNumber(const char* name) {
+  int number = 0;
+  for (; *name != 0; ++name) {
+    if (*name < '0' || *name > '9') return -1;
+    number = number * 10 + (*name - '0');
+  }
+  return number;
+}
+
+bool IsDeviceFile(int folder, const char* name) {
+  std::array<char, 4096> target = {};
+  const ssize_t length = readlinkat(folder, name, target.data(), target.size() - 1);
+  if (length <= 0 || target[0] != '/') return false;
+  constexpr char kPrefix[] = "/nvidia";
+  return std::strncmp(std::strrchr(target.data(), '/'), kPrefix, sizeof kPrefix - 1) == 0;
+}
+
+}  // namespace
+
+void ReleaseDeviceFiles() {
+  const int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  alignas(DirectoryEntry) std::array<char, 4096> entries = {};
+  while (folder >= 0 && nothing >= 0) {
+    const long filled = syscall(SYS_getdents64, folder, entries.data(), entries.size());
+    if (filled <= 0) break;
+    for (long at = 0; at < filled;) {
+      const char* const entry = entries.data() + at;
+      const char* const name = entry + offsetof(DirectoryEntry, name);
+      uint16_t length = 0;
+      std::memcpy(&length, entry + offsetof(DirectoryEntry, length), sizeof length);
+      at += length;
+      const int file = ToNumber(name);
+      if (file >= 0 && IsDeviceFile(folder, name)) dup3(nothing, file, O_CLOEXEC);
+    }
+  }
+  if (folder >= 0) close(folder);
+  if (nothing >= 0) close(nothing);
+}
+
+}  // namespace tenure

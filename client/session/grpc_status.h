@@ -1,0 +1,16 @@
+#ifndef CLIENT_SESSION_GRPC_STATUS_H_
+#define CLIENT_SESSION_GRPC_STATUS_H_
+
+#include "absl/status/status.h"
+#include <grpcpp/support/status.h>
+
+namespace tenure {
+
+// The two kinds of status have the same codes.
+inline absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+}  // namespace tenure
+
+#endif  // CLIENT_SESSION_GRPC_STATUS_H_

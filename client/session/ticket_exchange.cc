@@ -1,0 +1,87 @@
+#include "client/session/ticket_exchange.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+#include "client/session/channel.h"
+#include "common/fd_socket.h"
+#include "common/socket_path.h"
+
+namespace tenure {
+namespace {
+
+absl::StatusOr<UniqueFd> Connect(const std::string& path) {
+  if (path.size() <= size_t{kMaxSocketPath}) {
+    UniqueFd connection(ConnectOnce(path));
+    if (connection) return connection;
+    if (errno == EAGAIN) return absl::UnavailableError("the daemon's fd socket is busy");
+  }
+  const absl::Status why = CheckSocket(path);
+  return why.ok() ? absl::UnavailableError("the daemon's fd socket was not there for a moment")
+                  : why;
+}
+
+// The daemon's answer: a code, words, and with OK a descriptor.
+absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
+  std::array<char, kFdAnswerBytes> answer = {};
+  iovec data = {answer.data(), answer.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (length <= 0) return absl::UnavailableError("the daemon hung up on the fd socket");
+  UniqueFd fd;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    int received = -1;
+    std::memcpy(&received, CMSG_DATA(header), sizeof received);
+    fd.Reset(received);
+  }
+  const auto code = static_cast<absl::StatusCode>(answer[0]);
+  if (code != absl::StatusCode::kOk) {
+    return absl::Status(code,
+                        absl::string_view(answer.data() + 1, static_cast<size_t>(length) - 1));
+  }
+  if (!fd) {
+    return absl::ResourceExhaustedError(
+        "the daemon sent a descriptor and this process has no room for it; raise its limit of open "
+        "files (`ulimit -n`)");
+  }
+  return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
+                                        Deadline deadline) {
+  const absl::StatusOr<UniqueFd> connection = Connect(fd_socket);
+  if (!connection.ok()) return connection.status();
+  if (send(connection->get(), ticket.data(), ticket.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+      static_cast<ssize_t>(ticket.size())) {
+    return absl::UnavailableError("the daemon takes nothing on its fd socket");
+  }
+  pollfd entry = {connection->get(), POLLIN, 0};
+  while (true) {
+    const auto left =
+        static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(deadline.Left()) + 1, 60'000));
+    const int ready = poll(&entry, 1, left);
+    if (ready > 0) return ReadAnswer(connection->get());
+    if (ready < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "poll the fd socket");
+    if (deadline.Passed()) {
+      return absl::DeadlineExceededError("the daemon did not answer on its fd socket in time");
+    }
+  }
+}
+
+}  // namespace tenure

@@ -1,0 +1,46 @@
+#include "server/calls/admin_handlers.h"
+
+#include <unistd.h>
+
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+
+namespace tenure::server {
+
+absl::Status AdminHandlers::CheckOperator(const Peer& caller) {
+  if (caller.IsOperator()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat("uid ", caller.uid(),
+                                                  " may not administer this daemon; root and uid ",
+                                                  geteuid(), ", as which it runs, may"));
+}
+
+absl::Status AdminHandlers::Trim(const Peer& caller, const v1::TrimRequest&,
+                                 v1::TrimResponse& response) {
+  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  response.set_freed_bytes(parts_.heap.Trim().value());
+  return absl::OkStatus();
+}
+
+absl::Status AdminHandlers::Revoke(const Peer& caller, const v1::RevokeRequest& request,
+                                   v1::RevokeResponse& response) {
+  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  const std::shared_ptr<const Lease> lease = parts_.registry.FindLease(request.session_id());
+  if (lease == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("there is no session ", request.session_id(), "; `tenurectl ps` lists them"));
+  }
+  response.set_pid(static_cast<uint32_t>(lease->peer()->pid()));
+  return lease->peer()->Kill();
+}
+
+absl::Status AdminHandlers::Drain(const Peer& caller, const v1::DrainRequest&,
+                                  v1::DrainResponse& response) {
+  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  parts_.drain();
+  const LeaseTotals totals = parts_.registry.totals();
+  response.set_sessions(totals.active_sessions + totals.suspended_sessions);
+  return absl::OkStatus();
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,93 @@
+// What the calls of tenure.v1.Allocator do.
+#ifndef SERVER_CALLS_ALLOCATOR_HANDLERS_H_
+#define SERVER_CALLS_ALLOCATOR_HANDLERS_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "server/background/reaper.h"
+#include "server/calls/block_request.h"
+#include "server/calls/ticket_table.h"
+#include "server/identity/peer.h"
+#include "server/leases/lease_registry.h"
+#include "server/memory/session_pool.h"
+#include "tenure/v1/allocator.pb.h"
+
+namespace tenure::server {
+
+// Translates: from a process and its request to a status and, if that is OK, a response. Checks the
+// fields; decides nothing about memory. Knows neither gRPC nor threads, so that whatever a client
+// may say can be said here directly.
+//
+// Borrows: everything in Parts.
+// Thread safety: thread-safe.
+// Errors: INVALID_ARGUMENT for what is wrong in the message itself; else as the lease registry and
+//     the pools.
+class AllocatorHandlers {
+ public:
+  struct Parts {
+    LeaseRegistry& registry;
+    Reaper& reaper;
+    TicketTable& tickets;
+    Bytes device_total;
+    std::string device_uuid;
+    std::string driver;
+    Bytes max_pool_block;
+    Isolation isolation = Isolation::kTenant;
+    bool survives = false;  // what is of kind VMM_FD outlives this process
+  };
+
+  explicit AllocatorHandlers(Parts parts) : parts_(std::move(parts)) {}
+
+  absl::Status OpenSession(const std::shared_ptr<const Peer>& caller,
+                           const v1::OpenSessionRequest& request,
+                           v1::OpenSessionResponse& response);
+  absl::Status KeepAlive(const Peer& caller, const v1::KeepAliveRequest& request,
+                         v1::KeepAliveResponse& response);
+  absl::Status CloseSession(const Peer& caller, const v1::CloseSessionRequest& request,
+                            v1::CloseSessionResponse& response);
+
+  // An admitted allocation for which the session must grow.
+  struct Growth {
+    LeaseRegistry::Admission admission;
+    BlockRequest wanted;
+  };
+  // Allocate in two parts: what needs no driver, which is the answer unless it returns what is left
+  // to do; and that, which may wait for the driver.
+  absl::StatusOr<std::optional<Growth>> Allocate(const Peer& caller,
+                                                 const v1::AllocateRequest& request,
+                                                 v1::AllocateResponse& response);
+  absl::Status Grow(Growth growth, v1::AllocateResponse& response);
+  // May wait for the driver.
+  absl::Status AllocateBatch(const Peer& caller, const v1::AllocateBatchRequest& request,
+                             v1::AllocateBatchResponse& response);
+
+  absl::Status Free(const Peer& caller, const v1::FreeRequest& request, v1::FreeResponse& response);
+  absl::Status FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
+                         v1::FreeBatchResponse& response);
+  absl::Status RequestRegionFd(const Peer& caller, const v1::RequestRegionFdRequest& request,
+                               v1::RequestRegionFdResponse& response);
+  absl::Status ReleaseRegions(const Peer& caller, const v1::ReleaseRegionsRequest& request,
+                              v1::ReleaseRegionsResponse& response);
+
+ private:
+  absl::StatusOr<std::vector<BlockRequest>> ParseBatch(
+      const v1::AllocateBatchRequest& request) const;
+  absl::Status AttachOne(LeaseRegistry::Admission admission, Block block,
+                         v1::AllocateResponse& response);
+  // Counts it when there was no room.
+  absl::Status Refuse(absl::Status why);
+  absl::StatusOr<std::vector<RegionId>> FreeOne(const Peer& caller, const v1::FreeRequest& request);
+
+  const Parts parts_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_CALLS_ALLOCATOR_HANDLERS_H_

@@ -1,0 +1,61 @@
+// What the calls of tenure.v1.Stats do.
+#ifndef SERVER_CALLS_STATS_HANDLERS_H_
+#define SERVER_CALLS_STATS_HANDLERS_H_
+
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+
+#include "common/clock.h"
+#include "server/identity/peer.h"
+#include "server/leases/fence.h"
+#include "server/leases/lease_registry.h"
+#include "server/memory/health.h"
+#include "server/report/stats.h"
+#include "server/transport/connection_table.h"
+#include "tenure/v1/stats.pb.h"
+
+namespace tenure::server {
+
+// Tells what the daemon holds and for whom, also when the daemon no longer serves: that is when
+// people ask.
+//
+// Borrows: everything in Parts.
+// Thread safety: thread-safe.
+class StatsHandlers {
+ public:
+  struct Parts {
+    const ConnectionTable& connections;
+    LeaseRegistry& registry;
+    Fence& fence;
+    Stats& stats;
+    const Health& health;
+    const Clock& clock;
+    std::string device_uuid;
+    std::string device_name;
+    std::string driver;
+    std::string driver_version;
+  };
+
+  explicit StatsHandlers(Parts parts) : parts_(std::move(parts)), started_(parts_.clock.Now()) {}
+
+  absl::Status GetStats(const Peer& caller, const v1::GetStatsRequest& request,
+                        v1::GetStatsResponse& response);
+  absl::Status ListSessions(const Peer& caller, const v1::ListSessionsRequest& request,
+                            v1::ListSessionsResponse& response);
+  // All of them only to root and the daemon's own user; to others those that they may attach.
+  absl::Status ListSegments(const Peer& caller, const v1::ListSegmentsRequest& request,
+                            v1::ListSegmentsResponse& response);
+  // All of them only to root and the daemon's own user; to others those of their user.
+  absl::Status ListAllocations(const Peer& caller, const v1::ListAllocationsRequest& request,
+                               v1::ListAllocationsResponse& response);
+
+ private:
+  const Parts parts_;
+  const BootTime started_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_CALLS_STATS_HANDLERS_H_

@@ -1,0 +1,63 @@
+#include "server/calls/ticket_table.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace tenure::server {
+namespace {
+
+absl::Status NoSuchTicket() {
+  return absl::NotFoundError(
+      "the ticket is unknown, used, too old or another process's; ask for a new one with "
+      "tenure.v1.Allocator/RequestRegionFd");
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> TicketTable::Issue(const Peer& to, const RegionClaim& claim) {
+  Ticket ticket = {};
+  // Complete for up to 256 bytes, once the kernel has gathered entropy at boot.
+  if (getrandom(ticket.data(), ticket.size(), 0) != static_cast<ssize_t>(ticket.size())) {
+    return absl::ErrnoToStatus(errno, "the kernel gives no random numbers");
+  }
+  absl::MutexLock lock(&mu_);
+  DropExpired();
+  if (expiries_.size() >= kMost) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        kMost, " tickets were issued within ", absl::FormatDuration(kLife), "; try again later"));
+  }
+  entries_.emplace(ticket, Entry{to.key(), to.uid(), claim});
+  expiries_.emplace_back(clock_.Now() + kLife, ticket);
+  return std::string(ticket.data(), ticket.size());
+}
+
+absl::StatusOr<RegionClaim> TicketTable::Redeem(absl::string_view ticket, const Peer& by) {
+  Ticket key = {};
+  if (ticket.size() != key.size()) return NoSuchTicket();
+  std::memcpy(key.data(), ticket.data(), key.size());
+  absl::MutexLock lock(&mu_);
+  DropExpired();
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || found->second.process != by.key() ||
+      found->second.uid != by.uid()) {
+    return NoSuchTicket();
+  }
+  const RegionClaim claim = found->second.claim;
+  entries_.erase(found);
+  return claim;
+}
+
+void TicketTable::DropExpired() {
+  const BootTime now = clock_.Now();
+  while (!expiries_.empty() && expiries_.front().first <= now) {
+    entries_.erase(expiries_.front().second);
+    expiries_.pop_front();
+  }
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,21 @@
+// What the daemon's exit code tells its supervisor, scripts and units.
+#ifndef SERVER_KEEPER_EXIT_CODE_H_
+#define SERVER_KEEPER_EXIT_CODE_H_
+
+namespace tenure::server {
+
+// Exit codes that scripts and units may rely on (sysexits.h).
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitUsage = 64,  // a flag, the config file or the environment is wrong
+  // No driver, no such device, another daemon owns it, or MPS runs: trying again at once is
+  // useless.
+  kExitUnavailable = 69,
+  kExitLost = 70,      // the driver failed while serving: start the daemon again
+  kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again
+  kExitNoSocket = 73,  // the socket or the metrics address cannot be had
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_KEEPER_EXIT_CODE_H_

@@ -1,0 +1,50 @@
+// What the parts of LeaseRegistry share.
+#ifndef SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
+#define SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
+
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+#include "common/cuda/no_driver_calls.h"
+
+namespace tenure::server {
+
+// Takes the registry's lock, under which a driver call is a bug.
+class ABSL_SCOPED_LOCKABLE RegistryLock {
+ public:
+  explicit RegistryLock(absl::Mutex* mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : lock_(mu) {}
+  ~RegistryLock() ABSL_UNLOCK_FUNCTION() = default;
+
+ private:
+  absl::MutexLock lock_;
+  cuda::NoDriverCalls no_driver_calls_;
+};
+
+inline absl::Status UnknownAllocation(uint64_t id) {
+  return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,
+                                          "; `tenurectl ls` shows what it holds"));
+}
+
+inline absl::Status Draining() {
+  return absl::UnavailableError(
+      "the daemon is draining and grants nothing new; repeat the call when another one is here");
+}
+
+inline absl::Status Suspended(uint64_t session) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("session ", session,
+                   " is suspended: its keep-alive is overdue; send KeepAlive, then repeat"));
+}
+
+inline absl::Status RequestIdTaken(uint64_t request_id) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "request id ", request_id, " was used for another request of this session; make a new one"));
+}
+
+}  // namespace tenure::server
+
+#endif  // SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_

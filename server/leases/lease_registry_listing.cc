@@ -1,0 +1,103 @@
+// What the registry tells about itself, and whether it is in order.
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "server/leases/lease_registry.h"
+
+namespace tenure::server {
+
+LeaseTotals LeaseRegistry::totals() const {
+  absl::MutexLock lock(&mu_);
+  LeaseTotals totals = totals_;
+  const BootTime now = clock_.Now();
+  totals.active_allocations = allocations_.size();
+  sessions_.ForEach([&](SessionId, const Session& session) {
+    ++(now > session.deadline ? totals.suspended_sessions : totals.active_sessions);
+    return true;
+  });
+  totals.segments = segments_.segments().size();
+  totals.attachments = segments_.attachments();
+  totals.segment_bytes = segments_.region_bytes();
+  return totals;
+}
+
+std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
+  absl::MutexLock lock(&mu_);
+  const BootTime now = clock_.Now();
+  std::vector<SessionInfo> list;
+  sessions_.ForEach([&](SessionId id, const Session& session) {
+    list.push_back(SessionInfo{id, session.lease, now - session.opened, session.deadline - now,
+                               session.allocations.size(), session.allocated, session.requested,
+                               session.pool});
+    return true;
+  });
+  std::stable_sort(list.begin(), list.end(),
+                   [](const SessionInfo& a, const SessionInfo& b) { return a.age > b.age; });
+  return list;
+}
+
+std::shared_ptr<const Lease> LeaseRegistry::FindLease(SessionId id) const {
+  absl::MutexLock lock(&mu_);
+  const Session* session = sessions_.Find(id);
+  return session == nullptr ? nullptr : session->lease;
+}
+
+std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
+    uint64_t first_slot, size_t limit, SessionId session, std::optional<uid_t> uid) const {
+  absl::MutexLock lock(&mu_);
+  const BootTime now = clock_.Now();
+  std::vector<AllocationInfo> list;
+  uint64_t next = 0;
+  allocations_.ForEach(
+      [&](AllocationId id, const Allocation& allocation) {
+        mu_.AssertHeld();
+        const Session& owner = *sessions_.Find(allocation.session);
+        if ((session != 0 && allocation.session != session) ||
+            (uid && owner.lease->peer()->uid() != *uid))
+          return true;
+        if (list.size() == limit) {
+          next = allocations_.Place(id);
+          return false;
+        }
+        const Block& block = allocation.block;
+        list.push_back(AllocationInfo{id, allocation.session, owner.lease->peer()->pid(),
+                                      block.region().id(), block.offset(), block.size(),
+                                      block.requested(), block.direct(), block.region().kind(),
+                                      now - allocation.since});
+        return true;
+      },
+      first_slot);
+  return {std::move(list), next};
+}
+
+void LeaseRegistry::CheckInvariants() const {
+  absl::MutexLock lock(&mu_);
+  Bytes allocated;
+  Bytes requested;
+  uint64_t allocations = 0;
+  sessions_.ForEach([&](SessionId id, const Session& session) {
+    mu_.AssertHeld();
+    Bytes session_allocated;
+    Bytes session_requested;
+    for (const AllocationId allocation : session.allocations) {
+      const Allocation* found = allocations_.Find(allocation);
+      TENURE_CHECK(found != nullptr && found->session == id);
+      session_allocated += found->block.size();
+      session_requested += found->block.requested();
+    }
+    TENURE_CHECK(session_allocated == session.allocated && session_requested == session.requested);
+    allocated += session_allocated;
+    requested += session_requested;
+    allocations += session.allocations.size();
+    return true;
+  });
+  uint64_t sessions = 0;
+  for (const auto& [tenant, count] : by_tenant_) sessions += count;
+  TENURE_CHECK(sessions == sessions_.size());
+  TENURE_CHECK(allocations == allocations_.size());
+  TENURE_CHECK(allocated == totals_.allocated && requested == totals_.requested);
+  segments_.CheckInvariants();
+}
+
+}  // namespace tenure::server

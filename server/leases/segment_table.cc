@@ -1,0 +1,196 @@
+#include "server/leases/segment_table.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+
+namespace tenure::server {
+
+Bytes Segment::size() const {
+  Bytes sum;
+  for (const SegmentBlock& block : blocks) sum += block.size;
+  return sum;
+}
+
+Bytes Segment::region_bytes() const {
+  Bytes sum;
+  for (const SegmentBlock& block : blocks) sum += block.region.size();
+  return sum;
+}
+
+bool Segment::Admits(const SegmentKey& key, Tenant tenant) const {
+  return tenant.uid == key.owner ||
+         std::find(notes.allowed.begin(), notes.allowed.end(), tenant.uid) != notes.allowed.end();
+}
+
+absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session) const {
+  if (segments_.contains(key)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("segment '", key.name, "' of uid:", key.owner,
+                     " is published already; attach it, or unpublish it first"));
+  }
+  const auto claim = claims_.find(key);
+  if (claim != claims_.end()) {
+    if (claim->second == session) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("another session is loading segment '", key.name, "' of uid:", key.owner,
+                     "; wait until it is published and attach it"));
+  }
+  if (attachments_.size() == kMaxSlots) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
+  }
+  const auto names = names_.find(key.owner);
+  if (names != names_.end() && names->second >= kMostPerTenant) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("uid:", key.owner, " has ", names->second,
+                     " segments, which is as many as one tenant may have; unpublish some "
+                     "(`tenurectl segments`)"));
+  }
+  return absl::OkStatus();
+}
+
+void SegmentTable::Publish(const SegmentKey& key, Segment segment) {
+  if (claims_.erase(key) > 0) UncountName(key.owner);
+  CountName(key.owner);
+  region_bytes_ += segment.region_bytes();
+  const auto [place, added] = segments_.emplace(key, std::move(segment));
+  TENURE_CHECK(added && place->second.attachments == 0);
+}
+
+absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentKey& key) {
+  const auto found = segments_.find(key);
+  if (found == segments_.end()) {
+    return absl::NotFoundError(absl::StrCat("uid:", key.owner, " has published no segment '",
+                                            key.name, "'; `tenurectl segments` lists them"));
+  }
+  if (found->second.attachments > 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "segment '", key.name, "' is attached ", found->second.attachments,
+        " times; wait until they are done (`tenurectl segments`), or take it with --force: whoever "
+        "has it mapped keeps reading it, and its memory comes back when the last of them is gone"));
+  }
+  region_bytes_ -= found->second.region_bytes();
+  std::vector<SegmentBlock> blocks = std::move(found->second.blocks);
+  segments_.erase(found);
+  UncountName(key.owner);
+  return blocks;
+}
+
+const Segment* SegmentTable::Find(const SegmentKey& key, Tenant tenant) const {
+  const auto found = segments_.find(key);
+  if (found == segments_.end() || !found->second.Admits(key, tenant)) return nullptr;
+  return &found->second;
+}
+
+bool SegmentTable::Claim(const SegmentKey& key, SessionId session) {
+  const auto [place, added] = claims_.emplace(key, session);
+  if (added) CountName(key.owner);
+  return place->second == session;
+}
+
+bool SegmentTable::EndClaim(const SegmentKey& key, SessionId session) {
+  const auto found = claims_.find(key);
+  if (found == claims_.end() || found->second != session) return false;
+  claims_.erase(found);
+  UncountName(key.owner);
+  return true;
+}
+
+std::optional<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
+  const std::optional<AttachmentId> id = attachments_.Insert(Attachment{session, key});
+  if (!id) return std::nullopt;
+  ++segments_.at(key).attachments;
+  by_session_[session].push_back(*id);
+  return id;
+}
+
+void SegmentTable::Restore(AttachmentId id, const SegmentKey& key, SessionId session) {
+  attachments_.Restore(id, Attachment{session, key});
+  ++segments_.at(key).attachments;
+  by_session_[session].push_back(id);
+}
+
+const Attachment* SegmentTable::FindAttachment(AttachmentId id, SessionId session) const {
+  const Attachment* const found = attachments_.Find(id);
+  return found != nullptr && found->session == session ? found : nullptr;
+}
+
+void SegmentTable::Detach(AttachmentId id) {
+  const Attachment attachment = attachments_.Take(id);
+  --segments_.at(attachment.segment).attachments;
+  const auto of_session = by_session_.find(attachment.session);
+  std::erase(of_session->second, id);
+  if (of_session->second.empty()) by_session_.erase(of_session);
+}
+
+std::vector<AttachmentId> SegmentTable::AttachmentsOf(SessionId session) const {
+  const auto attached = by_session_.find(session);
+  return attached == by_session_.end() ? std::vector<AttachmentId>() : attached->second;
+}
+
+std::vector<SegmentKey> SegmentTable::ClaimsOf(SessionId session) const {
+  std::vector<SegmentKey> claimed;
+  for (const auto& [key, claimant] : claims_) {
+    if (claimant == session) claimed.push_back(key);
+  }
+  return claimed;
+}
+
+std::vector<SegmentBlock> SegmentTable::TakeAll() {
+  TENURE_CHECK(attachments_.size() == 0);
+  std::vector<SegmentBlock> all;
+  for (auto& [key, segment] : segments_) {
+    for (SegmentBlock& block : segment.blocks) all.push_back(std::move(block));
+  }
+  segments_.clear();
+  region_bytes_ = Bytes(0);
+  names_.clear();
+  return all;
+}
+
+std::vector<std::pair<AttachmentId, SessionId>> SegmentTable::AttachedTo(
+    const SegmentKey& key) const {
+  std::vector<std::pair<AttachmentId, SessionId>> attached;
+  attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
+    if (one.segment == key) attached.emplace_back(id, one.session);
+    return true;
+  });
+  return attached;
+}
+
+void SegmentTable::CheckInvariants() const {
+  std::map<SegmentKey, uint64_t> attached;
+  attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
+    ++attached[one.segment];
+    const auto of_session = by_session_.find(one.session);
+    TENURE_CHECK(of_session != by_session_.end() &&
+                 std::count(of_session->second.begin(), of_session->second.end(), id) == 1);
+    return true;
+  });
+  absl::flat_hash_map<uid_t, size_t> names;
+  Bytes region_bytes;
+  for (const auto& [key, segment] : segments_) {
+    TENURE_CHECK(!claims_.contains(key));
+    TENURE_CHECK(segment.attachments == attached[key]);
+    ++names[key.owner];
+    region_bytes += segment.region_bytes();
+  }
+  TENURE_CHECK(region_bytes == region_bytes_);
+  for (const auto& [key, session] : claims_) ++names[key.owner];
+  TENURE_CHECK(names == names_);
+  // Each segment has been looked up: more would be attachments to none.
+  TENURE_CHECK(attached.size() == segments_.size());
+}
+
+void SegmentTable::CountName(uid_t owner) { ++names_[owner]; }
+
+void SegmentTable::UncountName(uid_t owner) {
+  const auto names = names_.find(owner);
+  if (--names->second == 0) names_.erase(names);
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,45 @@
+// Whether the daemon may serve.
+#ifndef SERVER_MEMORY_HEALTH_H_
+#define SERVER_MEMORY_HEALTH_H_
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace tenure::server {
+
+// The first failure that ends service. A driver error other than out-of-memory leaves a context
+// whose contents nobody can vouch for, so the daemon stops granting at once and exits; a supervisor
+// starts it anew.
+//
+// Thread safety: thread-safe.
+class Health {
+ public:
+  // OK while serving; afterwards UNAVAILABLE with the reason.
+  absl::Status Check() const {
+    absl::MutexLock lock(&mu_);
+    return failure_;
+  }
+
+  // Ends service for good; only the first failure is kept.
+  void Fail(const absl::Status& cause) {
+    absl::MutexLock lock(&mu_);
+    if (failure_.ok()) failure_ = absl::UnavailableError(cause.message());
+  }
+
+  // Waits until Fail was called, at most `timeout`; returns whether it was.
+  bool WaitForFailure(absl::Duration timeout) const {
+    absl::MutexLock lock(&mu_);
+    const auto failed = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !failure_.ok(); };
+    return mu_.AwaitWithTimeout(absl::Condition(&failed), timeout);
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  absl::Status failure_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_MEMORY_HEALTH_H_

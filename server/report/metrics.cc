@@ -1,0 +1,180 @@
+#include "server/report/metrics.h"
+
+#include <utility>
+#include <vector>
+
+#include <prometheus/text_serializer.h>
+
+namespace tenure::server {
+namespace {
+
+// From well below an empty call to well above the slowest driver call seen.
+const prometheus::Histogram::BucketBoundaries kRpcSeconds = {
+    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 0.5, 2.5};
+const prometheus::Histogram::BucketBoundaries kReclaimSeconds = {
+    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2, 10, 60};
+
+}  // namespace
+
+Metrics::Metrics(Stats& stats, int gpu, const std::string& uuid, const std::string& version)
+    : stats_(stats), labels_({{"gpu", std::to_string(gpu)}, {"UUID", uuid}}) {
+  const auto since_death = [this](const std::string& name, const std::string& help) {
+    return &prometheus::BuildHistogram()
+                .Name(name)
+                .Help(help)
+                .Labels(labels_)
+                .Register(registry_)
+                .Add({}, kReclaimSeconds);
+  };
+  quarantine_ =
+      since_death("tenure_quarantine_duration_seconds",
+                  "From the exit of a client to the moment when its regions are in quarantine.");
+  reclaim_ =
+      since_death("tenure_reclaim_duration_seconds",
+                  "From the exit of a client to the proof that its regions may serve again.");
+  scrub_ = since_death("tenure_scrub_duration_seconds",
+                       "From that proof to the moment when the last of its regions is cleared.");
+  auto& rpcs = prometheus::BuildHistogram()
+                   .Name("tenure_rpc_duration_seconds")
+                   .Help("Time inside the daemon, by method.")
+                   .Labels(labels_)
+                   .Register(registry_);
+  allocate_ = &rpcs.Add({{"method", "Allocate"}}, kRpcSeconds);
+  free_ = &rpcs.Add({{"method", "Free"}}, kRpcSeconds);
+  other_ = &rpcs.Add({{"method", "other"}}, kRpcSeconds);
+  prometheus::BuildGauge()
+      .Name("tenure_build_info")
+      .Help("1, with the version of the daemon.")
+      .Labels(labels_)
+      .Register(registry_)
+      .Add({{"version", version}})
+      .Set(1);
+}
+
+void Metrics::RpcDone(Method method, absl::Duration took) {
+  prometheus::Histogram* histogram = method == Method::kAllocate ? allocate_
+                                     : method == Method::kFree   ? free_
+                                                                 : other_;
+  histogram->Observe(absl::ToDoubleSeconds(took));
+}
+
+void Metrics::Reclaimed(absl::Duration quarantined, absl::Duration proven, absl::Duration cleared) {
+  quarantine_->Observe(absl::ToDoubleSeconds(quarantined));
+  reclaim_->Observe(absl::ToDoubleSeconds(proven));
+  scrub_->Observe(absl::ToDoubleSeconds(cleared));
+}
+
+std::string Metrics::Text() {
+  std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  for (prometheus::MetricFamily& family : FromPicture()) families.push_back(std::move(family));
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+prometheus::MetricFamily Metrics::Family(const Figures& figures) const {
+  prometheus::MetricFamily family;
+  family.name = figures.name;
+  family.help = figures.help;
+  family.type = figures.type;
+  for (const auto& [value_of_label, value] : figures.values) {
+    prometheus::ClientMetric metric;
+    for (const auto& [key, text] : labels_) metric.label.push_back({key, text});
+    if (!figures.label.empty()) metric.label.push_back({figures.label, value_of_label});
+    (figures.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) =
+        value;
+    family.metric.push_back(std::move(metric));
+  }
+  return family;
+}
+
+std::vector<prometheus::MetricFamily> Metrics::FromPicture() {
+  // Without an answer from the driver there is nothing true to say; health tells the rest.
+  const absl::StatusOr<StatsPicture> picture = stats_.Take();
+  if (!picture.ok()) return {};
+  const auto bytes = [](Bytes size) { return static_cast<double>(size.value()); };
+  const auto count = [](uint64_t n) { return static_cast<double>(n); };
+  constexpr auto kGauge = prometheus::MetricType::Gauge;
+  constexpr auto kCounter = prometheus::MetricType::Counter;
+  const Books& books = picture->device.books;
+  const LeaseTotals& leases = picture->leases;
+  const std::vector<Figures> all = {
+      {"tenure_device_memory_bytes",
+       "The device's memory, by what it is used for.",
+       kGauge,
+       "state",
+       {{"free", bytes(picture->device.driver_free)},
+        {"leased", bytes(books.leased)},
+        {"warm", bytes(books.warm)},
+        {"quarantined", bytes(books.quarantined)},
+        {"other", bytes(picture->device.other())}}},
+      {"tenure_reserved_bytes",
+       "Regions that the daemon holds.",
+       kGauge,
+       "",
+       {{"", bytes(books.reserved())}}},
+      {"tenure_allocated_bytes",
+       "Blocks that clients hold, as granted.",
+       kGauge,
+       "",
+       {{"", bytes(leases.allocated)}}},
+      {"tenure_requested_bytes",
+       "Blocks that clients hold, as asked for.",
+       kGauge,
+       "",
+       {{"", bytes(leases.requested)}}},
+      {"tenure_quarantined_bytes",
+       "Regions of dead clients that wait for proof.",
+       kGauge,
+       "",
+       {{"", bytes(books.quarantined)}}},
+      {"tenure_sessions",
+       "Sessions, by state.",
+       kGauge,
+       "state",
+       {{"active", count(leases.active_sessions)},
+        {"suspended", count(leases.suspended_sessions)}}},
+      {"tenure_allocations",
+       "Live allocations.",
+       kGauge,
+       "",
+       {{"", count(leases.active_allocations)}}},
+      {"tenure_allocations_total",
+       "Allocations asked for, by result.",
+       kCounter,
+       "result",
+       {{"granted", count(leases.allocations)}, {"refused", count(leases.refused_allocations)}}},
+      {"tenure_frees_total",
+       "Allocations that ended, by reason.",
+       kCounter,
+       "reason",
+       {{"freed", count(leases.frees)}, {"reclaimed", count(leases.reclaimed_allocations)}}},
+  };
+  std::vector<prometheus::MetricFamily> families;
+  for (const Figures& figures : all) families.push_back(Family(figures));
+  for (const Figures& figures : Outliving(*picture)) families.push_back(Family(figures));
+  return families;
+}
+
+std::vector<Metrics::Figures> Metrics::Outliving(const StatsPicture& picture) {
+  constexpr auto kGauge = prometheus::MetricType::Gauge;
+  const LeaseTotals& leases = picture.leases;
+  const auto is = [&](Survival survival) { return picture.survival == survival ? 1.0 : 0.0; };
+  return {
+      {"tenure_segments",
+       "Published segments.",
+       kGauge,
+       "",
+       {{"", static_cast<double>(leases.segments)}}},
+      {"tenure_segment_bytes",
+       "Of the leased bytes, those in segments.",
+       kGauge,
+       "",
+       {{"", static_cast<double>(leases.segment_bytes.value())}}},
+      {"tenure_survival",
+       "1 for what becomes of memory by descriptor when the daemon's process ends.",
+       kGauge,
+       "state",
+       {{"off", is(Survival::kOff)}, {"on", is(Survival::kOn)}, {"lost", is(Survival::kLost)}}},
+  };
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,252 @@
+#include "server/transport/listener.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+#include "common/socket_path.h"
+
+namespace tenure::server {
+namespace {
+
+constexpr int kBacklog = 4096;
+// Accepted in one go, so that who connects without end does not keep others from being heard.
+constexpr int kAcceptedAtOnce = 64;
+// How often newcomers' time and unread answers are looked at; the exact moment does not matter.
+constexpr int kLookMs = 200;
+
+sockaddr_un AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+const sockaddr* Generic(const sockaddr_un& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+// Makes room for the socket file, or says why it cannot be had.
+absl::Status ClearPath(const std::string& path) {
+  struct stat info = {};
+  if (lstat(path.c_str(), &info) != 0) return absl::OkStatus();
+  if (!S_ISSOCK(info.st_mode)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, " exists and is not a socket; remove it or choose another --socket"));
+  }
+  const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = AddressOf(path);
+  if (connect(probe.get(), Generic(address), sizeof address) == 0 || errno != ECONNREFUSED) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("another program listens on ", path, "; stop it or choose another --socket"));
+  }
+  if (unlink(path.c_str()) != 0)
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot remove the stale socket ", path));
+  return absl::OkStatus();
+}
+
+// Who wrote the bytes that wait in the socket; nullopt when the peer has hung up or nothing is
+// known.
+std::optional<ucred> WriterOf(int socket) {
+  char byte = 0;
+  iovec data = {&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  if (recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT) <= 0) return std::nullopt;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_CREDENTIALS) continue;
+    ucred writer = {};
+    std::memcpy(&writer, CMSG_DATA(header), sizeof writer);
+    return writer;
+  }
+  return std::nullopt;
+}
+
+UniqueFd OpenReserve() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table, const Clock& clock,
+                                                         Options options) {
+  const std::string& path = options.path;
+  if (path.empty() || path.size() > kMaxSocketPath) {
+    return absl::InvalidArgumentError(absl::StrCat("a socket path has 1 to ", kMaxSocketPath,
+                                                   " characters; this one has ", path.size()));
+  }
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (error)
+    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make the folder of ", path));
+  if (absl::Status cleared = ClearPath(path); !cleared.ok()) return cleared;
+
+  UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!socket_fd || !epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the listener");
+  const sockaddr_un address = AddressOf(path);
+  if (bind(socket_fd.get(), Generic(address), sizeof address) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot bind ", path));
+  }
+  // Nobody can connect before listen, so the mode is in force when it matters.
+  if (chmod(path.c_str(), 0660) != 0 || listen(socket_fd.get(), kBacklog) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
+  }
+  const int on = 1;  // accepted sockets inherit it
+  TENURE_CHECK(setsockopt(socket_fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+  return std::unique_ptr<Listener>(new Listener(
+      table, clock, std::move(options), std::move(socket_fd), std::move(epoll), std::move(wake)));
+}
+
+Listener::Listener(ConnectionTable& table, const Clock& clock, Options options, UniqueFd socket,
+                   UniqueFd epoll, UniqueFd wake)
+    : table_(table),
+      clock_(clock),
+      options_(std::move(options)),
+      socket_(std::move(socket)),
+      epoll_(std::move(epoll)),
+      wake_(std::move(wake)),
+      reserve_(OpenReserve()) {}
+
+Listener::~Listener() {
+  Stop();
+  unlink(options_.path.c_str());
+}
+
+void Listener::Start(Adopt adopt) {
+  adopt_ = std::move(adopt);
+  for (const int fd : {socket_.get(), wake_.get()}) {
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
+  }
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Listener::Stop() {
+  if (!thread_.joinable()) return;
+  const uint64_t one = 1;
+  TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
+  thread_.join();
+  newcomers_.clear();
+  socket_.Reset();
+}
+
+void Listener::Run() {
+  std::array<epoll_event, 64> events = {};
+  BootTime looked = clock_.Now();
+  while (true) {
+    const int count =
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), kLookMs);
+    TENURE_CHECK(count >= 0 || errno == EINTR);
+    for (int i = 0; i < count; ++i) {
+      const int fd = events[static_cast<size_t>(i)].data.fd;
+      if (fd == wake_.get()) return;
+      if (fd == socket_.get()) {
+        AcceptAll();
+      } else {
+        Examine(fd);
+      }
+    }
+    if (clock_.Now() - looked < absl::Milliseconds(kLookMs)) continue;
+    looked = clock_.Now();
+    DropSilent();
+    options_.on_look();
+  }
+}
+
+void Listener::AcceptAll() {
+  for (int i = 0; i < kAcceptedAtOnce; ++i) {
+    UniqueFd caller(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!caller) {
+      if (AcceptFailed(errno)) continue;
+      return;
+    }
+    const int fd = caller.get();
+    absl::StatusOr<ConnectionTicket> ticket = AdmitCaller(fd);
+    if (!ticket.ok()) continue;
+    epoll_event event = {};
+    // Once: what comes after the first bytes is gRPC's, whether or not it can be taken off again.
+    event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+    event.data.fd = fd;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) continue;
+    newcomers_.emplace(fd, Newcomer{std::move(caller), *std::move(ticket), clock_.Now()});
+  }
+}
+
+// Before anything of this caller's costs more than a descriptor.
+absl::StatusOr<ConnectionTicket> Listener::AdmitCaller(int socket) {
+  ucred credentials = {};
+  socklen_t length = sizeof credentials;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot read who connected");
+  }
+  return table_.Admit(credentials.uid);
+}
+
+// Whether accepting may go on at once.
+bool Listener::AcceptFailed(int error) {
+  if (error == ECONNABORTED || error == EINTR) return true;
+  if (error != EMFILE && error != ENFILE) return false;
+  // Out of descriptors: the waiting caller would wake us for ever. Spend the reserve on turning it
+  // away.
+  reserve_.Reset();
+  const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const bool progress = static_cast<bool>(turned_away);
+  reserve_ = OpenReserve();
+  return progress;
+}
+
+void Listener::Examine(int fd) {
+  const auto found = newcomers_.find(fd);
+  if (found == newcomers_.end()) return;
+  Newcomer newcomer = std::move(found->second);
+  newcomers_.erase(found);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+
+  ConnectionTable::Caller peer = Peer::OfSocket(fd);
+  if (absl::IsNotFound(peer.status())) return;
+  const std::optional<ucred> writer = WriterOf(fd);
+  if (!writer) return;
+  if (peer.ok() && (writer->pid != (*peer)->pid() || writer->uid != (*peer)->uid() ||
+                    writer->gid != (*peer)->gid())) {
+    peer = absl::PermissionDeniedError(
+        absl::StrCat("process ", writer->pid, " uses a connection that process ", (*peer)->pid(),
+                     " made; every process connects for itself"));
+  }
+  if (peer.ok()) {
+    absl::Status allowed = options_.allowed.Check(**peer);
+    if (!allowed.ok()) peer = allowed;
+  }
+  adopt_(Arrival{std::move(newcomer.socket), std::move(peer), std::move(newcomer.ticket)});
+}
+
+void Listener::DropSilent() {
+  const BootTime now = clock_.Now();
+  absl::erase_if(newcomers_, [&](const auto& entry) {
+    return now - entry.second.since > options_.first_bytes_timeout;
+  });
+}
+
+}  // namespace tenure::server

@@ -1,0 +1,24 @@
+#ifndef TESTS_COMMON_CUDA_BENCH_H_
+#define TESTS_COMMON_CUDA_BENCH_H_
+
+#include <string>
+
+#include "common/bytes.h"
+#include "common/cuda/driver.h"
+
+namespace tenure::testing {
+
+// What all tests of this program share: two emulated devices of 1 GiB, which nobody else uses.
+inline constexpr Bytes kCapacity = GiB(1);
+inline constexpr Bytes kContextCost = Bytes(kCapacity.value() / 256);
+
+const std::string& DriverPath();
+const cuda::Driver& TestDriver();
+// Where the emulated devices keep their files.
+const std::string& CardFolder();
+// A library that was built beside this program.
+std::string BesideProgram(const std::string& file);
+
+}  // namespace tenure::testing
+
+#endif  // TESTS_COMMON_CUDA_BENCH_H_
