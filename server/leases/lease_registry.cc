@@ -38,7 +38,7 @@ LeaseRegistry::LeaseRegistry(DeviceHeap& heap, Fence& fence, LeaseJournal& journ
       segments_(options.epoch) {}
 
 LeaseRegistry::~LeaseRegistry() {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   TENURE_CHECK(sessions_.size() == 0);
 }
 
@@ -48,7 +48,7 @@ absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, 
   const ProcessKey process = peer->key();
   std::shared_ptr<SessionPool> pool = SessionPool::Create(heap_, tenant, options_.max_pool_block);
   auto lease = std::make_shared<Lease>(std::move(peer), std::move(name), clock_);
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const auto of_process = by_process_.find(process);
   if (of_process != by_process_.end()) {
     for (const SessionId id : of_process->second) {
@@ -95,7 +95,7 @@ absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
 }
 
 absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   (*session)->deadline = clock_.Now() + options_.lease_ttl;
@@ -109,7 +109,7 @@ bool LeaseRegistry::IsSuspended(Session& session) const {
 }
 
 std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   std::vector<OverdueSession> overdue;
   const BootTime now = clock_.Now();
   sessions_.ForEach([&](SessionId id, Session& session) {
@@ -124,7 +124,7 @@ std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
 
 bool LeaseRegistry::Abandon(SessionId id) {
   std::optional<Ended> ended;
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   Session* session = sessions_.Find(id);
   if (session == nullptr || !session->lease->On(LeaseEvent::kExeced)) return false;
   ended.emplace(Remove(id));
@@ -135,14 +135,14 @@ bool LeaseRegistry::Abandon(SessionId id) {
 }
 
 void LeaseRegistry::Drain() {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   draining_ = true;
 }
 
 absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
   std::optional<Ended> ended;
   {
-    RegistryLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const absl::StatusOr<Session*> session = Find(caller, id);
     if (!session.ok()) return session.status();
     TENURE_CHECK((*session)->lease->On(LeaseEvent::kClosed));
@@ -170,7 +170,7 @@ LeaseRegistry::Admission::~Admission() {
 
 absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Admit(
     const Peer& caller, SessionId id, uint64_t request_id) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
@@ -189,7 +189,7 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
 absl::StatusOr<std::vector<Grant>> LeaseRegistry::Attach(std::vector<Pending> pending) {
   TENURE_CHECK(!pending.empty());
   // `pending` goes after the lock does: blocks that find no session return unlocked.
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const SessionId id = pending.front().admission.session_;
   Session* session = sessions_.Find(id);
   absl::Status refusal;
@@ -221,7 +221,7 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
   std::optional<Block> block;
   std::shared_ptr<SessionPool> pool;
   {
-    RegistryLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const absl::StatusOr<Session*> session = Find(caller, id);
     if (!session.ok()) return session.status();
     if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
@@ -249,7 +249,7 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
 }
 
 absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionClaim& claim) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, claim.session);
   if (!session.ok()) return session.status();
   const auto* const allocation = std::get_if<AllocationId>(&claim.region);
@@ -281,7 +281,7 @@ absl::StatusOr<uint32_t> LeaseRegistry::ReleaseRegions(const Peer& caller, Sessi
                                                        absl::Span<const RegionId> regions) {
   std::shared_ptr<SessionPool> pool;
   {
-    RegistryLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const absl::StatusOr<Session*> session = Find(caller, id);
     if (!session.ok()) return session.status();
     pool = (*session)->pool;
@@ -292,7 +292,7 @@ absl::StatusOr<uint32_t> LeaseRegistry::ReleaseRegions(const Peer& caller, Sessi
 size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
   std::deque<Ended> ended;
   {
-    RegistryLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const auto found = by_process_.find(process);
     if (found == by_process_.end()) return 0;
     const std::vector<SessionId> ids = found->second;
@@ -314,7 +314,7 @@ size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
 
 void LeaseRegistry::CloseAll() {
   std::deque<Ended> ended;
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   std::vector<SessionId> ids;
   sessions_.ForEach([&](SessionId id, const Session&) {
     ids.push_back(id);
@@ -331,7 +331,7 @@ void LeaseRegistry::CloseAll() {
 }
 
 void LeaseRegistry::CountRefusal() {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   ++totals_.refused_allocations;
 }
 
@@ -419,7 +419,7 @@ Block LeaseRegistry::Detach(AllocationId id) {
 }
 
 void LeaseRegistry::Forget(SessionId session, uint64_t request_id) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   if (Session* found = sessions_.Find(session)) found->requests.Forget(request_id);
 }
 

@@ -18,6 +18,7 @@
 #include "absl/types/span.h"
 
 #include "common/clock.h"
+#include "common/cuda/no_driver_calls.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
 #include "server/identity/request_window.h"

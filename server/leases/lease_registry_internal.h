@@ -4,25 +4,10 @@
 
 #include <cstdint>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-
-#include "common/cuda/no_driver_calls.h"
 
 namespace tenure::server {
-
-// Takes the registry's lock, under which a driver call is a bug.
-class ABSL_SCOPED_LOCKABLE RegistryLock {
- public:
-  explicit RegistryLock(absl::Mutex* mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : lock_(mu) {}
-  ~RegistryLock() ABSL_UNLOCK_FUNCTION() = default;
-
- private:
-  absl::MutexLock lock_;
-  cuda::NoDriverCalls no_driver_calls_;
-};
 
 inline absl::Status UnknownAllocation(uint64_t id) {
   return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,

@@ -8,7 +8,7 @@
 namespace tenure::server {
 
 LeaseTotals LeaseRegistry::totals() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   LeaseTotals totals = totals_;
   const BootTime now = clock_.Now();
   totals.active_allocations = allocations_.size();
@@ -23,7 +23,7 @@ LeaseTotals LeaseRegistry::totals() const {
 }
 
 std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const BootTime now = clock_.Now();
   std::vector<SessionInfo> list;
   sessions_.ForEach([&](SessionId id, const Session& session) {
@@ -38,14 +38,14 @@ std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
 }
 
 std::shared_ptr<const Lease> LeaseRegistry::FindLease(SessionId id) const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const Session* session = sessions_.Find(id);
   return session == nullptr ? nullptr : session->lease;
 }
 
 std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
     uint64_t first_slot, size_t limit, SessionId session, std::optional<uid_t> uid) const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const BootTime now = clock_.Now();
   std::vector<AllocationInfo> list;
   uint64_t next = 0;
@@ -72,7 +72,7 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
 }
 
 void LeaseRegistry::CheckInvariants() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   Bytes allocated;
   Bytes requested;
   uint64_t allocations = 0;

@@ -10,7 +10,7 @@ namespace tenure::server {
 void LeaseRegistry::Restore(RestoredSession restored) {
   const Tenant tenant = restored.peer->tenant();
   const ProcessKey process = restored.peer->key();
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   Session session;
   session.lease =
       std::make_shared<Lease>(std::move(restored.peer), std::move(restored.name), clock_);
@@ -41,19 +41,19 @@ void LeaseRegistry::Restore(RestoredSession restored) {
 }
 
 void LeaseRegistry::Restore(const SegmentKey& key, Segment segment) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   segment.published = clock_.Now();
   segment.journaled = true;
   segments_.Publish(key, std::move(segment));
 }
 
 void LeaseRegistry::Restore(AttachmentId attachment, const SegmentKey& key, SessionId session) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   segments_.Restore(attachment, key, session);
 }
 
 void LeaseRegistry::RestoreClaim(const SegmentKey& key, SessionId session) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   TENURE_CHECK(segments_.Claim(key, session));
 }
 

@@ -34,7 +34,7 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
                                                     uint64_t request_id, const std::string& name,
                                                     absl::Span<const AllocationId> allocations,
                                                     SegmentNotes notes) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
@@ -107,7 +107,7 @@ absl::Status LeaseRegistry::CheckContents(const Session& session,
 
 absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::Attach(
     const Peer& caller, SessionId id, uint64_t request_id, const SegmentKey& key, bool claim) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
@@ -162,7 +162,7 @@ SegmentGrant LeaseRegistry::GrantOf(AttachmentId attachment, const Segment& segm
 }
 
 absl::Status LeaseRegistry::Detach(const Peer& caller, SessionId id, AttachmentId attachment) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   if (segments_.FindAttachment(attachment, id) == nullptr) return NoSuchAttachment(attachment);
@@ -188,7 +188,7 @@ void LeaseRegistry::EndInSegments(SessionId session) {
 }
 
 absl::Status LeaseRegistry::EndClaim(const Peer& caller, SessionId id, const SegmentKey& key) {
-  RegistryLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const absl::StatusOr<Session*> session = Find(caller, id);
   if (!session.ok()) return session.status();
   if (segments_.EndClaim(key, id)) return journal_.SegmentClaimEnded(key);
@@ -199,7 +199,7 @@ absl::Status LeaseRegistry::EndClaim(const Peer& caller, SessionId id, const Seg
 absl::Status LeaseRegistry::Unpublish(const SegmentKey& key, bool force) {
   absl::StatusOr<std::vector<SegmentBlock>> blocks;
   {
-    RegistryLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const auto found = segments_.segments().find(key);
     const bool journaled = found != segments_.segments().end() && found->second.journaled;
     if (force) {
@@ -229,7 +229,7 @@ absl::StatusOr<const Region*> LeaseRegistry::FindRegion(SessionId session,
 }
 
 std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const BootTime now = clock_.Now();
   std::vector<SegmentInfo> list;
   for (const auto& [key, segment] : segments_.segments()) {
