@@ -12,9 +12,10 @@
 namespace tenure::server {
 namespace {
 
-// The most of the device that may stay warm: what is warm is ready for us and lost to everybody
-// else.
+// The share of the device that may stay warm at most: warm memory is ready for the daemon's clients
+// and unavailable to all other processes.
 constexpr uint64_t kWarmLimitPercent = 25;
+constexpr int kFirstHttpPort = 9450;
 constexpr absl::Duration kShortestTtl = absl::Milliseconds(100);
 constexpr absl::Duration kLongestTtl = absl::Hours(24);
 
@@ -193,6 +194,12 @@ absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
                                                    FormatBytes(device_total)));
   }
   return Sizes{*reserve, limit, *tenant, *block};
+}
+
+std::string HttpAddress(const Config& config, int ordinal) {
+  if (!config.http.empty()) return config.http;
+  // One port for each device, so that the daemons of one host need no flag.
+  return absl::StrCat("127.0.0.1:", kFirstHttpPort + ordinal);
 }
 
 }  // namespace tenure::server

@@ -1,4 +1,4 @@
-// What an operator decides.
+// The flags of tenured: what an operator decides.
 #ifndef SERVER_CONFIG_H_
 #define SERVER_CONFIG_H_
 
@@ -14,14 +14,15 @@
 
 namespace tenure::server {
 
-// The flags, checked. Sizes that are a share of the device stay text until the device is known.
+// The flags, checked one by one. A size may be a share of the device, so sizes stay text until the
+// device is known; ResolveSizes reads them.
 //
 // Thread safety: thread-compatible.
 struct Config {
   std::string device = "0";
   std::string driver = "cuda";
   std::string emulated_memory = "8GiB";
-  // Empty: where daemons of this user listen.
+  // Path of the gRPC socket. Empty: the usual path for this user and device.
   std::string socket;
   // "off", or ADDRESS:PORT. Empty: 127.0.0.1, port 9450 + the device's ordinal.
   std::string http;
@@ -39,12 +40,12 @@ struct Config {
   std::string hung_client = "keep";
   absl::Duration hung_grace = absl::Minutes(1);
   bool allow_mps = false;
-  // This process shall keep file descriptors and run the daemon as its child.
+  // Run as the keeper: hold file descriptors, and run the daemon as a child.
   bool keeper = false;
-  // nullopt: for the keeper its default, for the daemon what its supervisor says ($FDSTORE).
+  // nullopt: the keeper takes its default, the daemon what its supervisor says ($FDSTORE).
   std::optional<uint64_t> fd_store_max;
   std::string log_level = "info";
-  // The files were checked, nothing else is wanted.
+  // Check the flags and the config file, then exit.
   bool check_config = false;
 };
 
@@ -56,16 +57,18 @@ struct Sizes {
   Bytes max_pool_block;
 };
 
-// Reads the command line and the config file that it names. On --help, --version or a mistake the
-// text has been printed and the exit code is returned instead of a config.
+// Reads the command line and the config file that it names. After --help, --version or a mistake
+// the text has been printed, and there is an exit code instead of a config.
 struct ParsedConfig {
   std::optional<Config> config;
   int exit_code = kExitOk;
 };
 ParsedConfig ParseConfig(int argc, const char* const* argv);
 
-// INVALID_ARGUMENT in words that name the flag.
+// Errors: INVALID_ARGUMENT: a size is out of range; the message names the flag.
 absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total);
+// Where /metrics of the device with this ordinal is served. REQUIRES: --http is not "off".
+std::string HttpAddress(const Config& config, int ordinal);
 
 }  // namespace tenure::server
 

@@ -1,4 +1,4 @@
-// The daemon's parts, wired.
+// Builds the daemon's parts, connects them, and ends them in the right order.
 #ifndef SERVER_DAEMON_H_
 #define SERVER_DAEMON_H_
 
@@ -8,21 +8,23 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include <grpcpp/server.h>
 
 #include "common/clock.h"
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/process_list.h"
+#include "server/background/heap_upkeep.h"
 #include "server/background/overdue_watch.h"
 #include "server/background/reaper.h"
 #include "server/calls/admin_service.h"
 #include "server/calls/allocator_service.h"
 #include "server/calls/executor.h"
 #include "server/calls/fd_exchange.h"
+#include "server/calls/grpc_server.h"
 #include "server/calls/stats_service.h"
 #include "server/calls/ticket_table.h"
 #include "server/config.h"
+#include "server/descriptor_limit.h"
 #include "server/journal/journal.h"
 #include "server/journal/journal_state.h"
 #include "server/keeper/fd_store.h"
@@ -40,33 +42,36 @@
 
 namespace tenure::server {
 
-// Everything that serves one device, in the order in which it is built; it ends in the opposite
-// order, so that nothing outlives what it borrows, and the last to go is the driver's context, with
-// no region left.
+// Everything that serves one device. The members are declared in the order in which they are built
+// and end in the opposite order, so that nothing outlives what it borrows. The driver's context
+// ends last, with no region left.
 //
-// Thread safety: thread-confined.
+// Owns: all parts and their threads, the sockets, and the device's memory.
+// Borrows: the driver and the descriptor store.
+// Thread safety: thread-confined; Drain runs on gRPC's threads.
 class Daemon {
  public:
-  // `driver` and `store` outlive the daemon, `device` names one of the driver's devices. Takes up
-  // what an earlier life left, and serves when it returns.
+  // Restores what an earlier life of the daemon left, and serves when it returns.
+  // REQUIRES: `driver` and `store` outlive the daemon; `device` is one of the driver's devices.
   // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
                                                        const cuda::Driver& driver,
                                                        const cuda::DeviceIdentity& device,
                                                        FdStore& store);
-  // Drains: takes no new connection, finishes calls under way, ends all sessions, gives all memory
-  // back.
+  // Takes no new connection, finishes the calls in progress, ends all sessions, and frees all
+  // memory.
   ~Daemon();
 
   Health& health() { return health_; }
   // Whether leases and segments of kind VMM_FD outlive this process.
   bool survives() const { return journal_ != nullptr; }
-  // Ends this process and nothing else: answers the calls under way, and leaves leases and segments
-  // to the next life.
-  [[noreturn]] void Leave(int exit_code);
-  // What nobody waits for; to be called every now and then.
-  void Tend();
-  // Whether it was told to drain and nobody holds anything any more.
+  // Ends the process, and leaves leases and segments to the next life of the daemon. The calls in
+  // progress are answered first. REQUIRES: survives().
+  [[noreturn]] void ExitForRestart(int exit_code);
+  // Checks the supervisor and compacts the journal when it has grown. The main thread calls this a
+  // few times a second, so that no call waits for it.
+  void Maintain();
+  // Whether an operator has asked to drain, and no session and nothing in quarantine is left.
   bool drained() const;
   const std::string& socket_path() const { return listener_->path(); }
   // -1 when off.
@@ -75,36 +80,38 @@ class Daemon {
   Books books() const { return heap_->books(); }
 
  private:
-  explicit Daemon(FdStore& store) : store_(store) {}
+  explicit Daemon(FdStore& store) : store_(store), descriptors_(ShareDescriptors(store)) {}
 
   // Reads what an earlier life wrote, and goes on writing. What the journal tells of; nothing when
   // there is none.
   absl::StatusOr<JournalState> OpenJournal();
   void BuildCore(const Config& config, const Sizes& sizes);
   absl::Status TakeUp(const JournalState& before);
-  // No new calls; waits for those under way.
-  void StopServing();
   absl::Status OpenListeners(const Config& config, int ordinal);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
-  absl::Status StartReaper(const Config& config);
+  absl::Status StartReporting(const Config& config);
+  absl::Status StartBackground(const Config& config);
   absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
-  void BuildServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
+  // The last step: from here on clients come.
+  void StartListeners();
 
-  void NoteReclaimed(const QuarantineInfo& reclaimed);
   void Drain();
-  // Says once that nobody keeps what is to outlive this process.
-  void WatchSupervisor();
+  // Logs, once, that the supervisor which keeps the descriptors is lost.
+  void CheckSupervisor();
+  // Refuses new calls, and waits for those in progress.
+  void StopServing();
 
   FdStore& store_;
-  // Outlives the daemon, as the socket gate does; so it must not borrow anything of it.
+  const DescriptorShares descriptors_;
+  // Outlives the daemon, as the socket gate does, so it must borrow nothing of the daemon.
   std::shared_ptr<ConnectionTable> connections_;
   SystemClock clock_;
   Health health_;
   std::unique_ptr<cuda::Device> device_;
-  // Null where the driver's list cannot be had or does not name this process.
+  // Null: the driver's list cannot be read or does not name this process.
   std::unique_ptr<cuda::ProcessList> processes_;
   Epoch epoch_ = 0;
-  // Null where nobody keeps descriptors beyond this process.
+  // Null: no supervisor keeps descriptors beyond this process.
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<LeaseJournal> lease_journal_;
   bool supervisor_lost_ = false;
@@ -118,6 +125,7 @@ class Daemon {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<OverdueWatch> overdue_;
   std::unique_ptr<Reaper> reaper_;
+  std::unique_ptr<HeapUpkeep> upkeep_;
   std::unique_ptr<Executor> executor_;
   std::atomic<bool> draining_ = false;
   std::unique_ptr<AllocatorService> allocator_service_;
@@ -125,7 +133,7 @@ class Daemon {
   std::unique_ptr<StatsService> stats_service_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<Listener> fd_listener_;
-  std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
 };
 

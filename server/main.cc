@@ -1,5 +1,5 @@
-// tenured: reads the flags, finds the device, serves until told to stop; or keeps the one that
-// does.
+// tenured: reads the flags, opens the device, and serves until a signal, a failure or a drain ends
+// it. With --keeper it runs the daemon as a child instead.
 
 #include <signal.h>
 #include <unistd.h>
@@ -30,7 +30,7 @@
 namespace tenure::server {
 namespace {
 
-// How often the main thread looks whether the device failed, between signals.
+// How often the main thread checks the device's health and does the daemon's maintenance.
 constexpr timespec kHealthInterval = {0, 100'000'000};
 
 int Fail(const absl::Status& status, ExitCode code) {
@@ -44,28 +44,30 @@ ExitCode CodeFor(const absl::Status& status) {
   return kExitUnavailable;
 }
 
-// Blocks the signals that end the daemon, in this and all later threads, so that only this thread
-// takes them.
+// Blocks the signals that end the daemon in this thread and in all that it starts, so that only
+// sigtimedwait below takes them.
 sigset_t BlockEndSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  // A client that hangs up while it is written to is an error of that write, not a signal.
+  // A write to a client that has hung up then fails with EPIPE instead of ending the process.
   signal(SIGPIPE, SIG_IGN);
   return signals;
 }
 
-// Out of the host's memory in the middle of a change there is no way back that could be relied on;
-// but the device's memory goes with the process, so ending is clean.
+// Called when the host is out of memory, perhaps in the middle of a change. No code could be relied
+// on to undo the change, but the driver frees the device's memory with the process. So it ends,
+// with nothing but system calls.
 [[noreturn]] void EndWithoutMemory() {
   constexpr char kWords[] = "tenured: the host has no memory left; ending\n";
   static_cast<void>(!write(STDERR_FILENO, kWords, sizeof kWords - 1));
   _exit(kExitNoMemory);
 }
 
-// MPS puts all clients into one context: the death of one proves nothing, and its fault ends all.
+// Under MPS all clients share one context: the exit of one proves nothing about its kernels, and a
+// fault of one ends all.
 absl::Status CheckMps(bool allowed) {
   const std::optional<std::string> mps = cuda::FindMps();
   if (!mps) return absl::OkStatus();
@@ -93,7 +95,7 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
       return absl::OkStatus();
     }
     if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
-    daemon.Tend();
+    daemon.Maintain();
     if (daemon.drained()) {
       spdlog::info("drained: the last session has ended");
       return absl::OkStatus();
@@ -107,9 +109,9 @@ int Run(const Config& config) {
   if (!store.ok()) return Fail(store.status(), kExitUsage);
   const sigset_t signals = BlockEndSignals();
   std::set_new_handler(EndWithoutMemory);
-  // The emulated driver reads the size of a card that does not exist yet from its environment.
+  // The emulated driver reads the size of its card from the environment when the card is created.
   setenv("TENURE_EMULATED_MEMORY", config.emulated_memory.c_str(), /*overwrite=*/1);
-  // Before the driver is loaded, which would connect to it.
+  // Before the driver is loaded, because loading it connects to MPS.
   if (absl::Status mps = CheckMps(config.allow_mps); !mps.ok()) {
     return Fail(mps, kExitUnavailable);
   }
@@ -131,16 +133,14 @@ int Run(const Config& config) {
   if ((*daemon)->http_port() >= 0) spdlog::info("metrics on port {}", (*daemon)->http_port());
   if (!(*daemon)->has_process_list()) {
     spdlog::warn(
-        "the driver's process list cannot be had or does not name this process, so the silence of "
-        "a "
-        "dead client cannot be proven: its regions go back to the driver instead of being used "
-        "again");
+        "the driver's process list cannot be read or does not name this process, so a dead client "
+        "cannot be proven silent: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
   const absl::Status end = Serve(**daemon, signals);
   sd_notify(0, "STOPPING=1");
   const int exit_code = end.ok() ? kExitOk : Fail(end, kExitLost);
-  if ((*daemon)->survives()) (*daemon)->Leave(exit_code);
+  if ((*daemon)->survives()) (*daemon)->ExitForRestart(exit_code);
   daemon->reset();
   return exit_code;
 }

@@ -9,22 +9,24 @@ namespace tenure::server {
 OverdueWatch::OverdueWatch(LeaseRegistry& registry, cuda::ProcessList* processes, Options options)
     : registry_(registry), processes_(processes), options_(std::move(options)) {}
 
-void OverdueWatch::Look() {
+void OverdueWatch::Check() {
   const std::vector<OverdueSession> overdue = registry_.SuspendOverdue();
   if (overdue.empty()) {
+    // Nobody is overdue. A session that spoke up again may fall silent and be killed later.
     killed_.clear();
     return;
   }
-  // Read once for all, and only if somebody's fate depends on it.
+  // The list is read once for all sessions, and only if the decision about one depends on it: a
+  // process with a connection is never taken to have exec'ed.
   absl::StatusOr<std::vector<pid_t>> listed = absl::UnavailableError("not read");
-  const bool any_left = std::any_of(overdue.begin(), overdue.end(), [this](const auto& session) {
-    return !options_.is_connected(session.lease->peer()->key());
-  });
-  if (any_left && processes_ != nullptr) listed = processes_->ComputeProcesses();
+  const bool any_disconnected = std::any_of(
+      overdue.begin(), overdue.end(),
+      [this](const auto& session) { return !options_.is_connected(session.lease->peer()->key()); });
+  if (any_disconnected && processes_ != nullptr) listed = processes_->ComputeProcesses();
   for (const OverdueSession& session : overdue) {
-    // The reaper has it, or will.
+    // The reaper reclaims it.
     if (session.lease->peer()->Exited()) continue;
-    const LeaseEvent event = Judge(*session.lease, listed);
+    const LeaseEvent event = CauseOf(*session.lease, listed);
     if (event == LeaseEvent::kExeced) {
       registry_.Abandon(session.id);
       continue;
@@ -34,10 +36,11 @@ void OverdueWatch::Look() {
   }
 }
 
-LeaseEvent OverdueWatch::Judge(const Lease& lease,
-                               const absl::StatusOr<std::vector<pid_t>>& listed) const {
+LeaseEvent OverdueWatch::CauseOf(const Lease& lease,
+                                 const absl::StatusOr<std::vector<pid_t>>& listed) const {
   const Peer& peer = *lease.peer();
   if (options_.is_stopped(peer)) return LeaseEvent::kStopped;
+  // A list that cannot be read proves no missing context.
   const bool has_context =
       !listed.ok() || std::find(listed->begin(), listed->end(), peer.pid()) != listed->end();
   if (has_context || options_.is_connected(peer.key())) return LeaseEvent::kHung;

@@ -1,4 +1,4 @@
-// What becomes of clients that have fallen silent.
+// Decides about clients whose keep-alive is overdue.
 #ifndef SERVER_BACKGROUND_OVERDUE_WATCH_H_
 #define SERVER_BACKGROUND_OVERDUE_WATCH_H_
 
@@ -15,15 +15,15 @@
 
 namespace tenure::server {
 
-// Looks at the processes whose keep-alive is overdue and tells three kinds apart: stopped ones,
-// hung ones, and those in which another program runs now. The first two keep all they have, however
-// long it takes, unless the operator said that they are to be killed; then they die as others do,
-// through the fence. The last hold a lease that nobody can use: their regions go back to the
-// driver.
+// Suspends the sessions whose keep-alive is overdue, and finds out why the client is silent. A
+// stopped or a hung process keeps everything, however long it takes. If the operator chose
+// --hung-client=kill, it is killed after a grace time, and its memory returns through the fence as
+// that of any dead process. A process in which another program runs (exec) holds a lease that
+// nobody can use: its session ends, and its regions go back to the driver.
 //
-// That another program runs is inferred: the process lives, but has no connection to the daemon and
-// no context on the device any more, both of which exec closes. Whoever has no context has nothing
-// mapped, so even a wrong guess takes no memory that is in use.
+// An exec is inferred: the process lives, but has neither a connection to the daemon nor a context
+// on the device, both of which exec closes. A process without a context has nothing mapped, so a
+// wrong guess takes no memory that is in use.
 //
 // Borrows: registry, process list.
 // Thread safety: thread-compatible.
@@ -31,30 +31,32 @@ class OverdueWatch {
  public:
   struct Options {
     bool kill_hung = false;
-    // How long beyond the lease's end a client may be silent before it is killed.
+    // A client that stays silent for this long after its lease has ended is killed.
     absl::Duration grace = absl::Minutes(1);
     std::function<bool(const ProcessKey&)> is_connected;
-    // What is asked of a process itself; a simulation answers for processes that are none.
+    // How a process is inspected and killed. A simulation has answers of its own, because its
+    // processes do not exist.
     std::function<bool(const Peer&)> is_stopped = &Peer::Stopped;
     std::function<absl::Status(const Peer&)> kill = &Peer::Kill;
-    // Told about each attempt to kill a client, and how it ended.
+    // Called after each attempt to kill a client, with its outcome.
     std::function<void(const Lease&, const absl::Status&)> on_kill = nullptr;
   };
 
-  // `processes` may be null; then nobody is ever taken to run another program.
+  // `processes` may be null: then no exec can be inferred.
   OverdueWatch(LeaseRegistry& registry, cuda::ProcessList* processes, Options options);
 
-  // Suspends whoever is overdue by now, and decides about all who are suspended.
-  void Look();
+  // Suspends the sessions that are overdue by now, and decides about all suspended ones.
+  void Check();
 
  private:
-  LeaseEvent Judge(const Lease& lease, const absl::StatusOr<std::vector<pid_t>>& listed) const;
+  // Why the client of this lease is silent.
+  LeaseEvent CauseOf(const Lease& lease, const absl::StatusOr<std::vector<pid_t>>& listed) const;
   void KillOnce(const OverdueSession& session);
 
   LeaseRegistry& registry_;
   cuda::ProcessList* const processes_;
   const Options options_;
-  // Whom it was tried to kill already.
+  // Sessions whose process was killed, or could not be: it is tried once.
   absl::flat_hash_set<SessionId> killed_;
 };
 

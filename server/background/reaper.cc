@@ -12,42 +12,43 @@
 #include "absl/time/clock.h"
 
 #include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
 
 namespace tenure::server {
 namespace {
 
-// How long to wait between two looks at the driver's process list while something is quarantined:
-// short at first, since the list usually follows the exit within milliseconds, then longer, since a
-// surviving child may keep it for hours.
-constexpr absl::Duration kFirstLook = absl::Milliseconds(1);
-constexpr absl::Duration kLongestLook = absl::Milliseconds(100);
-// With nothing quarantined: how often silent clients are looked for. A request that was under way
-// when its client died brings its region here a little later, too.
-constexpr absl::Duration kIdleLook = absl::Milliseconds(200);
-constexpr absl::Duration kMaintenanceLook = absl::Milliseconds(100);
+// The pause between two polls of the fence while anything is in quarantine. It starts short, since
+// the driver's process list usually follows the exit within milliseconds. It doubles up to the
+// longest, since a surviving child may keep a process on the list for hours.
+constexpr absl::Duration kFirstPollPause = absl::Milliseconds(1);
+constexpr absl::Duration kLongestPollPause = absl::Milliseconds(100);
+// How often the overdue watch runs, and the fence is polled when nothing is in quarantine: a
+// request that was in progress when its client died may bring its region there a little later.
+constexpr absl::Duration kIdlePause = absl::Milliseconds(200);
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, Fence& fence,
-                                                       OverdueWatch& overdue, DeviceHeap& heap,
+                                                       OverdueWatch& overdue,
                                                        OnReclaimed on_reclaimed) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the reaper");
+  if (!epoll || !wake)
+    return absl::ErrnoToStatus(errno,
+                               "cannot open an epoll instance and an eventfd to watch processes");
   epoll_event event = {};
   event.events = EPOLLIN;
   event.data.fd = wake.get();
   TENURE_CHECK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) == 0);
-  return std::unique_ptr<Reaper>(new Reaper(registry, fence, overdue, heap, std::move(on_reclaimed),
+  return std::unique_ptr<Reaper>(new Reaper(registry, fence, overdue, std::move(on_reclaimed),
                                             std::move(epoll), std::move(wake)));
 }
 
-Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, DeviceHeap& heap,
+Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue,
                OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake)
     : registry_(registry),
       fence_(fence),
       overdue_(overdue),
-      heap_(heap),
       on_reclaimed_(std::move(on_reclaimed)),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)) {}
@@ -55,29 +56,29 @@ Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, Dev
 Reaper::~Reaper() { Stop(); }
 
 void Reaper::Start() {
-  deaths_ = std::thread([this] { WatchDeaths(); });
-  proofs_ = std::thread([this] { Prove(); });
-  clearing_ = std::thread([this] { Clear(); });
-  supply_ = std::thread([this] { Supply(); });
+  exit_thread_ = std::thread([this] { ReclaimExited(); });
+  proof_thread_ = std::thread([this] { ProveExits(); });
 }
 
 void Reaper::Stop() {
+  // First the flag, then the wake-up: the exit thread reads the flag when it wakes. The proof
+  // thread waits for the flag itself.
   {
-    absl::MutexLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     stopping_ = true;
   }
   const uint64_t one = 1;
   TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
-  if (deaths_.joinable()) deaths_.join();
-  if (proofs_.joinable()) proofs_.join();
-  if (clearing_.joinable()) clearing_.join();
-  if (supply_.joinable()) supply_.join();
+  if (exit_thread_.joinable()) exit_thread_.join();
+  if (proof_thread_.joinable()) proof_thread_.join();
 }
 
 absl::Status Reaper::Watch(const std::shared_ptr<const Peer>& peer) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   if (!known_.insert(peer->key()).second) return absl::OkStatus();
   epoll_event event = {};
+  // Once: a pidfd stays readable, and the exit thread removes it only after it was reported. Epoll
+  // is level-triggered, so an exit before this line is reported as well.
   event.events = EPOLLIN | EPOLLONESHOT;
   event.data.fd = peer->pidfd();
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, peer->pidfd(), &event) == 0) {
@@ -88,7 +89,7 @@ absl::Status Reaper::Watch(const std::shared_ptr<const Peer>& peer) {
   return absl::ErrnoToStatus(errno, "cannot watch the calling process");
 }
 
-void Reaper::WatchDeaths() {
+void Reaper::ReclaimExited() {
   std::array<epoll_event, 64> events = {};
   while (!Stopping()) {
     const int count =
@@ -98,56 +99,49 @@ void Reaper::WatchDeaths() {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       if (fd == wake_.get()) continue;
       const std::shared_ptr<const Peer> dead = Unwatch(fd);
+      // After Unwatch, which released the lock: the registry hands regions to the fence here.
       if (dead != nullptr) registry_.Reclaim(dead->key());
     }
-    absl::MutexLock lock(&mu_);
-    news_ = true;
+    // After all are reclaimed, so that the poll that this starts finds their regions in quarantine.
+    cuda::NoDriverCallsLock lock(&mu_);
+    exit_seen_ = true;
   }
 }
 
 std::shared_ptr<const Peer> Reaper::Unwatch(int pidfd) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const auto found = watched_.find(pidfd);
   if (found == watched_.end()) return nullptr;
   std::shared_ptr<const Peer> peer = found->second;
   watched_.erase(found);
   known_.erase(peer->key());
+  // While `peer` still holds the pidfd open: once it is closed, its number may mean another file.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pidfd, nullptr);
   return peer;
 }
 
-void Reaper::Prove() {
-  absl::Duration pause = kFirstLook;
-  absl::Time look_at = absl::Now();
+void Reaper::ProveExits() {
+  absl::Duration pause = kFirstPollPause;
+  absl::Time next_overdue_check = absl::Now();
   while (!Stopping()) {
+    const absl::Duration longest = fence_.waiting() ? pause : kIdlePause;
     {
-      absl::MutexLock lock(&mu_);
-      const bool news = mu_.AwaitWithTimeout(absl::Condition(this, &Reaper::HasToProve),
-                                             fence_.waiting() ? pause : kIdleLook);
-      news_ = false;
-      pause = news ? kFirstLook : std::min(pause * 2, kLongestLook);
+      cuda::NoDriverCallsLock lock(&mu_);
+      const bool exit_seen =
+          mu_.AwaitWithTimeout(absl::Condition(this, &Reaper::ShouldPollNow), longest);
+      // Reset before the poll: an exit that is seen during the poll starts another one.
+      exit_seen_ = false;
+      pause = exit_seen ? kFirstPollPause : std::min(pause * 2, kLongestPollPause);
     }
     for (const QuarantineInfo& reclaimed : fence_.Poll()) on_reclaimed_(reclaimed);
-    if (absl::Now() < look_at) continue;
-    overdue_.Look();
-    look_at = absl::Now() + kIdleLook;
-  }
-}
-
-void Reaper::Clear() {
-  while (!Stopping()) {
-    if (!heap_.ClearOnce()) heap_.WaitForClearing(kMaintenanceLook);
-  }
-}
-
-void Reaper::Supply() {
-  while (!Stopping()) {
-    if (!heap_.SupplyOnce()) heap_.WaitForSupply(kMaintenanceLook);
+    if (absl::Now() < next_overdue_check) continue;
+    overdue_.Check();
+    next_overdue_check = absl::Now() + kIdlePause;
   }
 }
 
 bool Reaper::Stopping() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   return stopping_;
 }
 

@@ -1,4 +1,4 @@
-// Sees clients die, and gets their memory back.
+// Sees clients exit, and reclaims their memory.
 #ifndef SERVER_BACKGROUND_REAPER_H_
 #define SERVER_BACKGROUND_REAPER_H_
 
@@ -20,66 +20,67 @@
 
 namespace tenure::server {
 
-// Four threads, so that nothing slow delays what is quicker. One waits for the exit of any process
-// with a session and ends its sessions at once. One asks the fence until everything quarantined is
-// proven, and looks after silent clients. One clears regions: 64 GiB take 15 ms. One gives regions
-// to the driver, where 64 GiB take 33 ms, and refills the reserve.
+// Turns the exit of a process into the return of its memory, on two threads. The exit thread waits
+// for the exit of every watched process and reclaims its sessions at once, so that their regions
+// are in quarantine within a millisecond. The proof thread polls the fence as long as anything is
+// in quarantine, which reads the driver's process list and can take milliseconds; between polls it
+// runs the overdue watch.
 //
-// Owns: the threads and an epoll of pidfds.
-// Borrows: registry, fence, overdue watch, heap.
-// Thread safety: Watch from any thread; Start and Stop from one.
+// Owns: the two threads, and an epoll instance with the pidfds of the watched processes.
+// Borrows: registry, fence, overdue watch.
+// Thread safety: Watch from any thread; Start, Stop and the destructor on one. The fence's Poll and
+//     the overdue watch are called on the proof thread only, and so is `on_reclaimed`.
 // Source: pidfd_open(2): a pidfd becomes readable when the whole process has exited.
 class Reaper {
  public:
-  // Told about each dead session whose regions serve again.
+  // Called for each dead session whose regions have left quarantine.
   using OnReclaimed = std::function<void(const QuarantineInfo&)>;
 
   static absl::StatusOr<std::unique_ptr<Reaper>> Create(LeaseRegistry& registry, Fence& fence,
-                                                        OverdueWatch& overdue, DeviceHeap& heap,
+                                                        OverdueWatch& overdue,
                                                         OnReclaimed on_reclaimed);
   ~Reaper();
 
   void Start();
-  // Idempotent.
+  // Returns when both threads have ended. Idempotent.
   void Stop();
 
-  // Called after a session of this process was entered in the registry, or an exit in between would
-  // go unseen. Idempotent.
+  // Reclaims the sessions of this process when it exits, or now if it has exited already.
+  // Idempotent; also before Start.
+  // REQUIRES: a session of the process is in the registry. A process that exits before its session
+  // is entered would have nothing to reclaim at that time, and would never be looked at again.
   absl::Status Watch(const std::shared_ptr<const Peer>& peer);
 
  private:
-  Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, DeviceHeap& heap,
-         OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake);
+  Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, OnReclaimed on_reclaimed,
+         UniqueFd epoll, UniqueFd wake);
 
-  void WatchDeaths();
-  // Stops watching this pidfd; null when it is not watched.
+  void ReclaimExited();
+  // Stops watching this pidfd. Null: it is not watched.
   std::shared_ptr<const Peer> Unwatch(int pidfd);
-  void Prove();
-  void Clear();
-  void Supply();
+  void ProveExits();
   bool Stopping() const;
-  // Whether there is something to prove, or no time left for it.
-  bool HasToProve() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_ || news_; }
+  bool ShouldPollNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_ || exit_seen_; }
 
   LeaseRegistry& registry_;
   Fence& fence_;
   OverdueWatch& overdue_;
-  DeviceHeap& heap_;
   const OnReclaimed on_reclaimed_;
   const UniqueFd epoll_;
-  const UniqueFd wake_;
+  const UniqueFd wake_;  // an eventfd in the same epoll: ends the exit thread's wait
 
+  // Taken by Watch on gRPC's threads; no driver call is made while it is held, and neither the
+  // registry nor the fence is called.
   mutable absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // Somebody has died since the fence was last asked.
-  bool news_ ABSL_GUARDED_BY(mu_) = false;
-  // By pidfd, as the events name them; and which processes these are.
+  // A process has exited since the fence was last polled.
+  bool exit_seen_ ABSL_GUARDED_BY(mu_) = false;
+  // The watched processes by pidfd, which is what epoll reports, and by their keys. A peer in here
+  // keeps its pidfd open, so that the number cannot mean another process.
   absl::flat_hash_map<int, std::shared_ptr<const Peer>> watched_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<ProcessKey> known_ ABSL_GUARDED_BY(mu_);
-  std::thread deaths_;
-  std::thread proofs_;
-  std::thread clearing_;
-  std::thread supply_;
+  std::thread exit_thread_;
+  std::thread proof_thread_;
 };
 
 }  // namespace tenure::server

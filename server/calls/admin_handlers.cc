@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
+
 namespace tenure::server {
 
 absl::Status AdminHandlers::CheckOperator(const Peer& caller) {
@@ -17,26 +19,29 @@ absl::Status AdminHandlers::CheckOperator(const Peer& caller) {
 
 absl::Status AdminHandlers::Trim(const Peer& caller, const v1::TrimRequest&,
                                  v1::TrimResponse& response) {
-  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  TENURE_RETURN_IF_ERROR(CheckOperator(caller));
   response.set_freed_bytes(parts_.heap.Trim().value());
   return absl::OkStatus();
 }
 
 absl::Status AdminHandlers::Revoke(const Peer& caller, const v1::RevokeRequest& request,
                                    v1::RevokeResponse& response) {
-  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  TENURE_RETURN_IF_ERROR(CheckOperator(caller));
   const std::shared_ptr<const Lease> lease = parts_.registry.FindLease(request.session_id());
   if (lease == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("there is no session ", request.session_id(), "; `tenurectl ps` lists them"));
   }
   response.set_pid(static_cast<uint32_t>(lease->peer()->pid()));
+  // Nothing is taken from the session here: its process dies, and its regions return through the
+  // fence as those of any dead process do.
   return lease->peer()->Kill();
 }
 
 absl::Status AdminHandlers::Drain(const Peer& caller, const v1::DrainRequest&,
                                   v1::DrainResponse& response) {
-  if (absl::Status allowed = CheckOperator(caller); !allowed.ok()) return allowed;
+  TENURE_RETURN_IF_ERROR(CheckOperator(caller));
+  // First drain, then count: a session that opens in between would be missing from the answer.
   parts_.drain();
   const LeaseTotals totals = parts_.registry.totals();
   response.set_sessions(totals.active_sessions + totals.suspended_sessions);

@@ -1,4 +1,4 @@
-// What the calls of tenure.v1.Admin do.
+// The handlers of tenure.v1.Admin.
 #ifndef SERVER_CALLS_ADMIN_HANDLERS_H_
 #define SERVER_CALLS_ADMIN_HANDLERS_H_
 
@@ -14,25 +14,25 @@
 
 namespace tenure::server {
 
-// The operator's hand.
+// What an operator may do: return unused memory to the driver, kill a session's process, drain.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.
-// Errors: PERMISSION_DENIED to everybody but root and the daemon's own user.
+// Errors: PERMISSION_DENIED: the caller is neither root nor the daemon's own user.
 class AdminHandlers {
  public:
   struct Parts {
     LeaseRegistry& registry;
     DeviceHeap& heap;
-    // Makes the daemon end when its last session has.
+    // Makes the daemon exit when its last session has ended.
     std::function<void()> drain;
   };
 
   explicit AdminHandlers(Parts parts) : parts_(std::move(parts)) {}
 
-  // Every call asks this itself.
+  // Every handler checks this itself, so that no service can forget it.
   static absl::Status CheckOperator(const Peer& caller);
-  // Waits for the driver.
+  // May wait for the driver.
   absl::Status Trim(const Peer& caller, const v1::TrimRequest& request, v1::TrimResponse& response);
   absl::Status Revoke(const Peer& caller, const v1::RevokeRequest& request,
                       v1::RevokeResponse& response);

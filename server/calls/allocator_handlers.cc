@@ -6,47 +6,27 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/limits.h"
+#include "common/status_macros.h"
+#include "server/calls/wire.h"
+
 namespace tenure::server {
 namespace {
 
-constexpr int kMaxBatch = 1024;
-constexpr size_t kMaxName = 64;
-
-v1::Token ToToken(const Grant& grant) {
-  v1::Token token;
-  token.set_allocation_id(grant.allocation);
-  token.set_region_id(grant.region);
-  token.set_region_size_bytes(grant.region_size.value());
-  token.set_offset_bytes(grant.offset.value());
-  token.set_size_bytes(grant.size.value());
-  if (grant.kind == MemoryKind::kVmmFd) {
-    token.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
-    return token;
-  }
-  token.set_memory_kind(v1::MEMORY_KIND_CUDA_IPC);
-  const absl::string_view handle = grant.handle.AsBytes();
-  token.set_ipc_handle(handle.data(), handle.size());
-  return token;
-}
-
 absl::Status CheckBatch(int size) {
-  if (size >= 1 && size <= kMaxBatch) return absl::OkStatus();
+  if (size >= 1 && static_cast<size_t>(size) <= kMaxBatch) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("a batch has 1 to ", kMaxBatch, " requests; this one has ", size));
 }
 
 absl::Status CheckName(const std::string& name) {
-  // Protobuf has made sure that it is UTF-8.
+  // Protobuf refuses a string that is not UTF-8, so only control characters are left to refuse.
   const bool printable = std::all_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) >= ' ' && c != 127;
   });
-  if (name.size() <= kMaxName && printable) return absl::OkStatus();
+  if (name.size() <= kMaxSessionName && printable) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("a session's name has at most ", kMaxName, " printable bytes"));
-}
-
-uint64_t Milliseconds(absl::Duration duration) {
-  return static_cast<uint64_t>(absl::ToInt64Milliseconds(duration));
+      absl::StrCat("a session's name has at most ", kMaxSessionName, " printable bytes"));
 }
 
 }  // namespace
@@ -54,21 +34,22 @@ uint64_t Milliseconds(absl::Duration duration) {
 absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& caller,
                                             const v1::OpenSessionRequest& request,
                                             v1::OpenSessionResponse& response) {
-  if (request.request_id() == 0) return absl::InvalidArgumentError("request_id is 0; make one");
-  if (absl::Status name = CheckName(request.name()); !name.ok()) return name;
-  // What a dead process left in its socket opens nothing.
+  TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  TENURE_RETURN_IF_ERROR(CheckName(request.name()));
+  // A process may write a request and exit before it is read. It must not open a session.
   if (caller->Exited()) return absl::NotFoundError("the calling process has exited");
-  const absl::StatusOr<SessionId> session =
-      parts_.registry.Open(caller, request.request_id(), request.name());
-  if (!session.ok()) return session.status();
+  TENURE_ASSIGN_OR_RETURN(const SessionId session,
+                          parts_.registry.Open(caller, request.request_id(), request.name()));
+  // After Open: if the process exits between the two lines, Watch sees it at once, and the session
+  // is there to be reclaimed. In the opposite order nobody would reclaim it.
   if (absl::Status watched = parts_.reaper.Watch(caller); !watched.ok()) {
-    // A process whose death would go unseen gets no memory.
-    parts_.registry.Close(*caller, *session).IgnoreError();
+    // A process whose exit would go unseen gets no memory.
+    parts_.registry.Close(*caller, session).IgnoreError();
     return watched;
   }
-  response.set_session_id(*session);
+  response.set_session_id(session);
   response.set_epoch(parts_.registry.epoch());
-  response.set_lease_ttl_ms(Milliseconds(parts_.registry.lease_ttl()));
+  response.set_lease_ttl_ms(ToWireMilliseconds(parts_.registry.lease_ttl()));
   response.set_device_uuid(parts_.device_uuid);
   response.set_driver(parts_.driver);
   response.set_max_pool_block_bytes(parts_.max_pool_block.value());
@@ -80,7 +61,7 @@ absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& c
 
 absl::Status AllocatorHandlers::KeepAlive(const Peer& caller, const v1::KeepAliveRequest& request,
                                           v1::KeepAliveResponse& response) {
-  response.set_lease_ttl_ms(Milliseconds(parts_.registry.lease_ttl()));
+  response.set_lease_ttl_ms(ToWireMilliseconds(parts_.registry.lease_ttl()));
   response.set_epoch(parts_.registry.epoch());
   return parts_.registry.KeepAlive(caller, request.session_id());
 }
@@ -93,37 +74,36 @@ absl::Status AllocatorHandlers::CloseSession(const Peer& caller,
 
 absl::StatusOr<std::optional<AllocatorHandlers::Growth>> AllocatorHandlers::Allocate(
     const Peer& caller, const v1::AllocateRequest& request, v1::AllocateResponse& response) {
-  const absl::StatusOr<BlockRequest> wanted =
-      ParseBlockRequest(request, parts_.device_total, parts_.isolation);
-  if (!wanted.ok()) return wanted.status();
-  auto admitted = parts_.registry.Admit(caller, request.session_id(), request.request_id());
-  if (!admitted.ok()) return admitted.status();
-  if (const Grant* before = std::get_if<Grant>(&*admitted)) {
-    *response.mutable_token() = ToToken(*before);
+  TENURE_ASSIGN_OR_RETURN(const BlockRequest wanted,
+                          ParseBlockRequest(request, parts_.device_total, parts_.isolation));
+  TENURE_ASSIGN_OR_RETURN(
+      auto admitted, parts_.registry.Admit(caller, request.session_id(), request.request_id()));
+  if (const Grant* granted = std::get_if<Grant>(&admitted)) {
+    // A repeated request gets the answer of the first.
+    *response.mutable_token() = ToWire(*granted);
     return std::nullopt;
   }
-  LeaseRegistry::Admission admission = std::get<LeaseRegistry::Admission>(*std::move(admitted));
-  absl::StatusOr<std::optional<Block>> warm = admission.pool().AllocateWarm(*wanted);
+  auto& admission = std::get<LeaseRegistry::Admission>(admitted);
+  absl::StatusOr<std::optional<Block>> warm = admission.pool().AllocateWarm(wanted);
   if (!warm.ok()) return Refuse(warm.status());
-  if (!warm->has_value()) return Growth{std::move(admission), *wanted};
-  absl::Status attached = AttachOne(std::move(admission), **std::move(warm), response);
-  if (!attached.ok()) return attached;
+  if (!warm->has_value()) return Growth{std::move(admission), wanted};
+  TENURE_RETURN_IF_ERROR(CommitOne(std::move(admission), **std::move(warm), response));
   return std::nullopt;
 }
 
 absl::Status AllocatorHandlers::Grow(Growth growth, v1::AllocateResponse& response) {
   absl::StatusOr<Block> block = growth.admission.pool().Allocate(growth.wanted);
   if (!block.ok()) return Refuse(block.status());
-  return AttachOne(std::move(growth.admission), *std::move(block), response);
+  return CommitOne(std::move(growth.admission), *std::move(block), response);
 }
 
-absl::Status AllocatorHandlers::AttachOne(LeaseRegistry::Admission admission, Block block,
+absl::Status AllocatorHandlers::CommitOne(LeaseRegistry::Admission admission, Block block,
                                           v1::AllocateResponse& response) {
   std::vector<LeaseRegistry::Pending> pending;
   pending.push_back({std::move(admission), std::move(block)});
-  const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Attach(std::move(pending));
-  if (!grants.ok()) return grants.status();
-  *response.mutable_token() = ToToken(grants->front());
+  TENURE_ASSIGN_OR_RETURN(const std::vector<Grant> grants,
+                          parts_.registry.Attach(std::move(pending)));
+  *response.mutable_token() = ToWire(grants.front());
   return absl::OkStatus();
 }
 
@@ -134,19 +114,18 @@ absl::Status AllocatorHandlers::Refuse(absl::Status why) {
 
 absl::StatusOr<std::vector<BlockRequest>> AllocatorHandlers::ParseBatch(
     const v1::AllocateBatchRequest& request) const {
-  if (absl::Status size = CheckBatch(request.requests_size()); !size.ok()) return size;
+  TENURE_RETURN_IF_ERROR(CheckBatch(request.requests_size()));
   const SessionId session = request.requests(0).session_id();
   absl::flat_hash_set<uint64_t> request_ids;
   std::vector<BlockRequest> wanted;
   for (const v1::AllocateRequest& one : request.requests()) {
-    const absl::StatusOr<BlockRequest> parsed =
-        ParseBlockRequest(one, parts_.device_total, parts_.isolation);
-    if (!parsed.ok()) return parsed.status();
+    TENURE_ASSIGN_OR_RETURN(const BlockRequest parsed,
+                            ParseBlockRequest(one, parts_.device_total, parts_.isolation));
     if (one.session_id() != session || !request_ids.insert(one.request_id()).second) {
       return absl::InvalidArgumentError(
-          "the requests of a batch are of one session, each with a request id of its own");
+          "all requests of a batch name one session, and each has a request_id of its own");
     }
-    wanted.push_back(*parsed);
+    wanted.push_back(parsed);
   }
   return wanted;
 }
@@ -154,30 +133,31 @@ absl::StatusOr<std::vector<BlockRequest>> AllocatorHandlers::ParseBatch(
 absl::Status AllocatorHandlers::AllocateBatch(const Peer& caller,
                                               const v1::AllocateBatchRequest& request,
                                               v1::AllocateBatchResponse& response) {
-  const absl::StatusOr<std::vector<BlockRequest>> wanted = ParseBatch(request);
-  if (!wanted.ok()) return wanted.status();
-  // Blocks and admissions roll themselves back until all of them are there.
+  TENURE_ASSIGN_OR_RETURN(const std::vector<BlockRequest> wanted, ParseBatch(request));
+  // All or nothing: an early return destroys `pending`, and with it every block and admission,
+  // which roll themselves back.
   std::vector<LeaseRegistry::Pending> pending;
-  std::vector<v1::Token> tokens(wanted->size());
-  std::vector<size_t> places;
-  for (size_t i = 0; i < wanted->size(); ++i) {
+  std::vector<v1::Token> tokens(wanted.size());
+  // For each element of `pending`, the index of its request. Repeated requests have no element.
+  std::vector<size_t> indices;
+  for (size_t i = 0; i < wanted.size(); ++i) {
     const v1::AllocateRequest& one = request.requests(static_cast<int>(i));
-    auto admitted = parts_.registry.Admit(caller, one.session_id(), one.request_id());
-    if (!admitted.ok()) return admitted.status();
-    if (const Grant* before = std::get_if<Grant>(&*admitted)) {
-      tokens[i] = ToToken(*before);
+    TENURE_ASSIGN_OR_RETURN(auto admitted,
+                            parts_.registry.Admit(caller, one.session_id(), one.request_id()));
+    if (const Grant* granted = std::get_if<Grant>(&admitted)) {
+      tokens[i] = ToWire(*granted);
       continue;
     }
-    LeaseRegistry::Admission admission = std::get<LeaseRegistry::Admission>(*std::move(admitted));
-    absl::StatusOr<Block> block = admission.pool().Allocate((*wanted)[i]);
+    auto& admission = std::get<LeaseRegistry::Admission>(admitted);
+    absl::StatusOr<Block> block = admission.pool().Allocate(wanted[i]);
     if (!block.ok()) return Refuse(block.status());
     pending.push_back({std::move(admission), *std::move(block)});
-    places.push_back(i);
+    indices.push_back(i);
   }
   if (!pending.empty()) {
-    const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Attach(std::move(pending));
-    if (!grants.ok()) return grants.status();
-    for (size_t i = 0; i < places.size(); ++i) tokens[places[i]] = ToToken((*grants)[i]);
+    TENURE_ASSIGN_OR_RETURN(const std::vector<Grant> grants,
+                            parts_.registry.Attach(std::move(pending)));
+    for (size_t i = 0; i < indices.size(); ++i) tokens[indices[i]] = ToWire(grants[i]);
   }
   for (v1::Token& token : tokens) *response.add_tokens() = std::move(token);
   return absl::OkStatus();
@@ -185,23 +165,23 @@ absl::Status AllocatorHandlers::AllocateBatch(const Peer& caller,
 
 absl::StatusOr<std::vector<RegionId>> AllocatorHandlers::FreeOne(const Peer& caller,
                                                                  const v1::FreeRequest& request) {
-  if (request.request_id() == 0) return absl::InvalidArgumentError("request_id is 0; make one");
+  TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   return parts_.registry.Free(caller, request.session_id(), request.request_id(),
                               request.allocation_id(), request.unmapped());
 }
 
 absl::Status AllocatorHandlers::Free(const Peer& caller, const v1::FreeRequest& request,
                                      v1::FreeResponse& response) {
-  const absl::StatusOr<std::vector<RegionId>> idle = FreeOne(caller, request);
-  if (!idle.ok()) return idle.status();
-  response.mutable_idle_region_ids()->Add(idle->begin(), idle->end());
+  TENURE_ASSIGN_OR_RETURN(const std::vector<RegionId> idle, FreeOne(caller, request));
+  response.mutable_idle_region_ids()->Add(idle.begin(), idle.end());
   return absl::OkStatus();
 }
 
 absl::Status AllocatorHandlers::FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
                                           v1::FreeBatchResponse& response) {
-  if (absl::Status size = CheckBatch(request.requests_size()); !size.ok()) return size;
-  // What is idle after the last free is what counts.
+  TENURE_RETURN_IF_ERROR(CheckBatch(request.requests_size()));
+  // Each free that succeeds lists all idle regions of the session, so the last list is the answer:
+  // a region that was idle before may have been given out again.
   std::vector<RegionId> idle;
   for (const v1::FreeRequest& one : request.requests()) {
     absl::StatusOr<std::vector<RegionId>> freed = FreeOne(caller, one);
@@ -225,25 +205,23 @@ absl::Status AllocatorHandlers::RequestRegionFd(const Peer& caller,
   } else {
     claim.region = request.allocation_id();
   }
-  // Looked up now, so that a mistake is answered in this call, and again when the ticket is shown.
-  if (absl::Status exists = parts_.registry.Export(caller, claim).status(); !exists.ok()) {
-    return exists;
-  }
-  absl::StatusOr<std::string> ticket = parts_.tickets.Issue(caller, claim);
-  if (!ticket.ok()) return ticket.status();
-  response.set_ticket(*std::move(ticket));
+  // Looked up here only so that this call reports a mistake. The descriptor that counts is looked
+  // up when the ticket is redeemed, because the caller may lose the region in between.
+  TENURE_RETURN_IF_ERROR(parts_.registry.Export(caller, claim).status());
+  TENURE_ASSIGN_OR_RETURN(std::string ticket, parts_.tickets.Issue(caller, claim));
+  response.set_ticket(std::move(ticket));
   return absl::OkStatus();
 }
 
 absl::Status AllocatorHandlers::ReleaseRegions(const Peer& caller,
                                                const v1::ReleaseRegionsRequest& request,
                                                v1::ReleaseRegionsResponse& response) {
-  if (request.region_ids_size() > kMaxBatch) return CheckBatch(request.region_ids_size());
+  // Unlike the other batches, this one may be empty.
+  if (request.region_ids_size() != 0) TENURE_RETURN_IF_ERROR(CheckBatch(request.region_ids_size()));
   const std::vector<RegionId> regions(request.region_ids().begin(), request.region_ids().end());
-  const absl::StatusOr<uint32_t> released =
-      parts_.registry.ReleaseRegions(caller, request.session_id(), regions);
-  if (!released.ok()) return released.status();
-  response.set_released_regions(*released);
+  TENURE_ASSIGN_OR_RETURN(const uint32_t released,
+                          parts_.registry.ReleaseRegions(caller, request.session_id(), regions));
+  response.set_released_regions(released);
   return absl::OkStatus();
 }
 

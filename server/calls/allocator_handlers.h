@@ -1,4 +1,4 @@
-// What the calls of tenure.v1.Allocator do.
+// The handlers of tenure.v1.Allocator, except for those that work on segments.
 #ifndef SERVER_CALLS_ALLOCATOR_HANDLERS_H_
 #define SERVER_CALLS_ALLOCATOR_HANDLERS_H_
 
@@ -21,14 +21,13 @@
 
 namespace tenure::server {
 
-// Translates: from a process and its request to a status and, if that is OK, a response. Checks the
-// fields; decides nothing about memory. Knows neither gRPC nor threads, so that whatever a client
-// may say can be said here directly.
+// Check the fields of a request, call the lease registry and the pools, and fill the response. They
+// decide nothing about memory, and know neither gRPC nor threads, so that a test can make any
+// request without a connection.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.
-// Errors: INVALID_ARGUMENT for what is wrong in the message itself; else as the lease registry and
-//     the pools.
+// Errors: INVALID_ARGUMENT: the message itself is wrong; else as the lease registry and the pools.
 class AllocatorHandlers {
  public:
   struct Parts {
@@ -40,7 +39,7 @@ class AllocatorHandlers {
     std::string driver;
     Bytes max_pool_block;
     Isolation isolation = Isolation::kTenant;
-    bool survives = false;  // what is of kind VMM_FD outlives this process
+    bool survives = false;  // memory of kind VMM_FD outlives this process
   };
 
   explicit AllocatorHandlers(Parts parts) : parts_(std::move(parts)) {}
@@ -58,17 +57,19 @@ class AllocatorHandlers {
     LeaseRegistry::Admission admission;
     BlockRequest wanted;
   };
-  // Allocate in two parts: what needs no driver, which is the answer unless it returns what is left
-  // to do; and that, which may wait for the driver.
+  // An allocation in two steps. Allocate makes no driver call, and answers from the session's warm
+  // regions. When they have no room it returns a Growth, and Grow, which may wait for the driver,
+  // is to answer.
   absl::StatusOr<std::optional<Growth>> Allocate(const Peer& caller,
                                                  const v1::AllocateRequest& request,
                                                  v1::AllocateResponse& response);
   absl::Status Grow(Growth growth, v1::AllocateResponse& response);
-  // May wait for the driver.
+  // Grants all requests or none. May wait for the driver.
   absl::Status AllocateBatch(const Peer& caller, const v1::AllocateBatchRequest& request,
                              v1::AllocateBatchResponse& response);
 
   absl::Status Free(const Peer& caller, const v1::FreeRequest& request, v1::FreeResponse& response);
+  // Frees each on its own; a failure of one stops no other.
   absl::Status FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
                          v1::FreeBatchResponse& response);
   absl::Status RequestRegionFd(const Peer& caller, const v1::RequestRegionFdRequest& request,
@@ -79,9 +80,10 @@ class AllocatorHandlers {
  private:
   absl::StatusOr<std::vector<BlockRequest>> ParseBatch(
       const v1::AllocateBatchRequest& request) const;
-  absl::Status AttachOne(LeaseRegistry::Admission admission, Block block,
+  // Makes the block an allocation of its session, and fills the response.
+  absl::Status CommitOne(LeaseRegistry::Admission admission, Block block,
                          v1::AllocateResponse& response);
-  // Counts it when there was no room.
+  // Counts a refusal for lack of memory; returns `why`.
   absl::Status Refuse(absl::Status why);
   absl::StatusOr<std::vector<RegionId>> FreeOne(const Peer& caller, const v1::FreeRequest& request);
 

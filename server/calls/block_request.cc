@@ -4,9 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
+
 namespace tenure::server {
 namespace {
 
+// What cudaMalloc guarantees, so that code written for it finds what it relies on.
 constexpr Bytes kMinAlignment = Bytes(256);
 
 absl::StatusOr<Placement> ParsePlacement(const v1::AllocateRequest& request) {
@@ -18,6 +21,7 @@ absl::StatusOr<Placement> ParsePlacement(const v1::AllocateRequest& request) {
     case v1::PLACEMENT_DIRECT:
       return Placement::kDirect;
     default:
+      // Protobuf passes on numbers that the enum does not name.
       return absl::InvalidArgumentError(absl::StrCat("placement ",
                                                      static_cast<int>(request.placement()),
                                                      " is unknown; use PLACEMENT_POOL, "
@@ -45,14 +49,18 @@ absl::StatusOr<MemoryKind> ParseKind(v1::MemoryKind kind, Isolation isolation) {
 
 }  // namespace
 
+absl::Status CheckRequestId(uint64_t request_id) {
+  if (request_id != 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "request_id is 0; make one, so that a repeated request takes effect once");
+}
+
 absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& request,
                                                Bytes device_total, Isolation isolation) {
-  if (request.request_id() == 0) {
-    return absl::InvalidArgumentError(
-        "request_id is 0; make one, so that a repeated request takes effect once");
-  }
+  TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (request.size_bytes() == 0)
     return absl::InvalidArgumentError("size_bytes is 0; ask for at least 1 byte");
+  // Not INVALID_ARGUMENT: the same request may be right on a larger device.
   if (request.size_bytes() > device_total.value()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("size_bytes ", request.size_bytes(), " is more than the device has in all, ",
@@ -63,12 +71,11 @@ absl::StatusOr<BlockRequest> ParseBlockRequest(const v1::AllocateRequest& reques
     return absl::InvalidArgumentError(absl::StrCat(
         "alignment_bytes ", alignment, " is not a power of two up to 2 MiB; leave it out for 256"));
   }
-  const absl::StatusOr<MemoryKind> kind = ParseKind(request.memory_kind(), isolation);
-  if (!kind.ok()) return kind.status();
-  const absl::StatusOr<Placement> placement = ParsePlacement(request);
-  if (!placement.ok()) return placement.status();
+  TENURE_ASSIGN_OR_RETURN(const MemoryKind kind, ParseKind(request.memory_kind(), isolation));
+  TENURE_ASSIGN_OR_RETURN(const Placement placement, ParsePlacement(request));
+  // Alignment 0 means "not given". A smaller one than 256 costs nothing more when raised to it.
   return BlockRequest{Bytes(request.size_bytes()), std::max(Bytes(alignment), kMinAlignment),
-                      *placement, *kind};
+                      placement, kind};
 }
 
 }  // namespace tenure::server

@@ -12,49 +12,28 @@
 
 namespace tenure::server {
 
-// Runs tasks in the order they came, on its own threads, so that gRPC's few threads never wait for
-// the driver: a 64 GiB allocation takes 250 ms. The queue is bounded by what may be under way on
-// all connections together.
+// Runs tasks in the order in which they came, on its own threads, so that gRPC's few threads never
+// wait for the driver: a 64 GiB allocation takes 250 ms. The queue needs no limit of its own: each
+// task is a call in progress, and connections limit how many of those there are.
 //
 // Owns: the threads.
-// Thread safety: thread-safe.
+// Thread safety: thread-safe. Run returns at once; the task runs on one of the threads, and several
+//     tasks run at the same time.
 class Executor {
  public:
-  explicit Executor(int threads) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
-  }
-  // Runs what is queued, then ends the threads.
-  ~Executor() {
-    {
-      absl::MutexLock lock(&mu_);
-      closing_ = true;
-    }
-    for (std::thread& thread : threads_) thread.join();
-  }
+  explicit Executor(int threads);
+  // Runs the tasks that are queued, then ends the threads.
+  ~Executor();
 
-  void Run(absl::AnyInvocable<void()> task) {
-    absl::MutexLock lock(&mu_);
-    tasks_.push_back(std::move(task));
-  }
+  void Run(absl::AnyInvocable<void()> task);
 
  private:
-  void Work() {
-    while (true) {
-      absl::AnyInvocable<void()> task;
-      {
-        absl::MutexLock lock(&mu_);
-        mu_.Await(absl::Condition(this, &Executor::HasWorkOrCloses));
-        if (tasks_.empty()) return;
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
-    }
-  }
-  bool HasWorkOrCloses() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+  void RunTasks();
+  bool HasTaskOrCloses() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return closing_ || !tasks_.empty();
   }
 
+  // Taken on gRPC's threads; no driver call is made while it is held.
   absl::Mutex mu_;
   std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mu_);
   bool closing_ ABSL_GUARDED_BY(mu_) = false;

@@ -11,11 +11,13 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/fd_socket.h"
+#include "common/status_macros.h"
 
 namespace tenure::server {
 namespace {
 
-// Only if the answer fits into the socket's buffer, which an honest caller's does.
+// Sends only if the answer fits into the socket's buffer, which it does unless the caller filled
+// the buffer itself.
 void Send(int socket, absl::string_view words, int fd) {
   iovec data = {const_cast<char*>(words.data()), words.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
@@ -31,7 +33,7 @@ void Send(int socket, absl::string_view words, int fd) {
     header->cmsg_len = CMSG_LEN(sizeof fd);
     std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
   }
-  // The caller who has gone needs no answer.
+  // A failure is ignored: a caller that has hung up needs no answer.
   static_cast<void>(sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
@@ -43,6 +45,7 @@ void FdExchange::Answer(UniqueFd socket, const ConnectionTable::Caller& caller) 
   if (length <= 0) return;
   const absl::StatusOr<UniqueFd> fd =
       Redeem(absl::string_view(ticket.data(), static_cast<size_t>(length)), caller);
+  // The first byte is the code, 0 for success; the message follows, cut to what a client reads.
   const std::string answer =
       absl::StrCat(std::string(1, static_cast<char>(fd.status().code())), fd.status().message());
   Send(socket.get(), absl::string_view(answer).substr(0, kFdAnswerBytes), fd.ok() ? fd->get() : -1);
@@ -50,10 +53,10 @@ void FdExchange::Answer(UniqueFd socket, const ConnectionTable::Caller& caller) 
 
 absl::StatusOr<UniqueFd> FdExchange::Redeem(absl::string_view ticket,
                                             const ConnectionTable::Caller& caller) {
-  if (!caller.ok()) return caller.status();
-  const absl::StatusOr<RegionClaim> claim = tickets_.Redeem(ticket, **caller);
-  if (!claim.ok()) return claim.status();
-  return registry_.Export(**caller, *claim);
+  TENURE_RETURN_IF_ERROR(caller.status());
+  TENURE_ASSIGN_OR_RETURN(const RegionClaim claim, tickets_.Redeem(ticket, **caller));
+  // The registry decides now whether the caller holds the region: the ticket alone proves nothing.
+  return registry_.Export(**caller, claim);
 }
 
 }  // namespace tenure::server

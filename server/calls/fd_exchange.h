@@ -1,4 +1,4 @@
-// A descriptor against a ticket.
+// The fd socket: a region's descriptor in exchange for a ticket.
 #ifndef SERVER_CALLS_FD_EXCHANGE_H_
 #define SERVER_CALLS_FD_EXCHANGE_H_
 
@@ -12,8 +12,9 @@
 
 namespace tenure::server {
 
-// Answers those who come to the fd socket; what is said there, common/fd_socket.h has. Who they are
-// the listener has found out: the ticket must be theirs, and so must be, still, what it is for.
+// Answers the connections of the fd socket, whose protocol common/fd_socket.h describes. The
+// listener has identified the caller. The ticket must have been issued to that process, and the
+// process must still hold the region.
 //
 // Borrows: tickets and registry.
 // Thread safety: thread-safe.
@@ -22,8 +23,8 @@ class FdExchange {
   FdExchange(TicketTable& tickets, LeaseRegistry& registry)
       : tickets_(tickets), registry_(registry) {}
 
-  // Reads the ticket that has come over `socket`, answers, and closes. Never waits: who has not
-  // written the whole ticket in one piece, or reads nothing, gets nothing.
+  // Reads the ticket from `socket`, answers, and closes the socket. Never waits: a caller that has
+  // not written the whole ticket in one piece, or whose socket is full, gets nothing.
   void Answer(UniqueFd socket, const ConnectionTable::Caller& caller);
 
  private:

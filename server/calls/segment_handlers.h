@@ -1,4 +1,4 @@
-// What the calls of tenure.v1.Allocator about segments do.
+// The handlers of tenure.v1.Allocator that work on segments.
 #ifndef SERVER_CALLS_SEGMENT_HANDLERS_H_
 #define SERVER_CALLS_SEGMENT_HANDLERS_H_
 
@@ -10,12 +10,13 @@
 
 namespace tenure::server {
 
-// Translates as AllocatorHandlers does.
+// Check the fields of a request, call the lease registry, and fill the response, as
+// AllocatorHandlers does.
 //
 // Borrows: the registry.
 // Thread safety: thread-safe.
-// Errors: INVALID_ARGUMENT for what is wrong in the message itself; PERMISSION_DENIED: somebody
-//     else's segment; else as the lease registry.
+// Errors: INVALID_ARGUMENT: the message itself is wrong; PERMISSION_DENIED: the segment belongs to
+//     another user; else as the lease registry.
 class SegmentHandlers {
  public:
   explicit SegmentHandlers(LeaseRegistry& registry) : registry_(registry) {}

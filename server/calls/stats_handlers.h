@@ -1,4 +1,4 @@
-// What the calls of tenure.v1.Stats do.
+// The handlers of tenure.v1.Stats.
 #ifndef SERVER_CALLS_STATS_HANDLERS_H_
 #define SERVER_CALLS_STATS_HANDLERS_H_
 
@@ -18,8 +18,8 @@
 
 namespace tenure::server {
 
-// Tells what the daemon holds and for whom, also when the daemon no longer serves: that is when
-// people ask.
+// Report what the daemon holds and for which sessions. They answer also when the daemon has failed
+// and no longer serves, because that is when an operator asks.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.
@@ -40,16 +40,19 @@ class StatsHandlers {
 
   explicit StatsHandlers(Parts parts) : parts_(std::move(parts)), started_(parts_.clock.Now()) {}
 
+  // Makes one driver call.
   absl::Status GetStats(const Peer& caller, const v1::GetStatsRequest& request,
                         v1::GetStatsResponse& response);
   absl::Status ListSessions(const Peer& caller, const v1::ListSessionsRequest& request,
                             v1::ListSessionsResponse& response);
-  // All of them only to root and the daemon's own user; to others those that they may attach.
+  // Lists all segments to root and to the daemon's own user; to others those that they may attach.
   absl::Status ListSegments(const Peer& caller, const v1::ListSegmentsRequest& request,
                             v1::ListSegmentsResponse& response);
-  // All of them only to root and the daemon's own user; to others those of their user.
+  // Lists all allocations to root and to the daemon's own user; to others those of their uid.
+  // Errors: INVALID_ARGUMENT: a page token that this method did not return, or too large a page.
   absl::Status ListAllocations(const Peer& caller, const v1::ListAllocationsRequest& request,
                                v1::ListAllocationsResponse& response);
+  absl::Status Ping(const Peer& caller, const v1::PingRequest& request, v1::PingResponse& response);
 
  private:
   const Parts parts_;

@@ -8,12 +8,14 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/cuda/no_driver_calls.h"
+
 namespace tenure::server {
 namespace {
 
 absl::Status NoSuchTicket() {
   return absl::NotFoundError(
-      "the ticket is unknown, used, too old or another process's; ask for a new one with "
+      "the ticket is unknown, used, expired or another process's; ask for a new one with "
       "tenure.v1.Allocator/RequestRegionFd");
 }
 
@@ -21,18 +23,19 @@ absl::Status NoSuchTicket() {
 
 absl::StatusOr<std::string> TicketTable::Issue(const Peer& to, const RegionClaim& claim) {
   Ticket ticket = {};
-  // Complete for up to 256 bytes, once the kernel has gathered entropy at boot.
+  // getrandom(2) fills up to 256 bytes completely, once the kernel has gathered entropy at boot.
   if (getrandom(ticket.data(), ticket.size(), 0) != static_cast<ssize_t>(ticket.size())) {
     return absl::ErrnoToStatus(errno, "the kernel gives no random numbers");
   }
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   DropExpired();
-  if (expiries_.size() >= kMost) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        kMost, " tickets were issued within ", absl::FormatDuration(kLife), "; try again later"));
+  if (expiries_.size() >= kMaxTickets) {
+    return absl::ResourceExhaustedError(absl::StrCat(kMaxTickets, " tickets were issued within ",
+                                                     absl::FormatDuration(kLifetime),
+                                                     "; try again later"));
   }
   entries_.emplace(ticket, Entry{to.key(), to.uid(), claim});
-  expiries_.emplace_back(clock_.Now() + kLife, ticket);
+  expiries_.emplace_back(clock_.Now() + kLifetime, ticket);
   return std::string(ticket.data(), ticket.size());
 }
 
@@ -40,13 +43,15 @@ absl::StatusOr<RegionClaim> TicketTable::Redeem(absl::string_view ticket, const 
   Ticket key = {};
   if (ticket.size() != key.size()) return NoSuchTicket();
   std::memcpy(key.data(), ticket.data(), key.size());
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   DropExpired();
   const auto found = entries_.find(key);
   if (found == entries_.end() || found->second.process != by.key() ||
       found->second.uid != by.uid()) {
     return NoSuchTicket();
   }
+  // Erased before the region is looked up: a second request with this ticket finds nothing, even
+  // when the first one fails.
   const RegionClaim claim = found->second.claim;
   entries_.erase(found);
   return claim;

@@ -1,4 +1,4 @@
-// The tickets against which the fd socket hands out descriptors.
+// The tickets for which the fd socket hands out descriptors.
 #ifndef SERVER_CALLS_TICKET_TABLE_H_
 #define SERVER_CALLS_TICKET_TABLE_H_
 
@@ -22,25 +22,26 @@
 
 namespace tenure::server {
 
-// A ticket is 128 random bits, good for one descriptor, for a short time, for the process that it
-// was issued to. What it is for is looked up when it is shown, not when it is issued: it gives
-// nothing that its holder has lost meanwhile.
+// A ticket is 128 random bits. It is valid for one descriptor, for kLifetime, and for the process
+// that it was issued to. It names a region but grants none: the region is looked up when the ticket
+// is redeemed, so its holder gets nothing that it has lost in the meantime.
 //
-// Invariants: 1. a ticket is redeemed at most once; 2. there are at most kMost of them.
+// Invariants: 1. a ticket is redeemed at most once; 2. at most kMaxTickets were issued within
+//     kLifetime.
 // Borrows: the clock.
 // Thread safety: thread-safe.
-// Errors: NOT_FOUND for every ticket that is not good, whatever the reason: unknown, used, expired
-// or somebody else's. RESOURCE_EXHAUSTED: kMost tickets wait to be used.
+// Errors: NOT_FOUND: the ticket is unknown, used, expired or another process's; the caller cannot
+//     tell which. RESOURCE_EXHAUSTED: kMaxTickets were issued within kLifetime.
 class TicketTable {
  public:
-  static constexpr absl::Duration kLife = absl::Seconds(10);
-  static constexpr size_t kMost = 1 << 16;
+  static constexpr absl::Duration kLifetime = absl::Seconds(10);
+  static constexpr size_t kMaxTickets = 1 << 16;
 
   explicit TicketTable(const Clock& clock) : clock_(clock) {}
 
-  // kTicketBytes bytes.
+  // Returns kTicketBytes bytes.
   absl::StatusOr<std::string> Issue(const Peer& to, const RegionClaim& claim);
-  // Who shows another process's ticket does not use it up.
+  // A process that shows another process's ticket does not use it up.
   absl::StatusOr<RegionClaim> Redeem(absl::string_view ticket, const Peer& by);
 
  private:
@@ -54,9 +55,11 @@ class TicketTable {
   void DropExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Clock& clock_;
+  // No driver call is made while this is held.
   absl::Mutex mu_;
   absl::flat_hash_map<Ticket, Entry> entries_ ABSL_GUARDED_BY(mu_);
-  // Oldest first; also of tickets that were used.
+  // Oldest first. Tickets that were used stay here until they expire, which bounds how many a
+  // client can have issued within kLifetime.
   std::deque<std::pair<BootTime, Ticket>> expiries_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -1,14 +1,18 @@
 #include "server/report/metrics.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include <prometheus/text_serializer.h>
 
+#include "server/report/reclaim_times.h"
+
 namespace tenure::server {
 namespace {
 
-// From well below an empty call to well above the slowest driver call seen.
+// Upper bounds, in seconds: from well below an empty call to well above the slowest driver call
+// measured.
 const prometheus::Histogram::BucketBoundaries kRpcSeconds = {
     5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 0.5, 2.5};
 const prometheus::Histogram::BucketBoundaries kReclaimSeconds = {
@@ -58,10 +62,12 @@ void Metrics::RpcDone(Method method, absl::Duration took) {
   histogram->Observe(absl::ToDoubleSeconds(took));
 }
 
-void Metrics::Reclaimed(absl::Duration quarantined, absl::Duration proven, absl::Duration cleared) {
-  quarantine_->Observe(absl::ToDoubleSeconds(quarantined));
-  reclaim_->Observe(absl::ToDoubleSeconds(proven));
-  scrub_->Observe(absl::ToDoubleSeconds(cleared));
+void Metrics::Reclaimed(const Lease& lease) {
+  const std::optional<ReclaimTimes> times = ReclaimTimesOf(lease);
+  if (!times) return;
+  quarantine_->Observe(absl::ToDoubleSeconds(times->quarantined));
+  reclaim_->Observe(absl::ToDoubleSeconds(times->proven));
+  scrub_->Observe(absl::ToDoubleSeconds(times->cleared));
 }
 
 std::string Metrics::Text() {
@@ -87,7 +93,8 @@ prometheus::MetricFamily Metrics::Family(const Figures& figures) const {
 }
 
 std::vector<prometheus::MetricFamily> Metrics::FromPicture() {
-  // Without an answer from the driver there is nothing true to say; health tells the rest.
+  // Without an answer from the driver no figure would be true, so the families are left out. The
+  // health service tells the reason.
   const absl::StatusOr<StatsPicture> picture = stats_.Take();
   if (!picture.ok()) return {};
   const auto bytes = [](Bytes size) { return static_cast<double>(size.value()); };

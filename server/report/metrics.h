@@ -1,4 +1,4 @@
-// Counters and times for people who watch many daemons.
+// The daemon's metrics in Prometheus' text format.
 #ifndef SERVER_REPORT_METRICS_H_
 #define SERVER_REPORT_METRICS_H_
 
@@ -11,13 +11,14 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include "server/leases/lease.h"
 #include "server/report/stats.h"
 
 namespace tenure::server {
 
-// The tenure_* metric families. What is held and what was counted is read from the books when
-// somebody asks; times are noted where they pass. Labels `gpu` and `UUID` as dcgm-exporter spells
-// them; never a pid.
+// The tenure_* metric families. Gauges and counters are read from Stats at each scrape; only times
+// are recorded when they happen. Labels `gpu` and `UUID` are spelled as dcgm-exporter spells them.
+// A pid is never a label: each process would start new time series.
 //
 // Borrows: the stats.
 // Thread safety: thread-safe.
@@ -26,17 +27,18 @@ class Metrics {
   Metrics(Stats& stats, int gpu, const std::string& uuid, const std::string& version);
 
   enum class Method { kAllocate, kFree, kOther };
+  // Counts one call that took this long inside the daemon.
   void RpcDone(Method method, absl::Duration took);
-  // A dead client's regions serve again: how long after its exit they were quarantined and it was
-  // proven silent, and how long clearing took from there.
-  void Reclaimed(absl::Duration quarantined, absl::Duration proven, absl::Duration cleared);
+  // Counts the times of a dead session whose regions have left quarantine. Regions that went back
+  // to the driver without proof have no times.
+  void Reclaimed(const Lease& lease);
 
   // The text that GET /metrics answers.
   std::string Text();
 
  private:
-  // One family read from the picture: pairs of the label's value and the figure. Without a label,
-  // one pair.
+  // One family, read from Stats: pairs of the label's value and the figure. A family without a
+  // label has one pair.
   struct Figures {
     std::string name;
     std::string help;
@@ -46,7 +48,7 @@ class Metrics {
   };
   prometheus::MetricFamily Family(const Figures& figures) const;
   std::vector<prometheus::MetricFamily> FromPicture();
-  // Of what outlives sessions, and the daemon.
+  // The families about memory that outlives sessions, and about the daemon's own survival.
   static std::vector<Figures> Outliving(const StatsPicture& picture);
 
   Stats& stats_;

@@ -74,7 +74,7 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       tickets_(clock_),
       overdue_(registry_, &simulated.processes(),
                {.is_connected = [this](const server::ProcessKey& key) { return Lives(key); }}),
-      reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_, heap_,
+      reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_,
                                           [](const server::QuarantineInfo&) {}))),
       store_(*server::FdStore::FromEnvironment(/*default_max=*/0)),
       stats_(heap_, registry_, *store_, recovered_),
@@ -88,7 +88,7 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       next_pid_(kFirstPid) {}
 
 RequestWorld::~RequestWorld() {
-  under_way_.clear();
+  in_progress_.clear();
   registry_.CloseAll();
 }
 
@@ -133,7 +133,7 @@ void RequestWorld::Step(Choices choices) {
       fence_.Poll();
       return;
     case 20:
-      return overdue_.Look();
+      return overdue_.Check();
     case 21:
       return PassTime(choices);
     case 22:
@@ -155,9 +155,9 @@ void RequestWorld::Step(Choices choices) {
   }
 }
 
-template <typename Calls, typename Caller, typename Request, typename Response>
-void RequestWorld::Call(Calls& calls,
-                        absl::Status (Calls::*call)(Caller, const Request&, Response&),
+template <typename Handlers, typename Caller, typename Request, typename Response>
+void RequestWorld::Call(Handlers& handlers,
+                        absl::Status (Handlers::*handler)(Caller, const Request&, Response&),
                         Choices& choices) {
   const size_t caller = PickProcess(choices);
   Request request;
@@ -165,15 +165,16 @@ void RequestWorld::Call(Calls& calls,
   const std::optional<SessionId> session = SessionOf(request);
   // To take a segment back needs no session.
   constexpr bool kTakesBack = std::is_same_v<Request, v1::UnpublishSegmentRequest>;
-  constexpr bool kOfSession = std::is_same_v<Calls, AllocatorHandlers> ||
-                              (std::is_same_v<Calls, SegmentHandlers> && !kTakesBack);
+  constexpr bool kOfSession = std::is_same_v<Handlers, AllocatorHandlers> ||
+                              (std::is_same_v<Handlers, SegmentHandlers> && !kTakesBack);
   const bool own = !kOfSession || !session || Owns(caller, *session);
   Response response;
-  const absl::Status status = (calls.*call)(As<Caller>(processes_[caller].peer), request, response);
+  const absl::Status status =
+      (handlers.*handler)(As<Caller>(processes_[caller].peer), request, response);
   CheckStatus(status);
   if (!status.ok()) return;
   TENURE_CHECK(own);
-  if constexpr (std::is_same_v<Calls, AdminHandlers>)
+  if constexpr (std::is_same_v<Handlers, AdminHandlers>)
     TENURE_CHECK(processes_[caller].peer->uid() == 0);
   Note(caller, request, response);
 }
@@ -190,19 +191,19 @@ void RequestWorld::Allocate(Choices& choices) {
   if (!growth.ok()) return;
   TENURE_CHECK(own);
   if (!growth->has_value()) return Note(caller, request, response);
-  UnderWay call{caller, request, **std::move(growth)};
+  Growing call{caller, request, **std::move(growth)};
   if (at_once) return Finish(std::move(call));
-  under_way_.push_back(std::move(call));
+  in_progress_.push_back(std::move(call));
 }
 
 void RequestWorld::FinishOldest() {
-  if (under_way_.empty()) return;
-  UnderWay call = std::move(under_way_.front());
-  under_way_.pop_front();
+  if (in_progress_.empty()) return;
+  Growing call = std::move(in_progress_.front());
+  in_progress_.pop_front();
   Finish(std::move(call));
 }
 
-void RequestWorld::Finish(UnderWay call) {
+void RequestWorld::Finish(Growing call) {
   v1::AllocateResponse response;
   const absl::Status status = allocator_.Grow(std::move(call.growth), response);
   CheckStatus(status);
@@ -371,7 +372,7 @@ void RequestWorld::CheckBooks() {
 
 void RequestWorld::End() {
   CheckBooks();
-  while (!under_way_.empty()) FinishOldest();
+  while (!in_progress_.empty()) FinishOldest();
   for (size_t i = 0; i < processes_.size(); ++i) {
     while (!processes_[i].over()) DieOneStep(i);
   }

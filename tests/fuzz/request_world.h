@@ -64,19 +64,19 @@ class RequestWorld {
     bool listed = true;
     bool over() const { return peer == nullptr || (reaped && !listed); }
   };
-  // An Allocate that waits for the driver.
-  struct UnderWay {
+  // An Allocate whose second step, which may wait for the driver, was not made yet.
+  struct Growing {
     size_t caller = 0;
     v1::AllocateRequest request;
     server::AllocatorHandlers::Growth growth;
   };
 
-  template <typename Calls, typename Caller, typename Request, typename Response>
-  void Call(Calls& calls, absl::Status (Calls::*call)(Caller, const Request&, Response&),
-            Choices& choices);
+  template <typename Handlers, typename Caller, typename Request, typename Response>
+  void Call(Handlers& handlers,
+            absl::Status (Handlers::*handler)(Caller, const Request&, Response&), Choices& choices);
   void Allocate(Choices& choices);
   void FinishOldest();
-  void Finish(UnderWay call);
+  void Finish(Growing call);
   size_t PickProcess(Choices& choices);
   void DieOneStep(size_t process);
   void Spawn(size_t process);
@@ -114,7 +114,7 @@ class RequestWorld {
   server::LeaseRegistry registry_;
   server::TicketTable tickets_;
   server::OverdueWatch overdue_;
-  std::unique_ptr<server::Reaper> reaper_;  // never started: its threads' work are steps
+  std::unique_ptr<server::Reaper> reaper_;  // never started: Step does the work of its threads
   const std::unique_ptr<server::FdStore> store_;
   const server::RecoveryReport recovered_;
   server::Stats stats_;
@@ -125,7 +125,7 @@ class RequestWorld {
   server::AdminHandlers admin_;
   std::array<Process, 4> processes_;
   std::array<KnownIds, 4> known_;
-  std::deque<UnderWay> under_way_;
+  std::deque<Growing> in_progress_;
   pid_t next_pid_;
 };
 

@@ -145,7 +145,7 @@ void World::Prove() {
 void World::LookAtTheSilent() {
   std::set<SessionId> before;
   for (const server::SessionInfo& info : registry_->ListSessions()) before.insert(info.id);
-  overdue_->Look();
+  overdue_->Check();
   for (const Process& process : processes_) {
     for (const Session& session : process.sessions) {
       if (before.contains(session.id)) CheckJudged(process, session);

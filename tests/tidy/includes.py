@@ -23,7 +23,7 @@ _ROOMS = {
                                 "server/keeper", "server/memory"},
     "server/background": _COMMON | {"server/identity", "server/leases", "server/memory"},
     "server/report": _COMMON | {"common/heap", "server/identity", "server/keeper", "server/leases",
-                                "server/memory"},
+                                "server/memory", "server/transport"},
     "server/calls": _COMMON | {"common/heap", "proto", "server/background", "server/identity",
                                "server/leases", "server/memory", "server/report",
                                "server/transport"},

@@ -24,8 +24,8 @@ class OverdueWatchTest : public CoreTest {
     options.grace = absl::Minutes(1);
     return options;
   }
-  void Look(OverdueWatch::Options options) {
-    OverdueWatch(*registry_, processes_.get(), std::move(options)).Look();
+  void Check(OverdueWatch::Options options) {
+    OverdueWatch(*registry_, processes_.get(), std::move(options)).Check();
   }
   SessionInfo Info(SessionId session) {
     for (SessionInfo& info : registry_->ListSessions()) {
@@ -41,7 +41,7 @@ TEST_F(OverdueWatchTest, WhoSpeaksInTimeIsLeftAlone) {
   const ClientProcess client;
   const SessionId session = Open(client);
   clock_.Advance(absl::Seconds(10));
-  Look(Kill());
+  Check(Kill());
   EXPECT_EQ(Info(session).lease->state(), LeaseState::kActive);
 }
 
@@ -52,7 +52,7 @@ TEST_F(OverdueWatchTest, AHungClientKeepsWhatItHoldsForEver) {
   ASSERT_TRUE(Allocate(client, session, MiB(4)).ok());
   for (const absl::Duration pause : {absl::Seconds(11), absl::Hours(24), absl::Hours(10000)}) {
     clock_.Advance(pause);
-    Look(Keep());
+    Check(Keep());
     EXPECT_EQ(Info(session).lease->state(), LeaseState::kSuspended);
     EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kHung);
     EXPECT_EQ(heap_.books().leased, MiB(4));
@@ -67,7 +67,7 @@ TEST_F(OverdueWatchTest, AStoppedClientIsCalledStopped) {
   ASSERT_EQ(kill(client.peer()->pid(), SIGSTOP), 0);
   ASSERT_EQ(waitpid(client.peer()->pid(), nullptr, WUNTRACED), client.peer()->pid());
   clock_.Advance(absl::Seconds(11));
-  Look(Keep());
+  Check(Keep());
   EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kStopped);
   // A stopped process without a connection is still stopped: nothing says that it is another
   // program.
@@ -78,10 +78,10 @@ TEST_F(OverdueWatchTest, TheLeaseOfAnExecedClientEndsAndItsRegionsGoToTheDriver)
   const ClientProcess client;  // no context, and no connection
   ASSERT_TRUE(Allocate(client, Open(client), MiB(4)).ok());
   clock_.Advance(absl::Seconds(10));
-  Look(Keep());
+  Check(Keep());
   EXPECT_EQ(registry_->totals().active_sessions, 1u) << "not before it is overdue";
   clock_.Advance(absl::Seconds(1));
-  Look(Keep());
+  Check(Keep());
   EXPECT_EQ(registry_->totals().suspended_sessions + registry_->totals().active_sessions, 0u);
   EXPECT_EQ(registry_->totals().sessions_reclaimed, 1u);
   EXPECT_EQ(heap_.books().leased, Bytes(0));
@@ -93,7 +93,7 @@ TEST_F(OverdueWatchTest, WithoutAProcessListNobodyIsTakenToHaveExeced) {
   const ClientProcess client;
   const SessionId session = Open(client);
   clock_.Advance(absl::Seconds(11));
-  OverdueWatch(*registry_, /*processes=*/nullptr, Keep()).Look();
+  OverdueWatch(*registry_, /*processes=*/nullptr, Keep()).Check();
   EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kHung);
 }
 
@@ -110,14 +110,14 @@ TEST_F(OverdueWatchTest, AnOperatorMayHaveSilentClientsKilledAfterAGraceTime) {
   };
   OverdueWatch watch(*registry_, processes_.get(), std::move(options));
   clock_.Advance(absl::Seconds(60));
-  watch.Look();
+  watch.Check();
   EXPECT_FALSE(client.peer()->Exited()) << "50 s overdue, and the grace time is a minute";
   clock_.Advance(absl::Seconds(11));
-  watch.Look();
+  watch.Check();
   siginfo_t info = {};
   ASSERT_EQ(waitid(P_PID, static_cast<id_t>(client.peer()->pid()), &info, WEXITED | WNOWAIT), 0);
   EXPECT_EQ(info.si_status, SIGKILL);
-  watch.Look();
+  watch.Check();
   EXPECT_EQ(kills, 1);
   EXPECT_EQ(heap_.books().leased, MiB(4)) << "it dies as others do: through the fence";
   EXPECT_EQ(registry_->Reclaim(client.peer()->key()), 1u);

@@ -39,10 +39,10 @@ TEST_F(TicketTableTest, ATicketIsGoodOnceForWhomItWasIssuedTo) {
 
 TEST_F(TicketTableTest, ATicketExpires) {
   const std::string early = *tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}});
-  clock_.Advance(TicketTable::kLife - absl::Milliseconds(1));
+  clock_.Advance(TicketTable::kLifetime - absl::Milliseconds(1));
   const std::string late = *tickets_.Issue(*owner_, RegionClaim{1, uint64_t{2}});
   EXPECT_TRUE(tickets_.Redeem(early, *owner_).ok());
-  clock_.Advance(TicketTable::kLife);
+  clock_.Advance(TicketTable::kLifetime);
   EXPECT_TRUE(absl::IsNotFound(tickets_.Redeem(late, *owner_).status()));
 }
 
@@ -53,12 +53,12 @@ TEST_F(TicketTableTest, WhatIsNoTicketIsRefused) {
 }
 
 TEST_F(TicketTableTest, TooManyAreRefusedUntilTheOldestExpire) {
-  for (size_t i = 0; i < TicketTable::kMost; ++i) {
+  for (size_t i = 0; i < TicketTable::kMaxTickets; ++i) {
     ASSERT_TRUE(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).ok());
   }
   EXPECT_TRUE(
       absl::IsResourceExhausted(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).status()));
-  clock_.Advance(TicketTable::kLife);
+  clock_.Advance(TicketTable::kLifetime);
   EXPECT_TRUE(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).ok());
 }
 

@@ -1,0 +1,58 @@
+#include "server/calls/grpc_server.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/status/status.h"
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/server_posix.h>
+
+#include "common/limits.h"
+
+namespace tenure::server {
+namespace {
+
+// Calls in progress on one connection. A client needs a few; more would let one client fill the
+// executor's queue.
+constexpr int kMaxStreamsPerConnection = 64;
+// Memory that gRPC may use for the buffers of all connections.
+constexpr size_t kGrpcMemoryBytes = size_t{256} << 20;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
+    const std::vector<grpc::Service*>& services) {
+  // Both are switches of the process, and must be set before the builder exists.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(kMaxMessageBytes));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.SetResourceQuota(grpc::ResourceQuota("tenured").Resize(kGrpcMemoryBytes));
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr)
+    return absl::InternalError("gRPC cannot start a server; the log above says why");
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(server)));
+}
+
+void GrpcServer::SetServing(bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(serving);
+}
+
+void GrpcServer::Adopt(UniqueFd socket) {
+  grpc::AddInsecureChannelFromFd(server_.get(), socket.Release());
+}
+
+void GrpcServer::Shutdown() {
+  // With a deadline that has passed: without one, gRPC waits for the clients to hang up, and idle
+  // clients do not.
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Wait();
+}
+
+}  // namespace tenure::server

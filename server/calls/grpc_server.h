@@ -1,0 +1,46 @@
+// The gRPC server: its limits, its services, and the connections that it is handed.
+#ifndef SERVER_CALLS_GRPC_SERVER_H_
+#define SERVER_CALLS_GRPC_SERVER_H_
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include <grpcpp/impl/service_type.h>
+#include <grpcpp/server.h>
+
+#include "common/unique_fd.h"
+
+namespace tenure::server {
+
+// A gRPC server without a listening port: the daemon's own listener accepts and identifies the
+// callers, and hands the sockets over. Beside the given services it has grpc.health.v1.Health and
+// server reflection.
+//
+// Owns: gRPC's server, and the sockets that it is handed.
+// Borrows: the services.
+// Thread safety: Adopt and SetServing from any thread; the rest from one.
+class GrpcServer {
+ public:
+  // Errors: INTERNAL: gRPC refused to start; it has logged the reason.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
+      const std::vector<grpc::Service*>& services);
+
+  // What grpc.health.v1.Health answers. Calls are answered in both states.
+  void SetServing(bool serving);
+  // Serves a connected socket. REQUIRES: Shutdown was not called: gRPC would never close the
+  // socket.
+  void Adopt(UniqueFd socket);
+  // Cancels the calls in progress, and returns when none is left.
+  void Shutdown();
+
+ private:
+  explicit GrpcServer(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}
+
+  const std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_CALLS_GRPC_SERVER_H_

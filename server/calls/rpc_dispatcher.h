@@ -1,0 +1,144 @@
+// The one way in which an RPC is answered.
+#ifndef SERVER_CALLS_RPC_DISPATCHER_H_
+#define SERVER_CALLS_RPC_DISPATCHER_H_
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include "server/calls/executor.h"
+#include "server/identity/peer.h"
+#include "server/memory/health.h"
+#include "server/report/metrics.h"
+#include "server/transport/connection_table.h"
+
+namespace tenure::server {
+
+// Stands between gRPC's reactors and the handlers, which know neither gRPC nor threads. For each
+// call it finds the process behind the connection, checks it, runs a handler with the caller, the
+// request and the response, and finishes the reactor once with the status that the handler
+// returned. A call that fails a check never reaches its handler or the executor.
+//
+// A handler is a member function `absl::Status (Caller, const Request&, Response&)`, where Caller
+// is `const Peer&` or `const std::shared_ptr<const Peer>&`.
+//
+// Borrows: everything in Options, and the handlers until their calls have finished.
+// Thread safety: thread-safe. Answer runs the handler on gRPC's thread, AnswerOnExecutor on one of
+//     the executor's threads.
+// Errors: as Health, ConnectionTable::Find and check_caller, in this order; else as the handler.
+class RpcDispatcher {
+ public:
+  struct Options {
+    ConnectionTable& connections;
+    Executor& executor;
+    // Calls are refused once this has failed. Null: they are answered all the same.
+    const Health* health = nullptr;
+    // Which callers may use the service. Null: all that could connect.
+    absl::Status (*check_caller)(const Peer&) = nullptr;
+    // Where the time of each call is counted. Null: nowhere.
+    Metrics* metrics = nullptr;
+  };
+
+  explicit RpcDispatcher(const Options& options) : options_(options) {}
+
+  // For a handler that makes no driver call.
+  template <typename Handlers, typename Caller, typename Request, typename Response>
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Handlers& handlers,
+                                   absl::Status (Handlers::*handler)(Caller, const Request&,
+                                                                     Response&),
+                                   const Request* request, Response* response,
+                                   Metrics::Method method = Metrics::Method::kOther) {
+    Call call(context, *this, method);
+    const ConnectionTable::Caller caller = CheckedCaller(*context);
+    call.Finish(caller.ok() ? (handlers.*handler)(As<Caller>(*caller), *request, *response)
+                            : caller.status());
+    return call.reactor();
+  }
+
+  // For a handler that may wait for the driver.
+  template <typename Handlers, typename Caller, typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerOnExecutor(
+      grpc::CallbackServerContext* context, Handlers& handlers,
+      absl::Status (Handlers::*handler)(Caller, const Request&, Response&), const Request* request,
+      Response* response, Metrics::Method method = Metrics::Method::kOther) {
+    using Peers = std::optional<std::shared_ptr<const Peer>>;
+    return AnswerInTwoSteps(
+        context, method,
+        [](const std::shared_ptr<const Peer>& caller) { return absl::StatusOr<Peers>(caller); },
+        [=, &handlers](const std::shared_ptr<const Peer>& caller) {
+          return (handlers.*handler)(As<Caller>(caller), *request, *response);
+        });
+  }
+
+  // For work that only sometimes needs the driver. `first(caller)` runs on gRPC's thread and
+  // returns an absl::StatusOr<std::optional<Rest>>. A failure or std::nullopt is the answer;
+  // otherwise `then(rest)` runs on the executor, and its absl::Status is the answer.
+  template <typename First, typename Then>
+  grpc::ServerUnaryReactor* AnswerInTwoSteps(grpc::CallbackServerContext* context,
+                                             Metrics::Method method, const First& first,
+                                             Then then) {
+    Call call(context, *this, method);
+    // A copy: once the executor has the call, it may end on another thread at any time.
+    grpc::ServerUnaryReactor* const reactor = call.reactor();
+    const ConnectionTable::Caller caller = CheckedCaller(*context);
+    if (!caller.ok()) {
+      call.Finish(caller.status());
+      return reactor;
+    }
+    auto rest = first(*caller);
+    if (rest.ok() && rest->has_value()) {
+      options_.executor.Run([call, then = std::move(then), rest = **std::move(rest)]() mutable {
+        call.Finish(then(std::move(rest)));
+      });
+    } else {
+      call.Finish(rest.status());
+    }
+    return reactor;
+  }
+
+  // Waits until no call is in progress, at most `timeout`.
+  void WaitUntilIdle(absl::Duration timeout) const;
+
+ private:
+  // One RPC in progress.
+  class Call {
+   public:
+    Call(grpc::CallbackServerContext* context, RpcDispatcher& dispatcher, Metrics::Method method);
+    grpc::ServerUnaryReactor* reactor() const { return reactor_; }
+    // REQUIRES: not called before. The last use of the request and the response, which gRPC may
+    // destroy before this returns.
+    void Finish(const absl::Status& status);
+
+   private:
+    grpc::ServerUnaryReactor* reactor_;
+    RpcDispatcher* dispatcher_;
+    Metrics::Method method_;
+    absl::Time start_;
+  };
+
+  template <typename Caller>
+  static Caller As(const std::shared_ptr<const Peer>& peer) {
+    if constexpr (std::is_same_v<Caller, const Peer&>) {
+      return *peer;
+    } else {
+      return peer;
+    }
+  }
+
+  ConnectionTable::Caller CheckedCaller(const grpc::CallbackServerContext& context) const;
+
+  const Options options_;
+  std::atomic<int> in_progress_ = 0;
+};
+
+}  // namespace tenure::server
+
+#endif  // SERVER_CALLS_RPC_DISPATCHER_H_
