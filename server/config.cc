@@ -35,7 +35,8 @@ std::string CheckHttp(const std::string& text) {
   return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
 }
 
-// Times as they are written on the command line.
+// Times as the command line spells them. CLI11 cannot parse them, so they stay text until the flags
+// are parsed.
 struct DurationTexts {
   std::string lease_ttl;
   std::string hung_grace;
@@ -75,7 +76,7 @@ void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->capture_default_str();
   app.add_option(
          "--hung-client", config.hung_client,
-         "what becomes of a process whose session stays suspended: 'keep' it and its memory, "
+         "what happens to a process whose session stays suspended: 'keep' it and its memory, "
          "or 'kill' it")
       ->check(CLI::IsMember({"keep", "kill"}))
       ->capture_default_str();
@@ -89,7 +90,8 @@ void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
 }
 
 void AddKeeperFlags(CLI::App& app, Config& config) {
-  // Not for the config file, which the keeper's child reads as well.
+  // Not allowed in the config file: the keeper's child reads the same file, and would be a keeper
+  // again.
   app.add_flag("--keeper", config.keeper,
                "run the daemon as a child, start it again whenever it fails, and hold the file "
                "descriptors that it stores; for where systemd does not do it")
@@ -117,10 +119,11 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
                  "ADDRESS:PORT that serves /metrics, or 'off' [127.0.0.1:9450 + INDEX]")
       ->check(CheckHttp);
   AddFaultFlags(app, config, times);
-  app.add_option("--isolation", config.isolation,
-                 "'tenant': CUDA IPC handles unless asked otherwise, which any user of the device "
-                 "could open; 'strict': only memory by file descriptor, which nobody gets whom the "
-                 "daemon does not give it")
+  app.add_option(
+         "--isolation", config.isolation,
+         "'tenant': CUDA IPC handles unless asked otherwise, which any user of the device "
+         "could open; 'strict': only memory by file descriptor, which only the processes can "
+         "map that the daemon grants it to")
       ->check(CLI::IsMember({"tenant", "strict"}))
       ->capture_default_str();
   app.add_option("--warm-reserve", config.warm_reserve,
@@ -158,23 +161,24 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(
       "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device, "
-      "another "
-      "daemon\n"
+      "another daemon\n"
       "owns it or MPS runs, 70 the driver failed while serving, 71 the host had no memory left, 73 "
       "socket or\n"
-      "metrics address not to be had.");
+      "metrics address not available.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return ParsedConfig{std::nullopt,
                         app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
   }
+  // CheckDuration has refused everything that does not parse.
   TENURE_CHECK(absl::ParseDuration(times.lease_ttl, &config.lease_ttl));
   TENURE_CHECK(absl::ParseDuration(times.hung_grace, &config.hung_grace));
   return ParsedConfig{std::move(config), kExitOk};
 }
 
 absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
+  // Divided first: the product of a large device and a percentage must not overflow.
   const Bytes limit(device_total.value() / 100 * kWarmLimitPercent);
   const absl::StatusOr<Bytes> reserve = ParseBytes(config.warm_reserve, device_total);
   const absl::StatusOr<Bytes> block = ParseBytes(config.max_pool_block);

@@ -294,8 +294,7 @@ void Daemon::CheckSupervisor() {
   supervisor_lost_ = true;
   spdlog::error(
       "{}: no memory of kind VMM_FD is granted from now on, and what exists ends with this "
-      "process. "
-      "Restart the daemon under a supervisor when its clients can do without it",
+      "process. Restart the daemon under a supervisor when its clients can do without it",
       std::string(supervised.message()));
 }
 

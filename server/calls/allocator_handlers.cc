@@ -84,6 +84,8 @@ absl::StatusOr<std::optional<AllocatorHandlers::Growth>> AllocatorHandlers::Allo
     return std::nullopt;
   }
   auto& admission = std::get<LeaseRegistry::Admission>(admitted);
+  // From here on no registry lock is held: the pool has its own, and the session may end meanwhile.
+  // Then the commit fails, and the block returns to its pool when it is destroyed.
   absl::StatusOr<std::optional<Block>> warm = admission.pool().AllocateWarm(wanted);
   if (!warm.ok()) return Refuse(warm.status());
   if (!warm->has_value()) return Growth{std::move(admission), wanted};

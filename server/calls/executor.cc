@@ -15,6 +15,7 @@ Executor::~Executor() {
     cuda::NoDriverCallsLock lock(&mu_);
     closing_ = true;
   }
+  // Without the lock: the threads take it to finish the queue.
   for (std::thread& thread : threads_) thread.join();
 }
 

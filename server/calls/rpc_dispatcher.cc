@@ -46,7 +46,7 @@ ConnectionTable::Caller RpcDispatcher::CheckedCaller(
     const grpc::CallbackServerContext& context) const {
   // Health comes first: a daemon that has failed charges no request to the caller's tenant.
   if (options_.health != nullptr) TENURE_RETURN_IF_ERROR(options_.health->Check());
-  const ConnectionTable::Caller caller = options_.connections.Find(context.peer());
+  ConnectionTable::Caller caller = options_.connections.Find(context.peer());
   if (caller.ok() && options_.check_caller != nullptr)
     TENURE_RETURN_IF_ERROR(options_.check_caller(**caller));
   return caller;

@@ -49,7 +49,7 @@ class RpcDispatcher {
 
   explicit RpcDispatcher(const Options& options) : options_(options) {}
 
-  // For a handler that makes no driver call.
+  // For a handler that makes no driver call, or a quick one such as cuMemGetInfo.
   template <typename Handlers, typename Caller, typename Request, typename Response>
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Handlers& handlers,
                                    absl::Status (Handlers::*handler)(Caller, const Request&,
@@ -86,12 +86,10 @@ class RpcDispatcher {
                                              Metrics::Method method, const First& first,
                                              Then then) {
     Call call(context, *this, method);
-    // A copy: once the executor has the call, it may end on another thread at any time.
-    grpc::ServerUnaryReactor* const reactor = call.reactor();
     const ConnectionTable::Caller caller = CheckedCaller(*context);
     if (!caller.ok()) {
       call.Finish(caller.status());
-      return reactor;
+      return call.reactor();
     }
     auto rest = first(*caller);
     if (rest.ok() && rest->has_value()) {
@@ -101,7 +99,8 @@ class RpcDispatcher {
     } else {
       call.Finish(rest.status());
     }
-    return reactor;
+    // The executor may have finished the reactor by now, which gRPC allows.
+    return call.reactor();
   }
 
   // Waits until no call is in progress, at most `timeout`.

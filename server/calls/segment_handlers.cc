@@ -21,6 +21,7 @@ namespace {
 constexpr size_t kMaxDtype = 16;
 constexpr int kMaxDimensions = 8;
 
+// A name may stand in a path, a flag or a log line without quotes.
 absl::Status CheckName(const std::string& name) {
   const bool spelled = std::all_of(name.begin(), name.end(), [](char c) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ||
@@ -52,6 +53,8 @@ absl::Status CheckTensor(const v1::SegmentTensor& tensor) {
   return absl::OkStatus();
 }
 
+// Everything but the name. The registry checks the tensors against the blocks, whose sizes only it
+// knows.
 absl::StatusOr<SegmentNotes> ParseNotes(const v1::PublishSegmentRequest& request) {
   TENURE_RETURN_IF_ERROR(CheckCount("blocks", request.allocation_ids_size(), 1, kMaxSegmentBlocks));
   TENURE_RETURN_IF_ERROR(CheckCount("tensors", request.tensors_size(), 0, kMaxSegmentTensors));

@@ -38,11 +38,11 @@ void SetDevice(const DeviceHeap::Snapshot& device, v1::GetStatsResponse& respons
   response.set_other_bytes(device.other().value());
 }
 
-void SetSurvival(const StatsPicture& picture, const RecoveryReport& report,
+void SetSurvival(const StatsSnapshot& snapshot, const RecoveryReport& report,
                  v1::Survival& survival) {
-  survival.set_state(std::string(NameOf(picture.survival)));
-  survival.set_stored_descriptors(picture.stored_descriptors);
-  survival.set_max_stored_descriptors(picture.max_stored_descriptors);
+  survival.set_state(std::string(NameOf(snapshot.survival)));
+  survival.set_stored_descriptors(snapshot.stored_descriptors);
+  survival.set_max_stored_descriptors(snapshot.max_stored_descriptors);
   // Epoch 0 is no daemon's: this one found no journal to restore from.
   if (report.previous_epoch != 0) *survival.mutable_recovered() = ToWire(report);
 }
@@ -51,7 +51,7 @@ void SetSurvival(const StatsPicture& picture, const RecoveryReport& report,
 
 absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
                                      v1::GetStatsResponse& response) {
-  TENURE_ASSIGN_OR_RETURN(const StatsPicture picture, parts_.stats.Take());
+  TENURE_ASSIGN_OR_RETURN(const StatsSnapshot snapshot, parts_.stats.TakeSnapshot());
   const absl::Status health = parts_.health.Check();
   response.set_device_uuid(parts_.device_uuid);
   response.set_device_name(parts_.device_name);
@@ -61,14 +61,14 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   response.set_health_reason(std::string(health.message()));
   response.set_epoch(parts_.registry.epoch());
   response.set_uptime_ms(ToWireMilliseconds(parts_.clock.Now() - started_));
-  SetDevice(picture.device, response);
-  response.set_waiting_bytes(picture.waiting.value());
+  SetDevice(snapshot.device, response);
+  response.set_waiting_bytes(snapshot.waiting.value());
   response.set_connections(parts_.connections.size());
-  SetSurvival(picture, parts_.stats.recovered(), *response.mutable_survival());
-  SetLeases(picture.leases, response);
-  *response.mutable_totals() = ToWire(picture.leases);
+  SetSurvival(snapshot, parts_.stats.recovered(), *response.mutable_survival());
+  SetLeases(snapshot.leases, response);
+  *response.mutable_totals() = ToWire(snapshot.leases);
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());
-  for (const heap::PoolStats& pool : picture.pools) *response.add_pools() = ToWire(pool);
+  for (const heap::PoolStats& pool : snapshot.pools) *response.add_pools() = ToWire(pool);
   return absl::OkStatus();
 }
 
@@ -83,6 +83,7 @@ absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequ
 absl::Status StatsHandlers::ListSegments(const Peer& caller, const v1::ListSegmentsRequest&,
                                          v1::ListSegmentsResponse& response) {
   for (const SegmentInfo& info : parts_.registry.ListSegments()) {
+    // As the registry decides about an attach: the owner and the users that it allows.
     const bool attachable =
         info.key.owner == caller.uid() ||
         std::find(info.allowed.begin(), info.allowed.end(), caller.uid()) != info.allowed.end();
@@ -94,6 +95,8 @@ absl::Status StatsHandlers::ListSegments(const Peer& caller, const v1::ListSegme
 absl::Status StatsHandlers::ListAllocations(const Peer& caller,
                                             const v1::ListAllocationsRequest& request,
                                             v1::ListAllocationsResponse& response) {
+  // A page token is the first slot of the next page. It needs no secret: whatever slot a caller
+  // names, it sees only the allocations that it may see.
   uint64_t first_slot = 0;
   if (!request.page_token().empty() && !absl::SimpleAtoi(request.page_token(), &first_slot)) {
     return absl::InvalidArgumentError(

@@ -58,6 +58,7 @@ absl::StatusOr<RegionClaim> TicketTable::Redeem(absl::string_view ticket, const 
 }
 
 void TicketTable::DropExpired() {
+  // All tickets live equally long, so the oldest expires first.
   const BootTime now = clock_.Now();
   while (!expiries_.empty() && expiries_.front().first <= now) {
     entries_.erase(expiries_.front().second);

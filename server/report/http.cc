@@ -12,7 +12,8 @@
 namespace tenure::server {
 namespace {
 
-// One scraper and one person at a time are what this page is for.
+// Enough for a scraper and a person at the same time. More would only let more of them read the
+// registry at once.
 constexpr size_t kThreads = 2;
 
 }  // namespace
@@ -39,9 +40,10 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   parts->server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   parts->server.set_read_timeout(5);
   parts->server.set_write_timeout(5);
+  // No request to this server has a body.
   parts->server.set_payload_max_length(0);
-  // Only SO_REUSEADDR: the library's default SO_REUSEPORT would let two daemons share the port
-  // unnoticed.
+  // Only SO_REUSEADDR. The library's default, SO_REUSEPORT, would let two daemons share the port,
+  // and a scraper would get the metrics of either.
   parts->server.set_socket_options([](socket_t socket) {
     const int on = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -64,7 +66,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   }
   parts->port = port;
   parts->thread = std::thread([server = &parts->server] { server->listen_after_bind(); });
-  // Stopping a server whose thread has not begun would leave that thread running for ever.
+  // The library's stop() does nothing before the thread listens, and the thread would then run for
+  // ever. So this function returns only when the server can be stopped.
   while (!parts->server.is_running()) std::this_thread::yield();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(parts)));
 }

@@ -1,4 +1,4 @@
-// The daemon's page for machines: GET /metrics.
+// Serves GET /metrics over HTTP.
 #ifndef SERVER_REPORT_HTTP_H_
 #define SERVER_REPORT_HTTP_H_
 
@@ -11,17 +11,17 @@
 
 namespace tenure::server {
 
-// Serves text over HTTP on a thread of its own.
+// Answers GET /metrics with the text of a function, on threads of its own.
 //
 // Owns: the listening socket and its threads.
-// Thread safety: thread-confined; `metrics` is called on any thread.
+// Thread safety: thread-confined; `metrics` is called on several of the server's threads at once.
 class HttpServer {
  public:
-  // `address`: "127.0.0.1:9450" or "[::1]:9450"; port 0 takes any free one. Errors:
-  // INVALID_ARGUMENT: not of this form. ALREADY_EXISTS: the address cannot be bound.
+  // `address`: "127.0.0.1:9450" or "[::1]:9450". Port 0 takes any free port.
+  // Errors: INVALID_ARGUMENT: the address has another form. ALREADY_EXISTS: it cannot be bound.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(absl::string_view address,
                                                            std::function<std::string()> metrics);
-  // Stops serving.
+  // Returns when the last answer is sent.
   ~HttpServer();
 
   int port() const;

@@ -72,7 +72,7 @@ void Metrics::Reclaimed(const Lease& lease) {
 
 std::string Metrics::Text() {
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
-  for (prometheus::MetricFamily& family : FromPicture()) families.push_back(std::move(family));
+  for (prometheus::MetricFamily& family : ReadFamilies()) families.push_back(std::move(family));
   return prometheus::TextSerializer().Serialize(families);
 }
 
@@ -92,27 +92,27 @@ prometheus::MetricFamily Metrics::Family(const Figures& figures) const {
   return family;
 }
 
-std::vector<prometheus::MetricFamily> Metrics::FromPicture() {
+std::vector<prometheus::MetricFamily> Metrics::ReadFamilies() {
   // Without an answer from the driver no figure would be true, so the families are left out. The
   // health service tells the reason.
-  const absl::StatusOr<StatsPicture> picture = stats_.Take();
-  if (!picture.ok()) return {};
+  const absl::StatusOr<StatsSnapshot> snapshot = stats_.TakeSnapshot();
+  if (!snapshot.ok()) return {};
   const auto bytes = [](Bytes size) { return static_cast<double>(size.value()); };
   const auto count = [](uint64_t n) { return static_cast<double>(n); };
   constexpr auto kGauge = prometheus::MetricType::Gauge;
   constexpr auto kCounter = prometheus::MetricType::Counter;
-  const Books& books = picture->device.books;
-  const LeaseTotals& leases = picture->leases;
+  const Books& books = snapshot->device.books;
+  const LeaseTotals& leases = snapshot->leases;
   const std::vector<Figures> all = {
       {"tenure_device_memory_bytes",
        "The device's memory, by what it is used for.",
        kGauge,
        "state",
-       {{"free", bytes(picture->device.driver_free)},
+       {{"free", bytes(snapshot->device.driver_free)},
         {"leased", bytes(books.leased)},
         {"warm", bytes(books.warm)},
         {"quarantined", bytes(books.quarantined)},
-        {"other", bytes(picture->device.other())}}},
+        {"other", bytes(snapshot->device.other())}}},
       {"tenure_reserved_bytes",
        "Regions that the daemon holds.",
        kGauge,
@@ -157,14 +157,14 @@ std::vector<prometheus::MetricFamily> Metrics::FromPicture() {
   };
   std::vector<prometheus::MetricFamily> families;
   for (const Figures& figures : all) families.push_back(Family(figures));
-  for (const Figures& figures : Outliving(*picture)) families.push_back(Family(figures));
+  for (const Figures& figures : SurvivalFigures(*snapshot)) families.push_back(Family(figures));
   return families;
 }
 
-std::vector<Metrics::Figures> Metrics::Outliving(const StatsPicture& picture) {
+std::vector<Metrics::Figures> Metrics::SurvivalFigures(const StatsSnapshot& snapshot) {
   constexpr auto kGauge = prometheus::MetricType::Gauge;
-  const LeaseTotals& leases = picture.leases;
-  const auto is = [&](Survival survival) { return picture.survival == survival ? 1.0 : 0.0; };
+  const LeaseTotals& leases = snapshot.leases;
+  const auto is = [&](Survival survival) { return snapshot.survival == survival ? 1.0 : 0.0; };
   return {
       {"tenure_segments",
        "Published segments.",

@@ -33,7 +33,7 @@ class Metrics {
   // to the driver without proof have no times.
   void Reclaimed(const Lease& lease);
 
-  // The text that GET /metrics answers.
+  // What GET /metrics answers. Makes one driver call.
   std::string Text();
 
  private:
@@ -47,9 +47,9 @@ class Metrics {
     std::vector<std::pair<std::string, double>> values;
   };
   prometheus::MetricFamily Family(const Figures& figures) const;
-  std::vector<prometheus::MetricFamily> FromPicture();
+  std::vector<prometheus::MetricFamily> ReadFamilies();
   // The families about memory that outlives sessions, and about the daemon's own survival.
-  static std::vector<Figures> Outliving(const StatsPicture& picture);
+  static std::vector<Figures> SurvivalFigures(const StatsSnapshot& snapshot);
 
   Stats& stats_;
   const std::map<std::string, std::string> labels_;

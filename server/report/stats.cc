@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "common/status_macros.h"
+
 namespace tenure::server {
 
 absl::string_view NameOf(Survival survival) {
@@ -16,9 +18,10 @@ absl::string_view NameOf(Survival survival) {
   return "";
 }
 
-absl::StatusOr<StatsPicture> Stats::Take() {
-  absl::StatusOr<DeviceHeap::Snapshot> device = heap_.TakeSnapshot();
-  if (!device.ok()) return device.status();
+absl::StatusOr<StatsSnapshot> Stats::TakeSnapshot() {
+  StatsSnapshot snapshot;
+  // The driver first: if it fails, the walk over the sessions is saved.
+  TENURE_ASSIGN_OR_RETURN(snapshot.device, heap_.TakeSnapshot());
   std::map<Bytes, heap::PoolStats> pools;
   for (const SessionInfo& session : registry_.ListSessions()) {
     for (const heap::PoolStats& one : session.pool->stats().blocks.pools) {
@@ -29,17 +32,15 @@ absl::StatusOr<StatsPicture> Stats::Take() {
       sum.free_blocks += one.free_blocks;
     }
   }
-  StatsPicture picture;
-  picture.device = *device;
-  picture.waiting = heap_.waiting();
-  picture.leases = registry_.totals();
+  snapshot.waiting = heap_.waiting();
+  snapshot.leases = registry_.totals();
   if (store_.available()) {
-    picture.survival = store_.CheckSupervisor().ok() ? Survival::kOn : Survival::kLost;
-    picture.stored_descriptors = store_.size();
-    picture.max_stored_descriptors = store_.max();
+    snapshot.survival = store_.CheckSupervisor().ok() ? Survival::kOn : Survival::kLost;
+    snapshot.stored_descriptors = store_.size();
+    snapshot.max_stored_descriptors = store_.max();
   }
-  for (const auto& [size, pool] : pools) picture.pools.push_back(pool);
-  return picture;
+  for (const auto& [size, pool] : pools) snapshot.pools.push_back(pool);
+  return snapshot;
 }
 
 }  // namespace tenure::server

@@ -1,4 +1,4 @@
-// The daemon's state as one picture.
+// A snapshot of everything that the daemon reports about itself.
 #ifndef SERVER_REPORT_STATS_H_
 #define SERVER_REPORT_STATS_H_
 
@@ -20,23 +20,29 @@
 
 namespace tenure::server {
 
-enum class Survival { kOff, kOn, kLost };
+// Whether memory of kind VMM_FD outlives the daemon's process.
+enum class Survival {
+  kOff,   // the daemon started without a supervisor
+  kOn,    // a supervisor keeps the descriptors
+  kLost,  // there was a supervisor, and it is gone
+};
 
 // "OFF", "ON", "LOST".
 absl::string_view NameOf(Survival survival);
 
-struct StatsPicture {
+// Its parts are read one after the other, so sums across them may differ by a call in progress.
+struct StatsSnapshot {
   DeviceHeap::Snapshot device;
-  Bytes waiting;
+  Bytes waiting;  // of the warm bytes, those that wait to be cleared or freed to the driver
   LeaseTotals leases;
-  // Over all sessions, ascending by block size.
+  // Summed over all sessions, in ascending order of block size.
   std::vector<heap::PoolStats> pools;
   Survival survival = Survival::kOff;
   uint64_t stored_descriptors = 0;
   uint64_t max_stored_descriptors = 0;
 };
 
-// Reads heap and registry for the stats service and for the metrics.
+// Reads the heap, the registry and the descriptor store for the stats service and the metrics.
 //
 // Borrows: everything it reads.
 // Thread safety: thread-safe.
@@ -46,9 +52,9 @@ class Stats {
         const RecoveryReport& recovered)
       : heap_(heap), registry_(registry), store_(store), recovered_(recovered) {}
 
-  // Costs one driver call.
-  // Errors: as DeviceHeap.
-  absl::StatusOr<StatsPicture> Take();
+  // Makes one driver call.
+  // Errors: as DeviceHeap::TakeSnapshot.
+  absl::StatusOr<StatsSnapshot> TakeSnapshot();
   const RecoveryReport& recovered() const { return recovered_; }
 
  private:
