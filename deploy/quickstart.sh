@@ -64,11 +64,8 @@ build() {
   say packages "checking, installing what is missing"
   (cd "$ROOT" && deploy/install-packages.sh build) | indented
   local began=$SECONDS log="$WORK/build.log"
-  say build "tenured, tenurectl and a worker in build/release; the first time takes minutes"
-  {
-    cmake -S "$ROOT" --preset release -DTENURE_TESTS=OFF &&
-      cmake --build "$ROOT/build/release" --target tenured tenurectl inference_worker
-  } >"$log" 2>&1 || fail "it does not build:" "$log"
+  say build "tenured, tenurectl and workers in build/release; the first time takes minutes"
+  "$ROOT/deploy/build.sh" >"$log" 2>&1 || fail "it does not build:" "$log"
   say "" "built in $((SECONDS - began)) s"
 }
 

@@ -1,5 +1,6 @@
-#ifndef COMMON_CUDA_DEVICE_CALL_H_
-#define COMMON_CUDA_DEVICE_CALL_H_
+// How the parts of Device call the driver. Included by them alone.
+#ifndef COMMON_CUDA_DEVICE_INTERNAL_H_
+#define COMMON_CUDA_DEVICE_INTERNAL_H_
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -27,4 +28,4 @@ absl::Status CallOn(const Device& device, absl::string_view name, const Attempt&
 
 }  // namespace tenure::cuda
 
-#endif  // COMMON_CUDA_DEVICE_CALL_H_
+#endif  // COMMON_CUDA_DEVICE_INTERNAL_H_
