@@ -1,8 +1,8 @@
 """What is written twice says the same twice.
 
 The state diagram and the table of the lease; the limits in common/ and in the comments of the
-.proto; the rooms that CMake links and those that files may include; the table of tests that carry
-another name than what they try.
+.proto; the rooms that files may include, those that CMake links and those that server/README.md
+lists; the table of tests that carry another name than what they try.
 """
 
 import pathlib
@@ -168,6 +168,29 @@ def links(repository):
                     yield f"{path}:{line}: the tests of {room} link that room"
 
 
+_ROOMS_DOCUMENT = "server/README.md"
+_ROOM_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$")
+_DOCUMENTED = {"proto": "proto/tenure/v1", "proto/journal": "proto/tenure/journal"}
+
+
+def rooms(repository):
+    """The table of rooms in server/README.md has the arrows that includes.py allows."""
+    if not repository.has(_ROOMS_DOCUMENT):
+        return
+    text = repository.text(_ROOMS_DOCUMENT)
+    table = {match.group(1): (number, set(re.findall(r"`([^`]+)`", match.group(2))))
+             for number, line in enumerate(text.splitlines(), 1)
+             for match in [_ROOM_ROW.match(line)] if match}
+    for room in layout.SERVER_ROOMS:
+        allowed = {_DOCUMENTED.get(other, other.removeprefix("server/"))
+                   for other in includes.allowed(f"server/{room}")}
+        allowed -= {"common", "common/cuda"}
+        number, written = table.get(room, (1, set()))
+        for other in sorted(allowed ^ written):
+            wrong = "may not use" if other in written else "may also use"
+            yield f"{_ROOMS_DOCUMENT}:{number}: {room} {wrong} {other}"
+
+
 _TESTS = "tests/README.md"
 _TABLE_ROW = re.compile(r"^\| `?([^|`]+?)`? \| `([^|`]+)` \| `([^|`]+)` \|$")
 
@@ -198,4 +221,4 @@ def tests(repository):
 
 
 if __name__ == "__main__":
-    tree.run(lease_states, limits, links, tests)
+    tree.run(lease_states, limits, links, rooms, tests)

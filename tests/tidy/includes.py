@@ -79,6 +79,11 @@ def _may_include(path, room, target):
             or target.rpartition("/")[0] + "/*" in allowed)
 
 
+def allowed(room):
+    """The rooms that a file of this one may include besides its own."""
+    return _ROOMS[room]
+
+
 def rooms_below(room):
     """All rooms that a file of this room may include, by way of others too."""
     below, left = set(), [room]

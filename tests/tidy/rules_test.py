@@ -318,6 +318,22 @@ class AgreementTest(RulesTest):
             "tests/client/session/CMakeLists.txt:2: client/session may not link client",
             "tests/client/session/CMakeLists.txt:2: the tests of client/session link that room")
 
+    def test_the_table_of_rooms_has_the_arrows_that_includes_allow(self):
+        rows = "".join(f"| `{room}` | what it does | "
+                       + ", ".join(f"`{other.removeprefix('server/')}`"
+                                   for other in sorted(includes.allowed(f"server/{room}"))
+                                   if other not in ("common", "common/cuda")) + " |\n"
+                       for room in layout.SERVER_ROOMS)
+        rows = rows.replace("`proto/journal`", "`proto/tenure/journal`")
+        rows = rows.replace("`proto`", "`proto/tenure/v1`")
+        self.write("server/README.md", rows)
+        self.assert_faults(agreement.rooms)
+        self.write("server/README.md", rows.replace("| `identity` | what it does |  |",
+                                                    "| `identity` | what it does | `leases` |")
+                   .replace("`journal`, ", ""))
+        self.assert_faults(agreement.rooms, "server/README.md:3: identity may not use leases",
+                           "server/README.md:6: leases may also use journal")
+
     def test_the_table_of_tests_names_tests_that_exist(self):
         self.write("tests/a_test.cc", "TEST_F(ATest, Works) {}\n")
         self.write("tests/README.md",
