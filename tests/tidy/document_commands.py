@@ -85,6 +85,18 @@ def commands(repository, document):
                 yield block.line + number, command + "\n"
 
 
+def hidden_failures(repository, document):
+    """The shell ends at a command that fails, yet not at the first of two that && joins."""
+    for line, text in commands(repository, document):
+        if _exempt(text):
+            continue
+        for number, words in enumerate(text.splitlines()):
+            if "&&" in words and not re.match(r"\s*(if|while|until) ", words):
+                # A block begins after its fence, a console command on its own line.
+                at = line + number + (1 if "\n" in text.strip() else 0)
+                yield f"{document}:{at}: && hides the failure of its first command: write two lines"
+
+
 def _exempt(command):
     return any(re.fullmatch(row.pattern, command.strip()) for row in CANNOT_RUN)
 
@@ -159,7 +171,7 @@ def run(repository, document):
         sys.stdout.flush()
         code = _run_script(repository, folder, script)
         line = position.read_text().strip()
-        faults = []
+        faults = list(hidden_failures(repository, document))
         if code != 0:
             outcome = f"ended with {code}" if code is not None else "did not end in time"
             faults.append(f"{document}:{line}: the commands here {outcome}")

@@ -363,6 +363,11 @@ class DocumentCommandsTest(RulesTest):
         self.assertTrue(faults[0].startswith("README.md:5: "), faults)
         self.assertFalse((self.root / "never").exists())
 
+    def test_a_failure_that_the_shell_overlooks_is_found(self):
+        faults = self.run_document("```sh\nfalse && true\nif true && true; then true; fi\n```\n")
+        self.assertEqual(len(faults), 1, faults)
+        self.assertTrue(faults[0].startswith("README.md:2: && hides"), faults)
+
     def test_what_is_left_running_is_a_fault_and_is_ended(self):
         faults = self.run_document("```sh\nsetsid sleep 1000 & disown\necho $! >pid\n```\n")
         self.assertEqual(len(faults), 1, faults)
