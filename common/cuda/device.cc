@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include <cuda.h>
 
-#include "common/cuda/device_call.h"
+#include "common/cuda/device_internal.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/scoped_context.h"
 #include "common/cuda/status.h"

@@ -5,7 +5,7 @@
 #include <cuda.h>
 
 #include "common/cuda/device.h"
-#include "common/cuda/device_call.h"
+#include "common/cuda/device_internal.h"
 #include "common/cuda/driver.h"
 
 namespace tenure::cuda {

@@ -1,4 +1,4 @@
-"""What the documents name exists: links, paths, programs, subcommands, flags, quoted code."""
+"""What the documents name exists: links, paths, files, programs, subcommands, flags, quoted code."""
 
 import functools
 import re
@@ -13,6 +13,10 @@ _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)")
 _ROOMS = ("proto", "common", "server", "client", "tests", "deploy", ".ci")
 _PATH = re.compile(
     rf"(?<![\w./$-])((?:{'|'.join(map(re.escape, _ROOMS))})/[\w./@*-]*[\w*])")
+# A file without its way from the root: relative to the document's folder, or its name alone.
+_FILE = re.compile(r"(?:[\w@.-]+/)*[\w@.-]+\.(?:h|cc|cu|py|sh|md|proto|service|sysusers|cmake)")
+# Headers that are not the project's.
+_FOREIGN_FILES = ("cuda.h", "nvml.h")
 _FLAG = re.compile(r"^--[a-z][a-z-]*")
 
 
@@ -48,6 +52,19 @@ def paths(repository):
         for match in _PATH.finditer(block.text):
             if not list(repository.root.glob(match.group(1))):
                 yield f"{block.path}:{block.line}: there is no {match.group(1)}"
+
+
+def files(repository):
+    """A file named in the prose lies in the document's folder or below it, under that name."""
+    everything = ["/" + str(path) for path in repository.files()]
+    for block in blocks(repository):
+        name = block.text
+        if block.language is not None or not _FILE.fullmatch(name) or name in _FOREIGN_FILES:
+            continue
+        folder = "/" if block.path.parent == block.path.parent.parent else f"/{block.path.parent}/"
+        near = [path for path in everything if path.startswith(folder)]
+        if not any(path.endswith("/" + name) for path in near) and not repository.has(name):
+            yield f"{block.path}:{block.line}: there is no {name} in {block.path.parent}"
 
 
 def _commands(block):
@@ -127,4 +144,4 @@ def examples(repository):
 
 
 if __name__ == "__main__":
-    tree.run(links, paths, flags, bare_flags, examples)
+    tree.run(links, paths, files, flags, bare_flags, examples)

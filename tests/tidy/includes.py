@@ -79,6 +79,24 @@ def _may_include(path, room, target):
             or target.rpartition("/")[0] + "/*" in allowed)
 
 
+def allowed(room):
+    """The rooms that a file of this one may include besides its own."""
+    return _ROOMS[room]
+
+
+def rooms_below(room):
+    """All rooms that a file of this room may include, by way of others too."""
+    below, left = set(), [room]
+    while left:
+        for target in _ROOMS.get(left.pop(), ()):
+            named = [target]
+            if target.endswith("/*"):
+                named = [name for name in _ROOMS if name.rpartition("/")[0] == target[:-2]]
+            left.extend(set(named) - below)
+            below.update(named)
+    return below
+
+
 def rooms(repository):
     for path in repository.code():
         room = _room(str(path))
@@ -123,24 +141,41 @@ def guards(repository):
             yield f"{path}:1: the include guard of this file is {guard}"
 
 
+def _unit(name):
+    """x.h and x.cc are one unit, with x_internal.h if there is one: what one of them includes, all
+    depend on."""
+    return str(pathlib.PurePath(name).with_suffix("")).removesuffix("_internal")
+
+
+def _units(repository):
+    """For each unit, the units that it includes, each with the "path:line" of one such include."""
+    graph = {}
+    for path in repository.code():
+        unit = _unit(path)
+        targets = graph.setdefault(unit, {})
+        for line, quoted, name in _includes(repository.text(path)):
+            if quoted and _unit(name) != unit:
+                targets.setdefault(_unit(name), f"{path}:{line}")
+    return graph
+
+
 def circles(repository):
-    graph = {str(path): [name for _, quoted, name in _includes(repository.text(path)) if quoted]
-             for path in repository.files(".h")}
+    graph = _units(repository)
     done = set()
 
-    def visit(name, trail):
-        if name in trail:
-            circle = trail[trail.index(name):] + [name]
-            yield f"{name}:1: includes itself by way of {' -> '.join(circle)}"
-            return
-        if name in done or name not in graph:
-            return
-        for target in graph[name]:
-            yield from visit(target, trail + [name])
-        done.add(name)
+    def visit(unit, trail):
+        trail = trail + [unit]
+        for target, place in graph[unit].items():
+            if target in trail:
+                circle = trail[trail.index(target):] + [target]
+                yield f"{place}: closes the circle {' -> '.join(circle)}"
+            elif target in graph and target not in done:
+                yield from visit(target, trail)
+        done.add(unit)
 
     for start in sorted(graph):
-        yield from visit(start, [])
+        if start not in done:
+            yield from visit(start, [])
 
 
 if __name__ == "__main__":

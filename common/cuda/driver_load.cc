@@ -1,8 +1,9 @@
-#include "common/cuda/driver.h"
-
+// Driver::Load: opens libcuda, fills the table of entry points and initialises the driver. A file
+// of its own, because it reports failures through status.h, which needs the table.
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/cuda/driver.h"
 #include "common/cuda/library.h"
 #include "common/cuda/status.h"
 

@@ -1,5 +1,7 @@
-#ifndef COMMON_CUDA_DEVICE_CALL_H_
-#define COMMON_CUDA_DEVICE_CALL_H_
+// One driver call on a device, in its context and with its error as a status. For the sources of
+// Device alone.
+#ifndef COMMON_CUDA_DEVICE_INTERNAL_H_
+#define COMMON_CUDA_DEVICE_INTERNAL_H_
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -10,16 +12,17 @@
 #include "common/cuda/driver.h"
 #include "common/cuda/scoped_context.h"
 #include "common/cuda/status.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 
-// Runs one call inside a device's context: push, call, translate. `attempt` is only built into text
-// when the call fails.
+// Makes the device's context current, runs `call`, and returns its result as a status. `attempt`
+// says in words what was tried; it is called only when the call fails.
 template <typename Call, typename Attempt>
 absl::Status CallOn(const Device& device, absl::string_view name, const Attempt& attempt,
                     const Call& call) {
   const ScopedContext scope(device.driver(), device.context());
-  if (!scope.status().ok()) return scope.status();
+  TENURE_RETURN_IF_ERROR(scope.status());
   const CUresult result = call();
   if (result == CUDA_SUCCESS) return absl::OkStatus();
   return ToStatus(device.driver(), result, name, absl::StrCat(attempt(), " on ", device.uuid()));
@@ -27,4 +30,4 @@ absl::Status CallOn(const Device& device, absl::string_view name, const Attempt&
 
 }  // namespace tenure::cuda
 
-#endif  // COMMON_CUDA_DEVICE_CALL_H_
+#endif  // COMMON_CUDA_DEVICE_INTERNAL_H_
