@@ -210,15 +210,21 @@ bool DeviceHeap::RefillOne() {
 }
 
 void DeviceHeap::FreeToDriver(Returned returned) {
+  const Bytes size = returned.region.size();
   {
     cuda::NoDriverCallsLock lock(&mu_);
     // Off the books before the driver call: meanwhile the bytes count as used by others. The other
     // order would count them twice for a moment, as reserved here and as free with the driver.
     ++driver_changes_;
-    busy_bytes_ -= returned.region.size();
-    books_.warm -= returned.region.size();
+    books_.warm -= size;
+    busy_bytes_ -= size;
+    freeing_bytes_ += size;
   }
   driver_.Free(std::move(returned.region));
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    freeing_bytes_ -= size;
+  }
   if (returned.on_cleared) std::move(returned.on_cleared)();
 }
 
@@ -334,14 +340,11 @@ bool DeviceHeap::FreeIdleMemory() {
   bool waited = false;
   {
     cuda::NoDriverCallsLock lock(&mu_);
-    waited = busy_bytes_ > Bytes(0);
+    waited = !NoneBusy();
     // What is busy is on no list, so Trim() does not find it. Wait until it is freed, or cleared
     // and on a list again. The time is limited, because other threads may always have something
     // busy.
-    const auto none_busy = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-      return busy_bytes_ == Bytes(0);
-    };
-    mu_.AwaitWithTimeout(absl::Condition(&none_busy), kLongestDriverCall);
+    mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::NoneBusy), kLongestDriverCall);
   }
   // Trim() always runs: memory may have become idle meanwhile.
   return Trim() > Bytes(0) || waited;

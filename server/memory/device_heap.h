@@ -196,6 +196,9 @@ class DeviceHeap {
   Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return refill_paused_ ? Bytes(0) : clean_.MissingReserve(below_percent);
   }
+  bool NoneBusy() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return busy_bytes_ == Bytes(0) && freeing_bytes_ == Bytes(0);
+  }
   bool HasToClear() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasToSupply() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -216,8 +219,10 @@ class DeviceHeap {
   std::deque<Returned> to_free_ ABSL_GUARDED_BY(mu_);
   // On the books as quarantined: nobody may have them, and only the end of the context frees them.
   std::vector<Region> retired_ ABSL_GUARDED_BY(mu_);
-  // The bytes of the busy regions.
+  // The bytes of the busy regions that are on the books.
   Bytes busy_bytes_ ABSL_GUARDED_BY(mu_);
+  // The bytes that are off the books, but that the driver does not have yet.
+  Bytes freeing_bytes_ ABSL_GUARDED_BY(mu_);
   // The device was full when the reserve was last filled: wait until a region is returned.
   bool refill_paused_ ABSL_GUARDED_BY(mu_) = false;
   // How often a region entered or left the books. TakeSnapshot sees by it whether two readings are

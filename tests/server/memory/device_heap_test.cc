@@ -2,6 +2,9 @@
 
 #include "server/memory/device_heap.h"
 
+#include <optional>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/server/memory/emulated_control.h"
@@ -164,6 +167,22 @@ TEST_F(DeviceHeapTest, ACompletionIsCalledWhenTheDriverTakesTheRegionInsteadOfIt
   heap_.ReturnProven(std::move(region), [&] { ++calls; });
   EXPECT_EQ(heap_.Trim(), MiB(4));
   EXPECT_EQ(calls, 1);
+}
+
+TEST_F(DeviceHeapTest, MemoryThatAnotherThreadIsJustFreeingIsNoReasonForARefusal) {
+  const std::optional<cuda::emulated::Control> control = EmulatedControl();
+  if (!control) GTEST_SKIP() << "a real driver does not wait on demand";
+  const Bytes most(WholeDevice().value() / 3 * 2 / kRegionUnit.value() * kRegionUnit.value());
+  heap_.Return(Take(most), /*unmapped=*/false);
+  control->Delay("cuMemFree_v2", 100'000);
+  std::thread freeing([this] { heap_.SupplyOnce(); });
+  while (heap_.books().warm > Bytes(0)) std::this_thread::yield();
+  // The driver has not got it yet.
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(most, kAlice, MemoryKind::kCudaIpc);
+  freeing.join();
+  control->Clear();
+  ASSERT_TRUE(region.ok()) << region.status();
+  heap_.Return(*std::move(region), /*unmapped=*/false);
 }
 
 TEST(RetiredRegionTest, ARegionThatCannotBeClearedServesNobodyAndIsNeverCalledCleared) {
