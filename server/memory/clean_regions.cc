@@ -8,9 +8,9 @@
 namespace tenure::server {
 namespace {
 
-// The sizes that session pools grow by, in MiB, and how many regions of each stand in one mix. Most
-// are small because most sessions are. With these shares a reserve of 82 MiB holds sixteen first
-// regions and two of each larger size.
+// The sizes that session pools grow by, in MiB, and how many regions of each are in one mix of
+// 72 MiB. Most are small because most sessions are: sixteen first regions, two of each of the next
+// two sizes, and one of 16 MiB.
 constexpr std::array<std::pair<uint64_t, uint64_t>, 4> kReserveMix = {
     {{2, 16}, {4, 2}, {8, 2}, {16, 1}}};
 
