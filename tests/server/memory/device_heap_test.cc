@@ -1,4 +1,4 @@
-// Who gets a region, when, and in what state.
+// Which tenant gets a region, when, and in what state.
 
 #include "server/memory/device_heap.h"
 
@@ -91,7 +91,7 @@ TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) 
   heap_.Return(*std::move(third), /*unmapped=*/false);
 }
 
-// Whom the dead passed a descriptor on to, nobody asked.
+// The dead process may have passed its descriptor on, and no proof tells to whom.
 TEST_F(DeviceHeapTest, WhatTheDeadHadByDescriptorServesNobodyElse) {
   absl::StatusOr<Region> region = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kVmmFd);
   ASSERT_TRUE(region.ok()) << region.status();
@@ -177,7 +177,7 @@ TEST_F(DeviceHeapTest, MemoryThatAnotherThreadIsJustFreeingIsNoReasonForARefusal
   control->Delay("cuMemFree_v2", 100'000);
   std::thread freeing([this] { heap_.SupplyOnce(); });
   while (heap_.books().warm > Bytes(0)) std::this_thread::yield();
-  // The driver has not got it yet.
+  // It is off the books, and the driver does not have it yet.
   absl::StatusOr<Region> region = heap_.TakeFromDriver(most, kAlice, MemoryKind::kCudaIpc);
   freeing.join();
   control->Clear();
