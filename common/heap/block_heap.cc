@@ -23,8 +23,8 @@ std::optional<Place> BlockHeap::Allocate(Bytes size, Bytes alignment) {
   TENURE_CHECK(size_class && BlockSize(*size_class) <= max_block_);
   std::optional<uint32_t> slab = OpenSlab(*size_class, alignment);
   if (!slab) {
-    // The last room may be slabs that other classes keep empty for themselves.
-    GiveBackSpares();
+    // The last room may be in the spares of other classes.
+    FreeSpares();
     slab = OpenSlab(*size_class, alignment);
     if (!slab) return std::nullopt;
   }
@@ -32,7 +32,8 @@ std::optional<Place> BlockHeap::Allocate(Bytes size, Bytes alignment) {
 }
 
 std::optional<uint32_t> BlockHeap::OpenSlab(SizeClass size_class, Bytes alignment) {
-  // Slabs start at multiples of kSpanUnit only; a rare larger alignment gets a slab of one block.
+  // Slabs start at multiples of kSpanUnit only. A larger alignment is rare and gets a slab of one
+  // block.
   if (alignment > kSpanUnit) return CutAlignedSlab(size_class, alignment);
   const Pool& pool = pools_[size_class.index];
   const uint32_t spare = spares_[size_class.index];
@@ -49,6 +50,7 @@ Place BlockHeap::TakeFrom(uint32_t slab) {
   Pool& pool = pools_[record.size_class.index];
   Region& region = *regions_[record.region];
   uint32_t& spare = spares_[record.size_class.index];
+  // Before Take: a spare is empty by definition, and this slab is about to have a block.
   if (spare == slab) spare = kNone;
   const Bytes offset = record.slab.Take();
   Requeue(slab);
@@ -64,7 +66,7 @@ FreeResult BlockHeap::Free(uint32_t region_key, Bytes offset) {
   Region& region = *regions_[found->second];
   if (offset >= region.spans.size()) return FreeResult::kNotABlock;
   const uint32_t slab = region.slab_of_unit[offset.value() / kSpanUnit.value()];
-  if (slab == kNone || !slabs_[slab].slab.GiveBack(offset)) return FreeResult::kNotABlock;
+  if (slab == kNone || !slabs_[slab].slab.Free(offset)) return FreeResult::kNotABlock;
 
   const SlabRecord& record = slabs_[slab];
   Pool& pool = pools_[record.size_class.index];
@@ -73,11 +75,12 @@ FreeResult BlockHeap::Free(uint32_t region_key, Bytes offset) {
   allocated_bytes_ -= record.slab.block_size();
   Requeue(slab);
   if (record.slab.empty()) {
-    // Of two, the one in the earlier region stays.
+    // A class keeps one spare. Of two, the one in the earlier region stays, so that the later
+    // region can become empty.
     uint32_t& spare = spares_[record.size_class.index];
     const bool stays = spare == kNone || record.region < slabs_[spare].region;
     const uint32_t goes = stays ? std::exchange(spare, slab) : slab;
-    if (goes != kNone) GiveBackSpan(goes);
+    if (goes != kNone) FreeSpan(goes);
   }
   return region.live_blocks == 0 ? FreeResult::kRegionEmptied : FreeResult::kFreed;
 }

@@ -1,4 +1,4 @@
-// The half of BlockHeap that cuts regions into spans, and the check of its books.
+// The half of BlockHeap that cuts regions into spans, and the check of the books of both.
 #include <algorithm>
 #include <utility>
 
@@ -32,7 +32,7 @@ void BlockHeap::RemoveRegion(uint32_t key) {
   TENURE_CHECK(found != slot_of_key_.end());
   const uint32_t slot = found->second;
   TENURE_CHECK(regions_[slot]->live_blocks == 0);
-  GiveBackSpares(slot);
+  FreeSpares(slot);
   TENURE_CHECK(regions_[slot]->spans.empty());
   slot_of_key_.erase(found);
   region_bytes_ -= regions_[slot]->spans.size();
@@ -42,8 +42,8 @@ void BlockHeap::RemoveRegion(uint32_t key) {
 }
 
 SlabShape BlockHeap::NextShape(SizeClass size_class) const {
-  // No more than doubles the pool: a session with a few blocks of many sizes would otherwise hold
-  // a whole slab of each, which at a hundred blocks is a third of its region bytes.
+  // A slab at most doubles its pool. With whole slabs from the start, a session with a few blocks
+  // of many sizes would hold one of each size: with a hundred blocks, a third of its region bytes.
   const SlabShape whole = kSlabShapes[size_class.index];
   const uint64_t wanted = pools_[size_class.index].allocated_blocks + 1;
   return wanted < whole.blocks ? ShapeFor(BlockSize(size_class), wanted) : whole;
@@ -53,7 +53,7 @@ std::optional<uint32_t> BlockHeap::CutSlab(SizeClass size_class) {
   SlabShape shape = NextShape(size_class);
   std::optional<uint32_t> slot = longest_free_.First(shape.units);
   if (!slot) {
-    // A gap too short for that still serves one block.
+    // A gap that is too short for such a slab still serves one block.
     shape = ShapeFor(BlockSize(size_class), 1);
     slot = longest_free_.First(shape.units);
     if (!slot) return std::nullopt;
@@ -76,8 +76,9 @@ std::optional<uint32_t> BlockHeap::CutAlignedSlab(SizeClass size_class, Bytes al
 std::optional<uint32_t> BlockHeap::CutFrom(uint32_t slot, SizeClass size_class, SlabShape shape,
                                            Bytes alignment) {
   Region& region = *regions_[slot];
-  // A region that starts afresh does so in one piece.
-  if (region.live_blocks == 0) GiveBackSpares(slot);
+  // A region without live blocks starts again in one piece: spares in the middle of it would split
+  // the free span.
+  if (region.live_blocks == 0) FreeSpares(slot);
   const std::optional<Bytes> start =
       region.spans.Allocate(Bytes(shape.units * kSpanUnit.value()), alignment);
   if (!start) return std::nullopt;
@@ -101,7 +102,7 @@ std::optional<uint32_t> BlockHeap::CutFrom(uint32_t slot, SizeClass size_class, 
   return slab;
 }
 
-void BlockHeap::GiveBackSpan(uint32_t slab) {
+void BlockHeap::FreeSpan(uint32_t slab) {
   SlabRecord& record = slabs_[slab];
   TENURE_DCHECK(record.slab.empty() && record.position == kNotQueued);
   const uint32_t slot = std::exchange(record.region, kNone);
@@ -117,10 +118,10 @@ void BlockHeap::GiveBackSpan(uint32_t slab) {
   NoteLongestFree(slot);
 }
 
-void BlockHeap::GiveBackSpares(std::optional<uint32_t> slot) {
+void BlockHeap::FreeSpares(std::optional<uint32_t> slot) {
   for (uint32_t& spare : spares_) {
     if (spare == kNone || (slot && slabs_[spare].region != *slot)) continue;
-    GiveBackSpan(std::exchange(spare, kNone));
+    FreeSpan(std::exchange(spare, kNone));
   }
 }
 

@@ -1,4 +1,4 @@
-// The first of many that has enough.
+// A search tree: the lowest slot whose number is large enough.
 #ifndef COMMON_HEAP_FIRST_FIT_TREE_H_
 #define COMMON_HEAP_FIRST_FIT_TREE_H_
 
@@ -12,11 +12,11 @@
 
 namespace tenure::heap {
 
-// A number per slot, and the lowest slot whose number is at least so much.
+// One number per slot. Finds the lowest slot whose number is at least a given value.
 //
 // Hides: a complete binary tree in which each node holds the largest number below it.
 //
-// Invariants: every inner node is the larger of its two children.
+// Invariants: every inner node is the maximum of its two children.
 //
 // Cost: O(log n) for n slots.
 //
@@ -31,6 +31,7 @@ class FirstFitTree {
     while (node > 1) {
       node /= 2;
       const uint32_t larger = std::max(nodes_[2 * node], nodes_[2 * node + 1]);
+      // From here to the root nothing changes.
       if (nodes_[node] == larger) break;
       nodes_[node] = larger;
     }
@@ -38,11 +39,14 @@ class FirstFitTree {
 
   uint32_t Get(uint32_t slot) const { return slot < leaves_ ? nodes_[leaves_ + slot] : 0; }
 
-  // `value` is positive.
+  // The lowest slot that has at least `value`; nullopt when there is none.
+  // REQUIRES: `value` is positive. Slots that were never set would match 0.
   std::optional<uint32_t> First(uint32_t value) const {
     TENURE_DCHECK(value > 0);
     if (nodes_[1] < value) return std::nullopt;
     size_t node = 1;
+    // The left child has the lower slots. If it is too small, the right one is large enough,
+    // because their parent is.
     while (node < leaves_) node = nodes_[2 * node] >= value ? 2 * node : 2 * node + 1;
     return static_cast<uint32_t>(node - leaves_);
   }

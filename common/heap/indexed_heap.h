@@ -1,4 +1,4 @@
-// A priority queue whose members can be taken out.
+// A priority queue from whose middle items can be removed.
 #ifndef COMMON_HEAP_INDEXED_HEAP_H_
 #define COMMON_HEAP_INDEXED_HEAP_H_
 
@@ -10,19 +10,22 @@
 
 namespace tenure::heap {
 
-// Where a member stands; kept by the member itself, so that finding it costs nothing.
+// The position of an item that is in no queue.
 inline constexpr uint32_t kNotQueued = ~uint32_t{0};
 
 // A binary heap of (key, item) with the smallest key on top. Items are indices into a table of the
-// caller's; `position(item)` gives a uint32_t& in it that belongs to this queue while the item is
-// in it, and is kNotQueued before.
+// caller. `position(item)` returns a uint32_t& in that table, in which the queue keeps the item's
+// place, so that Remove need not search for it.
+//
+// REQUIRES: position(item) is kNotQueued before Insert, and the caller does not change it
+// meanwhile.
 //
 // Invariants:
 //   1. No key is smaller than its parent's.
 //   2. position(item) is the item's place, kNotQueued after Remove.
 //
-// Cost: O(log n), and no host memory once the queue has had its peak size. A tree of the standard
-// library would take a node whenever a full slab gets one block back.
+// Cost: O(log n), and no allocation of host memory below the largest size so far. A tree of the
+// standard library would allocate a node whenever a block of a full slab is freed.
 //
 // Thread safety: thread-compatible.
 class IndexedHeap {
@@ -46,6 +49,8 @@ class IndexedHeap {
     const Entry last = entries_.back();
     entries_.pop_back();
     if (place == entries_.size()) return;
+    // The last entry fills the gap. It may come from another branch of the heap, so its key may be
+    // smaller than that of its new parent as well as larger than those of its new children.
     entries_[place] = last;
     if (place > 0 && last.key < entries_[(place - 1) / 2].key) {
       SiftUp(place, position);

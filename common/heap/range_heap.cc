@@ -24,7 +24,7 @@ constexpr uint64_t BinFloor(uint32_t bin) {
 static_assert(BinOf(std::numeric_limits<uint32_t>::max()) < 512);
 static_assert(BinFloor(BinOf(1000)) <= 1000 && BinFloor(BinOf(1000) + 1) > 1000);
 
-// How many ranges of nearly the right length are looked at before a longer one is broken.
+// How many ranges of nearly the right length are tried before a longer one is split.
 constexpr uint64_t kLooks = 8;
 
 // Neither wraps: a start is less than 2^32 units, and a step at most 2^63.
@@ -111,8 +111,8 @@ Bytes RangeHeap::largest_free() const {
 }
 
 uint32_t RangeHeap::FindFit(uint64_t length, uint64_t step) const {
-  // Ranges in bins from `sure` on hold the request wherever they start; those in the bins before it
-  // may.
+  // A range in a bin from `sure` on can hold the request wherever it starts. A range in a bin from
+  // `maybe` to `sure` can hold it only if its start needs little padding.
   const uint64_t padded = length + step - 1;
   const uint32_t maybe = BinOf(static_cast<uint32_t>(length));
   uint32_t sure = static_cast<uint32_t>(bins_.size());
@@ -245,8 +245,8 @@ void RangeHeap::CheckBins() const {
       free_units += range.length;
     }
   }
-  // With the tiling this means that no free range is missing: each hangs in one bin only, and the
-  // sums agree.
+  // Together with CheckTiling this means that no free range is missing from the bins: each is in
+  // one bin only, and the sums agree.
   TENURE_CHECK(free_units == free_units_);
 }
 

@@ -1,4 +1,4 @@
-// Ranges of any length inside one base.
+// An allocator of ranges of any length inside one base.
 #ifndef COMMON_HEAP_RANGE_HEAP_H_
 #define COMMON_HEAP_RANGE_HEAP_H_
 
@@ -15,39 +15,42 @@
 
 namespace tenure::heap {
 
-// Hands out half-open ranges of [0, size) and takes them back, joining neighbours at once. The base
-// itself is never touched: it is device memory or bare address space, so the books lie in host
+// Allocates and frees half-open ranges of [0, size), and merges free neighbours at once. The base
+// itself is never touched: it is device memory or bare address space. So the books lie in host
 // memory, as records that name each other by 32-bit index.
 //
-// Hides: free ranges hang in bins by length, sixteen bins per doubling and one length per bin below
+// Hides: free ranges are in bins by length, sixteen bins per doubling and one length per bin below
 // 32 granules, with a bitmap of the bins in use (the good fit of TLSF). An exact best fit in a tree
-// would break a range that is at most a sixteenth shorter, and costs several times as much.
+// would split a range that is at most a sixteenth shorter, and costs several times as much.
 //
 // Invariants:
-//   1. Free and used ranges tile [0, size) exactly; lengths are positive multiples of the granule.
+//   1. Free and used ranges cover [0, size) exactly, without overlap; lengths are positive
+//   multiples
+//      of the granule.
 //   2. No two free ranges are neighbours.
-//   3. A free range hangs in the bin of its length and nowhere else; a bin's bit tells whether it
-//      holds a range.
+//   3. A free range is in the bin of its length and in no other; a bin's bit tells whether it holds
+//      a range.
 //   4. free_bytes() is the sum over the free ranges.
 //
-// Owns: its books, which grow with the largest number of ranges there has been.
+// Owns: its books, which grow with the largest number of ranges so far.
 //
-// Cost: O(1), except where a request that hardly anything can hold makes Allocate look through all
-// ranges of nearly its length before it answers nullopt.
+// Cost: O(1), except for a request that almost no free range can hold: then Allocate looks at all
+// ranges of nearly its length before it returns nullopt.
 //
 // Thread safety: thread-compatible.
 class RangeHeap {
  public:
-  // `granule` is a power of two; `size` is a positive multiple of it and less than 2^32 granules.
+  // REQUIRES: `granule` is a power of two; `size` is a positive multiple of it and less than 2^32
+  // granules.
   explicit RangeHeap(Bytes size, Bytes granule = kMinAlignment);
 
   // The offset of a range of at least `size` bytes (at least one granule) at a multiple of
-  // `alignment`, a power of two that the base is assumed to keep. nullopt only when no free range
-  // can hold it.
+  // `alignment`; nullopt only when no free range can hold it. REQUIRES: `alignment` is a power of
+  // two, and the base is aligned to it.
   std::optional<Bytes> Allocate(Bytes size, Bytes alignment);
 
-  // Gives back the range that starts at `offset` and says how long it was; nullopt, and no change,
-  // when no live range starts there.
+  // Frees the range that starts at `offset` and returns its length; nullopt, and no change, when no
+  // used range starts there.
   std::optional<Bytes> Free(Bytes offset);
 
   Bytes size() const { return ToBytes(units_); }
@@ -55,7 +58,7 @@ class RangeHeap {
   Bytes free_bytes() const { return ToBytes(free_units_); }
   // The length of the longest free range. Looks at the ranges of one bin.
   Bytes largest_free() const;
-  // Whether nothing is handed out.
+  // Whether no range is used.
   bool empty() const { return free_units_ == units_; }
 
   // Aborts unless the invariants hold, recounting everything.

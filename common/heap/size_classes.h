@@ -1,6 +1,4 @@
-// The block sizes that small requests are rounded to. A table known at compile time rather than one
-// computed from the load: both sides of the wire, the statistics and a person reading them see the
-// same few sizes.
+// The block sizes that small requests are rounded to.
 #ifndef COMMON_HEAP_SIZE_CLASSES_H_
 #define COMMON_HEAP_SIZE_CLASSES_H_
 
@@ -16,8 +14,8 @@
 
 namespace tenure::heap {
 
-// Every block starts at and is a multiple of this: what cuMemAlloc promises for its own
-// allocations.
+// Every block starts at a multiple of this, and its size is one. cuMemAlloc promises the same
+// alignment for its own allocations.
 inline constexpr Bytes kMinAlignment{256};
 
 // The largest block that comes from a pool. With eight classes per doubling below it and 2 MiB
@@ -25,7 +23,9 @@ inline constexpr Bytes kMinAlignment{256};
 // its own.
 inline constexpr Bytes kMaxSmallBlock = MiB(1);
 
-// Multiples of 256 B up to 4 KiB, then eight classes per doubling.
+// Multiples of 256 B up to 4 KiB, then eight classes per doubling. The table is fixed at compile
+// time and does not follow the load, so that both sides of the wire, the statistics and their
+// readers see the same few sizes.
 inline constexpr size_t kSizeClassCount = 80;
 
 // One row of the table.
@@ -56,9 +56,9 @@ constexpr Bytes BlockSize(SizeClass size_class) {
 }
 
 // The smallest class whose blocks hold `size` bytes and are a multiple of `alignment`, so that a
-// slab that starts aligned keeps every block aligned. An alignment below 256 counts as 256; a size
-// of zero takes the smallest block. nullopt above 1 MiB of either: such a block is a region of its
-// own. `alignment` is a power of two.
+// all blocks of an aligned slab are aligned. An alignment below 256 counts as 256; a size of zero
+// gets the smallest block. nullopt when either is above 1 MiB: such a block is a region of its own.
+// REQUIRES: `alignment` is a power of two.
 constexpr std::optional<SizeClass> ClassFor(Bytes size, Bytes alignment) {
   TENURE_CHECK(IsPowerOfTwo(alignment.value()));
   if (size > kMaxSmallBlock || alignment > kMaxSmallBlock) return std::nullopt;

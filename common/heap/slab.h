@@ -1,4 +1,4 @@
-// Blocks of one size, side by side.
+// Up to 256 blocks of one size, side by side.
 #ifndef COMMON_HEAP_SLAB_H_
 #define COMMON_HEAP_SLAB_H_
 
@@ -11,8 +11,8 @@
 
 namespace tenure::heap {
 
-// Up to 256 blocks of one size from a start offset on, and which of them are free. Always hands out
-// the lowest free block, so that blocks gather at the lower end.
+// The blocks of one size from a start offset on, and which of them are free. Take always returns
+// the lowest free block, so that live blocks gather at the lower end.
 //
 // Invariants: free_blocks() is the number of set bits; no bit at or beyond capacity() is set.
 //
@@ -24,15 +24,14 @@ class Slab {
  public:
   static constexpr uint32_t kMaxBlocks = 256;
 
-  // Blocks [start + i * block_size) for i below `capacity`, all free. Both sizes are multiples of
-  // 256 and less than 2^40; `capacity` is in [1, 256].
+  // The blocks at start + i * block_size for i below `capacity`, all free. REQUIRES: `start` and
+  // `block_size` are multiples of 256 and less than 2^40; `capacity` is in [1, 256].
   Slab(Bytes start, Bytes block_size, uint32_t capacity);
 
-  // The offset of the lowest free block, which is live from now on. Not to be called on a full
-  // slab.
+  // The offset of the lowest free block, which is live from now on. REQUIRES: not full().
   Bytes Take();
-  // Gives back the block at `offset`. False, and no change, unless a live block starts there.
-  bool GiveBack(Bytes offset);
+  // Frees the block at `offset`. False, and no change, unless a live block starts there.
+  bool Free(Bytes offset);
 
   Bytes start() const { return Bytes(uint64_t{start_} * kUnit); }
   Bytes block_size() const { return Bytes(uint64_t{block_units_} * kUnit); }
@@ -54,7 +53,7 @@ class Slab {
   std::array<uint64_t, kMaxBlocks / 64> free_ = {};
 };
 
-// In the header because each call of the heap is one of them and little else.
+// In the header, to be inlined: an Allocate or Free of the heap is one of these and little else.
 
 inline Bytes Slab::Take() {
   TENURE_DCHECK(!full());
@@ -66,11 +65,11 @@ inline Bytes Slab::Take() {
   return Bytes((start_ + uint64_t{block} * block_units_) * kUnit);
 }
 
-inline bool Slab::GiveBack(Bytes offset) {
+inline bool Slab::Free(Bytes offset) {
   if (offset < start() || offset.value() % kUnit != 0) return false;
   const uint64_t units = offset.value() / kUnit - start_;
   if (units >= uint64_t{capacity_} * block_units_) return false;
-  // 32 bits, since the division is most of what a free costs.
+  // 32 bits, because the division takes most of the time of a free, and a 64-bit one takes longer.
   const uint32_t within = static_cast<uint32_t>(units);
   const uint32_t block = within / block_units_;
   const uint64_t bit = uint64_t{1} << (block % 64);

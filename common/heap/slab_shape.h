@@ -12,8 +12,8 @@
 
 namespace tenure::heap {
 
-// Slabs start at and are multiples of this. Smaller would cost four bytes of books per unit, larger
-// would leave more of a small slab unused.
+// Slabs start at multiples of this, and their length is one. A smaller unit would cost more books,
+// four bytes per unit; a larger one would leave more of a small slab unused.
 inline constexpr Bytes kSpanUnit = KiB(16);
 
 struct SlabShape {
@@ -38,9 +38,9 @@ constexpr uint64_t UnusedShare(SlabShape shape, Bytes block_size) {
   return (bytes - shape.blocks * block_size.value()) * 50 / bytes;
 }
 
-// The largest slab of a class. 64 KiB of small blocks, four of larger ones up to 512 KiB, a single
-// block beyond: enough that cutting a slab is rare, little enough that a class with one live block
-// does not hold much. From there up to twice as many blocks, as soon as less than 2 % stays unused.
+// The largest slab of a class: 64 KiB of small blocks, four of larger ones up to 512 KiB, a single
+// block beyond that. A slab of this length is cut rarely, and a class with one live block does not
+// hold much. If that leaves 2 % or more of the slab unused, up to twice as many blocks are tried.
 constexpr SlabShape BestShape(Bytes block_size) {
   const uint64_t aim =
       std::max(KiB(64).value(), std::min(4 * block_size.value(), KiB(512).value()));
@@ -63,7 +63,7 @@ constexpr std::array<SlabShape, kSizeClassCount> BestShapes() {
 
 }  // namespace internal
 
-// Of a pool that has grown, where there is room.
+// By class. Used for a pool that has grown, where there is room; see BlockHeap::NextShape.
 inline constexpr std::array<SlabShape, kSizeClassCount> kSlabShapes = internal::BestShapes();
 
 }  // namespace tenure::heap

@@ -1,145 +1,80 @@
 #include "server/memory/device_heap.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/check.h"
 #include "common/cuda/no_driver_calls.h"
+#include "common/status_macros.h"
 
 namespace tenure::server {
 namespace {
 
-// The sizes that session pools grow by, most of them small because most sessions are: with these
-// shares a reserve of 82 MiB holds sixteen first regions and two of each larger size.
-constexpr std::array<std::pair<uint64_t, uint64_t>, 4> kReserveMix = {
-    {{2, 16}, {4, 2}, {8, 2}, {16, 1}}};
-
-std::map<Bytes, uint64_t> PlanReserve(Bytes target) {
-  uint64_t mix_mib = 0;
-  for (const auto& [size_mib, count] : kReserveMix) mix_mib += size_mib * count;
-  const uint64_t whole_mixes = target.value() / MiB(mix_mib).value();
-  std::map<Bytes, uint64_t> plan;
-  for (const auto& [size_mib, count] : kReserveMix) plan[MiB(size_mib)] = whole_mixes * count;
-  plan[kRegionUnit] += (target.value() - whole_mixes * MiB(mix_mib).value()) / kRegionUnit.value();
-  return plan;
-}
-
-// The share of a size's planned regions under which a refill does not wait for the next look.
-// Waking a thread costs a grant several microseconds, so one grant alone does not.
+// The share of a size's planned regions below which a refill does not wait for the next look. To
+// wake a thread costs a grant several microseconds, so one grant alone does not.
 constexpr uint64_t kUrgentRefillPercent = 75;
 constexpr int kSnapshotAttempts = 8;
-// Well above what freeing or clearing a whole device takes.
+// Well above the time that it takes to free or clear a whole device.
 constexpr absl::Duration kLongestDriverCall = absl::Seconds(2);
 
 }  // namespace
 
-void DeviceHeap::Shelf::Put(Region region) { by_size_[region.size()].push_back(std::move(region)); }
-
-std::optional<Region> DeviceHeap::Shelf::Take(Bytes at_least, Bytes at_most) {
-  const auto stack = by_size_.lower_bound(at_least);
-  if (stack == by_size_.end() || stack->first > at_most) return std::nullopt;
-  Region region = std::move(stack->second.back());
-  stack->second.pop_back();
-  if (stack->second.empty()) by_size_.erase(stack);
-  return region;
-}
-
-std::optional<Region> DeviceHeap::Shelf::TakeLargestBeyond(
-    const std::map<Bytes, uint64_t>& planned) {
-  for (auto stack = by_size_.rbegin(); stack != by_size_.rend(); ++stack) {
-    const auto plan = planned.find(stack->first);
-    if (plan != planned.end() && stack->second.size() <= plan->second) continue;
-    return Take(stack->first, stack->first);
-  }
-  return std::nullopt;
-}
-
-size_t DeviceHeap::Shelf::Count(Bytes size) const {
-  const auto stack = by_size_.find(size);
-  return stack == by_size_.end() ? 0 : stack->second.size();
-}
-
-std::vector<Region> DeviceHeap::Shelf::TakeAll() {
-  std::vector<Region> all;
-  for (auto& [size, stack] : by_size_) {
-    for (Region& region : stack) all.push_back(std::move(region));
-  }
-  by_size_.clear();
-  return all;
-}
-
-Bytes DeviceHeap::Shelf::Sum() const {
-  Bytes sum;
-  for (const auto& [size, stack] : by_size_) {
-    for (const Region& region : stack) {
-      TENURE_CHECK(region.size() == size);
-      sum += size;
-    }
-  }
-  return sum;
-}
-
 DeviceHeap::DeviceHeap(cuda::Device& device, Health& health, const Options& options)
     : device_(device),
       health_(health),
-      epoch_(options.epoch),
-      warm_limit_(options.warm_limit),
-      tenant_limit_(options.tenant_limit),
       reserve_kind_(options.reserve_kind),
-      max_vmm_regions_(options.max_vmm_regions),
-      store_(options.store),
-      plan_(PlanReserve(std::min(options.warm_reserve, options.warm_limit))) {}
+      driver_(device, health, {options.epoch, options.max_vmm_regions, options.store}),
+      accounts_(options.tenant_limit),
+      clean_(options.warm_limit, options.warm_reserve, options.reserve_kind) {}
 
 DeviceHeap::~DeviceHeap() {
   Trim();
-  absl::MutexLock lock(&mu_);
-  // They go with the context.
+  cuda::NoDriverCallsLock lock(&mu_);
+  // The driver failed to clear these, so it is not asked to free them: they end with the context.
   for (Region& region : retired_) {
     books_.quarantined -= region.size();
-    region.Forget();
+    region.MarkFreed();
   }
   TENURE_CHECK(books_.reserved() == Bytes(0) && accounts_.empty());
 }
 
 std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant,
                                            MemoryKind kind) {
-  absl::MutexLock lock(&mu_);
-  cuda::NoDriverCalls no_driver_calls;
-  at_most = std::min(at_most, tenant_limit_ - HeldBy(tenant));
+  cuda::NoDriverCallsLock lock(&mu_);
+  // A region may be larger than what is needed, and all of it is charged. So the account limits the
+  // search, and the charge below always succeeds.
+  at_most = std::min(at_most, accounts_.Room(tenant));
   if (at_least > at_most) return std::nullopt;
-  std::optional<Region> region;
-  const auto cached = cached_.find(tenant);
-  if (cached != cached_.end()) region = cached->second[IndexOf(kind)].Take(at_least, at_most);
-  if (!region) region = reserve_[IndexOf(kind)].Take(at_least, at_most);
+  std::optional<Region> region = clean_.Take(at_least, at_most, tenant, kind);
   if (!region) return std::nullopt;
-  TENURE_CHECK(Charge(tenant, region->size()));
+  TENURE_CHECK(accounts_.Charge(tenant, region->size()));
   region->tenant_ = tenant;
-  clean_bytes_ -= region->size();
   books_.warm -= region->size();
   books_.leased += region->size();
   return region;
 }
 
 absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind) {
-  bool charged = false;
   {
-    absl::MutexLock lock(&mu_);
-    charged = Charge(tenant, size);
+    cuda::NoDriverCallsLock lock(&mu_);
+    // Charged before the driver call, not after it: two threads of one tenant could otherwise both
+    // find room for one region, and exceed the limit together.
+    if (!accounts_.Charge(tenant, size)) return accounts_.Refusal(tenant, size);
   }
-  if (!charged) return OverLimit(tenant, size);
-  absl::StatusOr<Region> region = Make(size, kind);
-  // Idle memory of ours must never be the reason for a refusal, nor what is on its way to become
-  // idle.
-  while (absl::IsResourceExhausted(region.status()) && MakeRoom()) {
-    region = Make(size, kind);
+  absl::StatusOr<Region> region = driver_.Make(size, kind);
+  // No request is refused while there is idle memory, or memory that another thread is just
+  // freeing. More than one attempt: other threads may take what was freed here.
+  while (absl::IsResourceExhausted(region.status()) && FreeIdleMemory()) {
+    region = driver_.Make(size, kind);
   }
   absl::Status refusal = region.status();
-  if (absl::IsResourceExhausted(refusal)) refusal = Full(size);
-  absl::MutexLock lock(&mu_);
+  // DeviceFull asks the driver for its count, so it comes before the lock.
+  if (absl::IsResourceExhausted(refusal)) refusal = DeviceFull(size);
+  cuda::NoDriverCallsLock lock(&mu_);
   if (!refusal.ok()) {
-    Refund(tenant, size);
+    accounts_.Refund(tenant, size);
     return refusal;
   }
   ++driver_changes_;
@@ -148,154 +83,204 @@ absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant, Mem
   return region;
 }
 
+absl::StatusOr<Region> DeviceHeap::RestoreRegion(RegionId id, Bytes size, UniqueFd fd,
+                                                 Tenant tenant) {
+  TENURE_ASSIGN_OR_RETURN(Region region, driver_.Restore(id, size, std::move(fd)));
+  region.tenant_ = tenant;
+  cuda::NoDriverCallsLock lock(&mu_);
+  accounts_.ChargeRestored(tenant, size);
+  ++driver_changes_;
+  books_.leased += size;
+  return region;
+}
+
 void DeviceHeap::Return(Region region, bool unmapped) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   books_.leased -= region.size();
+  // The session's word that it unmapped the region is enough for its own tenant, which could only
+  // harm itself. It is no proof for any other.
   if (unmapped) region.shared_in_tenant_ = true;
-  Enqueue(std::move(region), nullptr, unmapped ? dirty_ : condemned_);
+  Enqueue(std::move(region), nullptr, unmapped ? to_clear_ : to_free_);
 }
 
 void DeviceHeap::Quarantine(const Region& region) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
+  // It stays on its tenant's account: a tenant whose processes die without a proof must not get
+  // fresh memory for each of them.
   books_.leased -= region.size();
   books_.quarantined += region.size();
 }
 
-void DeviceHeap::ReturnProven(Region region, std::function<void()> on_cleared) {
-  absl::MutexLock lock(&mu_);
+void DeviceHeap::ReturnProven(Region region, OnCleared on_cleared) {
+  cuda::NoDriverCallsLock lock(&mu_);
   books_.quarantined -= region.size();
-  // Its proof is that of one process, and a descriptor may have been passed on to another: only the
-  // driver knows when nobody has the memory any more.
-  const bool alone = region.kind() != MemoryKind::kVmmFd;
-  Enqueue(std::move(region), std::move(on_cleared), alone ? dirty_ : condemned_);
+  // The proof is about one process, and a descriptor may have been passed on to another. Only the
+  // driver knows when the last process has unmapped such memory, so it takes it (invariant 3).
+  const bool may_serve_again = region.kind() != MemoryKind::kVmmFd;
+  Enqueue(std::move(region), std::move(on_cleared), may_serve_again ? to_clear_ : to_free_);
 }
 
 void DeviceHeap::ReturnUnproven(Region region) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   books_.quarantined -= region.size();
-  Enqueue(std::move(region), nullptr, condemned_);
+  Enqueue(std::move(region), nullptr, to_free_);
 }
 
-void DeviceHeap::Enqueue(Region region, std::function<void()> on_cleared,
-                         std::deque<Waiting>& queue) {
-  Refund(region.tenant(), region.size());
+void DeviceHeap::Enqueue(Region region, OnCleared on_cleared, std::deque<Returned>& list) {
+  accounts_.Refund(region.tenant(), region.size());
   books_.warm += region.size();
   refill_paused_ = false;
-  queue.push_back(Waiting{std::move(region), std::move(on_cleared)});
+  list.push_back(Returned{std::move(region), std::move(on_cleared)});
 }
 
-bool DeviceHeap::SupplyOnce() { return health_.Check().ok() && (FreeOne() || RefillOne()); }
+std::optional<DeviceHeap::Returned> DeviceHeap::TakeOldest(std::deque<Returned>& list) {
+  if (list.empty()) return std::nullopt;
+  Returned oldest = std::move(list.front());
+  list.pop_front();
+  busy_bytes_ += oldest.region.size();
+  return oldest;
+}
 
 bool DeviceHeap::ClearOnce() {
   if (!health_.Check().ok()) return false;
-  std::optional<Waiting> dirty;
+  std::optional<Returned> dirty;
   {
-    absl::MutexLock lock(&mu_);
-    if (dirty_.empty()) return false;
-    dirty.emplace(std::move(dirty_.front()));
-    dirty_.pop_front();
-    if (!MakeShelfRoom(dirty->region.size())) {
-      // It would not be kept, so it need not be cleared: the driver isolates what it takes back.
-      condemned_.push_back(*std::move(dirty));
+    cuda::NoDriverCallsLock lock(&mu_);
+    if (to_clear_.empty()) return false;
+    // A region that will not be kept need not be cleared: the driver isolates what is freed to it.
+    if (!MakeCleanRoom(to_clear_.front().region.size())) {
+      to_free_.push_back(std::move(to_clear_.front()));
+      to_clear_.pop_front();
       return true;
     }
-    in_hand_ += dirty->region.size();
+    dirty = TakeOldest(to_clear_);
   }
-  const absl::Status cleared = Clear(dirty->region);
+  const absl::Status cleared = driver_.Clear(dirty->region);
   {
-    absl::MutexLock lock(&mu_);
-    in_hand_ -= dirty->region.size();
+    cuda::NoDriverCallsLock lock(&mu_);
+    busy_bytes_ -= dirty->region.size();
     if (!cleared.ok()) {
-      // Nobody gets it, not even the driver, as long as this process lives.
+      // It may hold the last session's data, so no other session gets it. Nor does the driver: its
+      // context is lost. The region waits for the end of the process.
       books_.warm -= dirty->region.size();
       books_.quarantined += dirty->region.size();
       retired_.push_back(std::move(dirty->region));
       return true;
     }
-    if (!Keep(dirty->region)) {
-      condemned_.push_back(*std::move(dirty));
+    // The room that was made above may have gone to a region of the reserve meanwhile.
+    if (!PutClean(dirty->region)) {
+      to_free_.push_back(*std::move(dirty));
       return true;
     }
   }
-  if (dirty->on_cleared) dirty->on_cleared();
+  // After the lock: the completion belongs to another room and may take locks of its own.
+  if (dirty->on_cleared) std::move(dirty->on_cleared)();
   return true;
 }
 
 bool DeviceHeap::FreeOne() {
-  std::optional<Waiting> condemned;
+  std::optional<Returned> oldest;
   {
-    absl::MutexLock lock(&mu_);
-    if (condemned_.empty()) return false;
-    condemned.emplace(std::move(condemned_.front()));
-    condemned_.pop_front();
-    in_hand_ += condemned->region.size();
+    cuda::NoDriverCallsLock lock(&mu_);
+    oldest = TakeOldest(to_free_);
   }
-  FreeToDriver(*std::move(condemned));
+  if (!oldest) return false;
+  FreeToDriver(*std::move(oldest));
   return true;
 }
 
 bool DeviceHeap::RefillOne() {
   Bytes missing;
   {
-    absl::MutexLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     missing = MissingReserve(100);
   }
   if (missing == Bytes(0)) return false;
-  absl::StatusOr<Region> region = Make(missing, reserve_kind_);
-  absl::MutexLock lock(&mu_);
+  absl::StatusOr<Region> region = driver_.Make(missing, reserve_kind_);
+  cuda::NoDriverCallsLock lock(&mu_);
   if (!region.ok()) {
+    // The thread that calls this would otherwise ask a full device again at once, and for ever.
     refill_paused_ = true;
     return true;
   }
   ++driver_changes_;
   books_.warm += missing;
-  if (!Keep(*region)) condemned_.push_back(Waiting{*std::move(region), nullptr});
+  if (!PutClean(*region)) to_free_.push_back(Returned{*std::move(region), nullptr});
   return true;
 }
 
-void DeviceHeap::WaitForClearing(absl::Duration timeout) {
-  absl::MutexLock lock(&mu_);
+void DeviceHeap::FreeToDriver(Returned returned) {
+  const Bytes size = returned.region.size();
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    // Off the books before the driver call: meanwhile the bytes count as used by others. The other
+    // order would count them twice for a moment, as reserved here and as free with the driver.
+    ++driver_changes_;
+    books_.warm -= size;
+    busy_bytes_ -= size;
+    freeing_bytes_ += size;
+  }
+  driver_.Free(std::move(returned.region));
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    freeing_bytes_ -= size;
+  }
+  if (returned.on_cleared) std::move(returned.on_cleared)();
+}
+
+void DeviceHeap::WaitForClearing(absl::Duration timeout) const {
+  cuda::NoDriverCallsLock lock(&mu_);
   mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToClear), timeout);
 }
 
-void DeviceHeap::WaitForSupply(absl::Duration timeout) {
-  absl::MutexLock lock(&mu_);
+void DeviceHeap::WaitForSupply(absl::Duration timeout) const {
+  cuda::NoDriverCallsLock lock(&mu_);
   mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToSupply), timeout);
 }
 
+// The two conditions are evaluated by whichever thread releases mu_, so they take no lock but that
+// of the health. After a failure nothing is to be done, and the waiting threads sleep.
+bool DeviceHeap::HasToClear() const { return health_.Check().ok() && !to_clear_.empty(); }
+
+bool DeviceHeap::HasToSupply() const {
+  return health_.Check().ok() &&
+         (!to_free_.empty() || MissingReserve(kUrgentRefillPercent) != Bytes(0));
+}
+
 Bytes DeviceHeap::Trim() {
-  std::vector<Waiting> all;
+  std::vector<Returned> all;
   {
-    absl::MutexLock lock(&mu_);
-    all = TakeAllWarm();
+    cuda::NoDriverCallsLock lock(&mu_);
+    all = TakeAllIdle();
+    // The supplying thread would otherwise take the freed memory again at once.
     refill_paused_ = true;
   }
   Bytes freed;
-  for (Waiting& waiting : all) {
-    freed += waiting.region.size();
-    FreeToDriver(std::move(waiting));
+  for (Returned& returned : all) {
+    freed += returned.region.size();
+    FreeToDriver(std::move(returned));
   }
   return freed;
 }
 
 Books DeviceHeap::books() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   return books_;
 }
 
 Bytes DeviceHeap::waiting() const {
-  absl::MutexLock lock(&mu_);
-  return books_.warm - clean_bytes_;
+  cuda::NoDriverCallsLock lock(&mu_);
+  return books_.warm - clean_.bytes();
 }
 
-absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() {
+absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() const {
   Snapshot snapshot;
-  // The driver's count and ours belong to one moment only if no region was made or freed in
-  // between.
+  // The driver cannot be asked under the lock, so a region may be made or freed between its count
+  // and the books. Then the two are not of one moment, and both are read again.
   for (int attempt = 0; attempt < kSnapshotAttempts; ++attempt) {
     uint64_t before = 0;
     {
-      absl::MutexLock lock(&mu_);
+      cuda::NoDriverCallsLock lock(&mu_);
       before = driver_changes_;
     }
     const absl::StatusOr<cuda::MemoryInfo> memory = device_.GetMemoryInfo();
@@ -303,187 +288,79 @@ absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() {
       health_.Fail(memory.status());
       return memory.status();
     }
-    absl::MutexLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     snapshot = Snapshot{books_, memory->total, memory->free};
     if (driver_changes_ == before) break;
   }
-  // Under a storm of changes the driver's count may be of a slightly earlier moment than ours; ours
-  // is exact.
+  // If regions change all the time, the last reading stands. The books are exact, so the driver's
+  // count, which may be of an earlier moment, gives way: other() must not become negative.
   snapshot.driver_free = std::min(snapshot.driver_free, snapshot.total - snapshot.books.reserved());
   return snapshot;
 }
 
 void DeviceHeap::CheckInvariants() const {
-  absl::MutexLock lock(&mu_);
-  Bytes clean;
-  for (const Shelf& shelf : reserve_) clean += shelf.Sum();
-  for (const auto& [tenant, shelves] : cached_) {
-    for (const Shelf& shelf : shelves) clean += shelf.Sum();
-  }
-  TENURE_CHECK(clean == clean_bytes_);
-  TENURE_CHECK(clean <= warm_limit_);
-  Bytes warm = clean + in_hand_;
-  for (const Waiting& waiting : dirty_) warm += waiting.region.size();
-  for (const Waiting& waiting : condemned_) warm += waiting.region.size();
+  cuda::NoDriverCallsLock lock(&mu_);
+  clean_.CheckInvariants();
+  Bytes warm = clean_.bytes() + busy_bytes_;
+  for (const Returned& returned : to_clear_) warm += returned.region.size();
+  for (const Returned& returned : to_free_) warm += returned.region.size();
   TENURE_CHECK(warm == books_.warm);
   Bytes retired;
   for (const Region& region : retired_) retired += region.size();
-  Bytes held;
-  for (const auto& [tenant, bytes] : accounts_) {
-    TENURE_CHECK(bytes > Bytes(0) && bytes <= tenant_limit_);
-    held += bytes;
-  }
-  // What is being made for a tenant is on its account already.
-  TENURE_CHECK(held + retired >= books_.leased + books_.quarantined);
+  // Not equal: what is being made for a tenant is on its account already, and not yet leased.
+  TENURE_CHECK(accounts_.Sum() + retired >= books_.leased + books_.quarantined);
 }
 
-bool DeviceHeap::Charge(Tenant tenant, Bytes size) {
-  const Bytes held = HeldBy(tenant);
-  if (size > tenant_limit_ - held) return false;
-  accounts_[tenant] = held + size;
+bool DeviceHeap::MakeCleanRoom(Bytes size) {
+  std::vector<Region> displaced;
+  const bool room = clean_.MakeRoom(size, displaced);
+  // They stay warm on the books: only the list changes.
+  for (Region& region : displaced) to_free_.push_back(Returned{std::move(region), nullptr});
+  return room;
+}
+
+bool DeviceHeap::PutClean(Region& region) {
+  if (!MakeCleanRoom(region.size())) return false;
+  clean_.Put(std::move(region));
   return true;
 }
 
-void DeviceHeap::Refund(Tenant tenant, Bytes size) {
-  const auto account = accounts_.find(tenant);
-  TENURE_CHECK(account != accounts_.end());
-  account->second -= size;
-  if (account->second == Bytes(0)) accounts_.erase(account);
-}
-
-Bytes DeviceHeap::HeldBy(Tenant tenant) const {
-  const auto account = accounts_.find(tenant);
-  return account == accounts_.end() ? Bytes(0) : account->second;
-}
-
-absl::Status DeviceHeap::OverLimit(Tenant tenant, Bytes size) const {
-  absl::MutexLock lock(&mu_);
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "no room for ", FormatBytes(size), " (", size.value(), " bytes): ", tenant.ToString(),
-      " holds ", FormatBytes(HeldBy(tenant)), " of the ", FormatBytes(tenant_limit_),
-      " that one tenant may hold, what waits in quarantine included; close what is not "
-      "needed (`tenurectl ps`), or raise --max-tenant-bytes"));
-}
-
-bool DeviceHeap::MakeShelfRoom(Bytes size) {
-  Bytes planned;
-  for (const auto& [planned_size, count] : plan_) {
-    const uint64_t there =
-        std::min<uint64_t>(reserve_[IndexOf(reserve_kind_)].Count(planned_size), count);
-    planned += Bytes(planned_size.value() * there);
+std::vector<DeviceHeap::Returned> DeviceHeap::TakeAllIdle() {
+  std::vector<Returned> all;
+  for (Region& region : clean_.TakeAll()) all.push_back(Returned{std::move(region), nullptr});
+  for (std::deque<Returned>* list : {&to_clear_, &to_free_}) {
+    for (Returned& returned : *list) all.push_back(std::move(returned));
+    list->clear();
   }
-  if (planned + size > warm_limit_) return false;
-  while (clean_bytes_ + size > warm_limit_) {
-    std::optional<Region> unplanned = TakeUnplanned();
-    TENURE_CHECK(unplanned);
-    clean_bytes_ -= unplanned->size();
-    condemned_.push_back(Waiting{*std::move(unplanned), nullptr});
-  }
-  return true;
-}
-
-std::optional<Region> DeviceHeap::TakeUnplanned() {
-  static const std::map<Bytes, uint64_t> kNothing;
-  for (auto& [tenant, shelves] : cached_) {
-    for (Shelf& shelf : shelves) {
-      if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothing)) return region;
-    }
-  }
-  for (const MemoryKind kind : kMemoryKinds) {
-    std::optional<Region> region =
-        reserve_[IndexOf(kind)].TakeLargestBeyond(kind == reserve_kind_ ? plan_ : kNothing);
-    if (region) return region;
-  }
-  return std::nullopt;
-}
-
-bool DeviceHeap::Keep(Region& region) {
-  if (!MakeShelfRoom(region.size())) return false;
-  clean_bytes_ += region.size();
-  Shelves& shelves = region.shared_in_tenant() ? cached_[region.tenant()] : reserve_;
-  shelves[IndexOf(region.kind())].Put(std::move(region));
-  return true;
-}
-
-Bytes DeviceHeap::MissingReserve(uint64_t below_percent) const {
-  if (refill_paused_) return Bytes(0);
-  for (const auto& [size, count] : plan_) {
-    if (reserve_[IndexOf(reserve_kind_)].Count(size) * 100 < count * below_percent) return size;
-  }
-  return Bytes(0);
-}
-
-bool DeviceHeap::HasToClear() const { return health_.Check().ok() && !dirty_.empty(); }
-
-bool DeviceHeap::HasToSupply() const {
-  return health_.Check().ok() &&
-         (!condemned_.empty() || MissingReserve(kUrgentRefillPercent) != Bytes(0));
-}
-
-std::vector<DeviceHeap::Waiting> DeviceHeap::TakeAllWarm() {
-  std::vector<Waiting> all;
-  const auto empty = [&all](Shelves& shelves) {
-    for (Shelf& shelf : shelves) {
-      for (Region& region : shelf.TakeAll()) all.push_back(Waiting{std::move(region), nullptr});
-    }
-  };
-  empty(reserve_);
-  for (auto& [tenant, shelves] : cached_) empty(shelves);
-  cached_.clear();
-  clean_bytes_ = Bytes(0);
-  for (std::deque<Waiting>* queue : {&dirty_, &condemned_}) {
-    for (Waiting& waiting : *queue) all.push_back(std::move(waiting));
-    queue->clear();
-  }
-  for (const Waiting& waiting : all) in_hand_ += waiting.region.size();
+  for (const Returned& returned : all) busy_bytes_ += returned.region.size();
   return all;
 }
 
-bool DeviceHeap::MakeRoom() {
+bool DeviceHeap::FreeIdleMemory() {
   bool waited = false;
   {
-    absl::MutexLock lock(&mu_);
-    waited = in_hand_ > Bytes(0);
-    const auto nothing_in_hand = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-      return in_hand_ == Bytes(0);
-    };
-    mu_.AwaitWithTimeout(absl::Condition(&nothing_in_hand), kLongestDriverCall);
+    cuda::NoDriverCallsLock lock(&mu_);
+    waited = !NoneBusy();
+    // What is busy is on no list, so Trim() does not find it. Wait until it is freed, or cleared
+    // and on a list again. The time is limited, because other threads may always have something
+    // busy.
+    mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::NoneBusy), kLongestDriverCall);
   }
+  // Trim() always runs: memory may have become idle meanwhile.
   return Trim() > Bytes(0) || waited;
 }
 
-absl::Status DeviceHeap::Full(Bytes size) {
-  const absl::StatusOr<Snapshot> now = TakeSnapshot();
-  if (!now.ok()) return now.status();
-  // Room in one piece is the driver's business: what is free may also be too scattered.
-  const Bytes missing = size > now->driver_free ? size - now->driver_free : Bytes(0);
+absl::Status DeviceHeap::DeviceFull(Bytes size) const {
+  TENURE_ASSIGN_OR_RETURN(const Snapshot now, TakeSnapshot());
+  // 0 when the free memory would be enough but is not in one piece, which only the driver knows.
+  const Bytes missing = size > now.driver_free ? size - now.driver_free : Bytes(0);
   return absl::ResourceExhaustedError(absl::StrCat(
       "no room for ", FormatBytes(size), " (", size.value(), " bytes): ", FormatBytes(missing),
-      " more would have to be freed; of ", FormatBytes(now->total), " are ",
-      FormatBytes(now->driver_free), " free, ", FormatBytes(now->books.leased), " leased, ",
-      FormatBytes(now->books.quarantined), " quarantined and ", FormatBytes(now->other()),
+      " more would have to be freed; of ", FormatBytes(now.total), " are ",
+      FormatBytes(now.driver_free), " free, ", FormatBytes(now.books.leased), " leased, ",
+      FormatBytes(now.books.quarantined), " quarantined and ", FormatBytes(now.other()),
       " used by other programs and contexts; free or close what is not needed "
       "(`tenurectl ps`), then repeat"));
-}
-
-absl::Status DeviceHeap::Clear(const Region& region) {
-  absl::Status cleared = device_.Clear(region.base(), region.size());
-  if (!cleared.ok()) health_.Fail(cleared);
-  return cleared;
-}
-
-void DeviceHeap::FreeToDriver(Waiting waiting) {
-  // Off the books first: meanwhile the bytes count as other, never as free and reserved at once.
-  {
-    absl::MutexLock lock(&mu_);
-    ++driver_changes_;
-    in_hand_ -= waiting.region.size();
-    books_.warm -= waiting.region.size();
-  }
-  const absl::Status freed = FreeMemory(waiting.region);
-  if (!freed.ok()) health_.Fail(freed);
-  waiting.region.Forget();
-  if (waiting.on_cleared) waiting.on_cleared();
 }
 
 }  // namespace tenure::server

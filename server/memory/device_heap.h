@@ -1,60 +1,80 @@
-// Every byte of the device that is ours, region by region.
+// All device memory that the daemon owns, region by region.
 #ifndef SERVER_MEMORY_DEVICE_HEAP_H_
 #define SERVER_MEMORY_DEVICE_HEAP_H_
 
-#include <array>
 #include <deque>
-#include <functional>
-#include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 #include "common/bytes.h"
 #include "common/cuda/device.h"
+#include "common/memory_kind.h"
+#include "common/unique_fd.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
 #include "server/keeper/fd_store.h"
+#include "server/memory/books.h"
+#include "server/memory/clean_regions.h"
 #include "server/memory/health.h"
 #include "server/memory/region.h"
+#include "server/memory/region_driver.h"
+#include "server/memory/tenant_accounts.h"
 
 namespace tenure::server {
 
-// Where the reserved bytes are. reserved() is their sum, always.
-struct Books {
-  Bytes leased;
-  Bytes warm;
-  Bytes quarantined;
-  Bytes reserved() const { return leased + warm + quarantined; }
-};
-
-// The regions of one device: takes them from the driver, exports and clears them, keeps some warm,
-// gives them back.
+// The regions of one device: takes them from the driver, leases them to tenants, clears what comes
+// back, keeps some of it warm and frees the rest to the driver. It knows tenants, but no sessions
+// and no leases.
+//
+// Hides: where a region is, and how it moves. A region is in exactly one of these places:
+//
+//   being made    in the thread that called the driver; not in the books yet
+//   leased        with its holder: a session's pool or a segment
+//   quarantined   with its holder: the fence, until it has proof that the dead process is gone
+//   to_clear_     returned; may serve again once it is all zero
+//   to_free_      only the driver may have it next
+//   busy          on no list: one thread is clearing or freeing it
+//   clean_        all zero, for the next grant
+//   retired_      could not be cleared; stays until the process ends
+//
+//   made      --TakeFromDriver, RestoreRegion--------> leased
+//             --SupplyOnce (a refill)----------------> clean_, or to_free_ if clean_ is full
+//   leased    --Return, unmapped---------------------> to_clear_
+//             --Return, perhaps still mapped---------> to_free_
+//             --Quarantine---------------------------> quarantined
+//   quarant.  --ReturnProven-------------------------> to_clear_, of kind VMM_FD: to_free_
+//             --ReturnUnproven-----------------------> to_free_
+//   to_clear_ --ClearOnce----------------------------> busy, or to_free_ if it would not be kept
+//   busy      --cleared------------------------------> clean_, to_free_ if clean_ is full by now,
+//                                                      retired_ if the driver failed
+//             --freed--------------------------------> gone
+//   to_free_  --SupplyOnce---------------------------> busy
+//   clean_    --TakeWarm-----------------------------> leased
+//             --displaced by a later region----------> to_free_
+//   clean_, to_clear_, to_free_  --Trim, device full-> busy
 //
 // Invariants
-//  1. Every region is in exactly one place: with a holder (leased or quarantined), warm (clean,
-//     waiting to be cleared, or waiting for the driver to take it back), retired, or being made.
-//  2. A region handed out is all zero, and cleared by us: the driver promises nothing.
-//  3. A region that a session gave back while it lived goes only to the same tenant, and only when
-//     the session said that it had unmapped it; otherwise it goes back to the driver, which never
+//  1. A leased region is all zero when it is handed out, except a restored one.
+//  2. A region that a session returned while it lived serves only the same tenant, and only when
+//     the session said that it had unmapped it. Otherwise it is freed to the driver, which never
 //     reuses memory that is still mapped.
-//  4. The clean warm memory never exceeds the warm limit.
-//  5. What a tenant's sessions hold and what waits in quarantine for them is on that tenant's
-//     account, which never exceeds the tenant limit.
-//  6. A region that could not be cleared is retired: neither granted nor freed, it stays on the
-//  books
-//     as quarantined until the process ends.
-// Borrows: the device and the health, which outlive it.
-// Thread safety: thread-safe. Driver calls are made without the lock: a slow one holds up only its
-// own caller.
+//  3. A region of kind VMM_FD never serves another tenant: its descriptor may have been passed on.
+//  4. What a tenant's sessions hold, and what is quarantined for them, is on the tenant's account.
+//  5. The books: warm is to_clear_ + to_free_ + busy + clean_; quarantined includes retired_.
+// Owns: all regions but those with a holder.
+// Borrows: the device, the health and the store, which outlive it.
+// Thread safety: thread-safe. Driver calls are made without the lock: a slow one delays only the
+// thread that makes it.
 // Errors: RESOURCE_EXHAUSTED when the tenant's limit or that of VMM_FD regions is reached, or the
-// device is full even after all warm memory went back to the driver; UNAVAILABLE after any other
+// device is full even after all warm memory was freed to the driver; UNAVAILABLE after any other
 // driver error, which also fails the health.
 class DeviceHeap {
  public:
@@ -68,60 +88,69 @@ class DeviceHeap {
     // The most that one tenant's account may hold.
     Bytes tenant_limit = Bytes(~uint64_t{0});
     MemoryKind reserve_kind = MemoryKind::kCudaIpc;
-    // The most regions of kind VMM_FD: each holds a descriptor, which the process has only so many
-    // of, and to run out of them inside the driver could not be told from a broken driver.
+    // The most regions of kind VMM_FD. Each holds a descriptor, and a process has a limited number
+    // of them. If the driver met that limit, its error could not be told from a lost context.
     uint64_t max_vmm_regions = 4096;
     // Where the descriptors of regions of kind VMM_FD are kept beyond this process, each from
-    // before its region is granted until it is over. Null: nowhere. Outlives the heap.
+    // before its region is granted until it is freed. Null: nowhere. Outlives the heap.
     FdStore* store = nullptr;
   };
 
+  // Called once, after the region was cleared or freed to the driver: no content of its last holder
+  // is left. Called by the thread that did this work, inside ClearOnce, SupplyOnce, TakeFromDriver,
+  // Trim or the destructor, and under none of the heap's locks; so it may call the heap. If the
+  // region cannot be cleared, the completion is destroyed without a call.
+  using OnCleared = absl::AnyInvocable<void() &&>;
+
   DeviceHeap(cuda::Device& device, Health& health, const Options& options);
-  // All regions have come back; gives them to the driver.
+  // Frees everything to the driver. REQUIRES: every holder has returned its regions.
   ~DeviceHeap();
 
-  // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest there is that its
-  // account has room for. No driver call.
-  std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant, MemoryKind kind);
-  // A new region of `size` bytes, a multiple of 2 MiB, from the driver.
-  absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind);
-  // A region of an earlier life of the daemon, by the descriptor that was kept; leased to this
-  // tenant, also beyond its limit.
-  absl::StatusOr<Region> RestoreRegion(RegionId id, Bytes size, UniqueFd fd, Tenant tenant);
-
+  // A warm region of `at_least` to `at_most` bytes for this tenant, the smallest that its account
+  // has room for; nullopt when there is none. No driver call.
+  std::optional<Region> TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant, MemoryKind kind)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // A new region from the driver. REQUIRES: `size` is a positive multiple of kRegionUnit.
+  absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // A region of an earlier life of the daemon, by the descriptor that was kept. It is leased to
+  // this tenant, also above its limit.
+  absl::StatusOr<Region> RestoreRegion(RegionId id, Bytes size, UniqueFd fd, Tenant tenant)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // The name of a region's descriptor in the store.
-  static std::string StoreName(RegionId id);
+  static std::string StoreName(RegionId id) { return RegionDriver::StoreName(id); }
 
-  // A live session is done with the region. `unmapped`: it says that it no longer maps it.
-  void Return(Region region, bool unmapped);
-
+  // A live session returns a region. `unmapped`: it says that it no longer maps it.
+  void Return(Region region, bool unmapped) ABSL_LOCKS_EXCLUDED(mu_);
   // A dead session's region changes from leased to quarantined. The caller keeps it.
-  void Quarantine(const Region& region);
-  // The dead session is proven silent: the region is cleared and serves again, or goes to the
-  // driver if it is of kind VMM_FD; then the lease is told.
-  void ReturnProven(Region region, std::function<void()> on_cleared);
-  // The dead session has exited, but its silence cannot be proven here: the driver takes the region
-  // and isolates it.
-  void ReturnUnproven(Region region);
+  void Quarantine(const Region& region) ABSL_LOCKS_EXCLUDED(mu_);
+  // REQUIRES of both: the region is quarantined. The dead process is proven gone: the region serves
+  // again once it is cleared, or is freed to the driver if it is of kind VMM_FD. Then `on_cleared`
+  // is called, unless it is null.
+  void ReturnProven(Region region, OnCleared on_cleared) ABSL_LOCKS_EXCLUDED(mu_);
+  // The dead process has exited, but there is no proof that nothing of it still writes: the driver
+  // takes the region and isolates it.
+  void ReturnUnproven(Region region) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Two kinds of waiting work, so that two threads may do them: to give a region to the driver can
-  // take a hundred times as long as to clear one. Each does one piece; false when there was nothing
-  // to do.
-  bool ClearOnce();
-  // Gives a region to the driver, or makes one for the reserve.
-  bool SupplyOnce();
+  // One piece of waiting work; false when there was none. Two threads do them, because to free a
+  // region to the driver can take a hundred times as long as to clear one.
+  bool ClearOnce() ABSL_LOCKS_EXCLUDED(mu_);
+  // Frees one region to the driver, or makes one for the reserve.
+  bool SupplyOnce() ABSL_LOCKS_EXCLUDED(mu_) {
+    return health_.Check().ok() && (FreeOne() || RefillOne());
+  }
   // Either.
-  bool MaintainOnce() { return ClearOnce() || SupplyOnce(); }
+  bool MaintainOnce() ABSL_LOCKS_EXCLUDED(mu_) { return ClearOnce() || SupplyOnce(); }
   // Waits until there is such work that should not wait longer, at most `timeout`.
-  void WaitForClearing(absl::Duration timeout);
-  void WaitForSupply(absl::Duration timeout);
-  // Gives all warm memory to the driver and stops refilling the reserve until the next Return.
-  // Returns how much.
-  Bytes Trim();
+  void WaitForClearing(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mu_);
+  void WaitForSupply(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mu_);
+  // Frees all warm memory to the driver and stops refilling the reserve until the next region is
+  // returned. Returns how many bytes were freed.
+  Bytes Trim() ABSL_LOCKS_EXCLUDED(mu_);
 
-  Books books() const;
-  // Of the warm bytes, those that wait to be cleared or to go to the driver.
-  Bytes waiting() const;
+  Books books() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Of the warm bytes, those that are not clean yet: they wait to be cleared or freed, or are busy.
+  Bytes waiting() const ABSL_LOCKS_EXCLUDED(mu_);
   // The books and the driver's count, as of one moment. A driver call.
   struct Snapshot {
     Books books;
@@ -129,120 +158,76 @@ class DeviceHeap {
     Bytes driver_free;
     Bytes other() const { return total - driver_free - books.reserved(); }
   };
-  absl::StatusOr<Snapshot> TakeSnapshot();
+  absl::StatusOr<Snapshot> TakeSnapshot() const ABSL_LOCKS_EXCLUDED(mu_);
   cuda::Device& device() { return device_; }
 
-  // Restates the books from scratch and aborts when they do not balance.
-  void CheckInvariants() const;
+  // Recounts the books and aborts when they do not balance.
+  void CheckInvariants() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  // A region that is to be cleared, or freed to the driver, and what is to be called then, if
-  // anything is.
-  struct Waiting {
+  // A returned region on its way to the next place, and the call that is due when it is clean.
+  struct Returned {
     Region region;
-    std::function<void()> on_cleared;
+    OnCleared on_cleared;
   };
 
-  // Clean regions by size, the one that came last on top: looked up at every grant, while most
-  // sizes are there many times.
-  class Shelf {
-   public:
-    void Put(Region region);
-    // The smallest region of `at_least` to `at_most` bytes.
-    std::optional<Region> Take(Bytes at_least, Bytes at_most);
-    // The largest region of a size that is there more often than `planned` says; nullopt when there
-    // is none.
-    std::optional<Region> TakeLargestBeyond(const std::map<Bytes, uint64_t>& planned);
-    size_t Count(Bytes size) const;
-    std::vector<Region> TakeAll();
-    Bytes Sum() const;
+  bool FreeOne() ABSL_LOCKS_EXCLUDED(mu_);
+  bool RefillOne() ABSL_LOCKS_EXCLUDED(mu_);
+  // Frees a busy region and calls its completion.
+  void FreeToDriver(Returned returned) ABSL_LOCKS_EXCLUDED(mu_);
+  // Frees idle memory to the driver, and waits for what other threads are just freeing. False when
+  // there was none.
+  bool FreeIdleMemory() ABSL_LOCKS_EXCLUDED(mu_);
+  // RESOURCE_EXHAUSTED: why the device has no room for `size`, and what would make some.
+  absl::Status DeviceFull(Bytes size) const ABSL_LOCKS_EXCLUDED(mu_);
 
-   private:
-    std::map<Bytes, std::vector<Region>> by_size_;  // no empty stacks
-  };
-  using Shelves = std::array<Shelf, kMemoryKinds.size()>;  // by kind
-
-  // The pieces of supply; each is false when there was nothing to do.
-  bool FreeOne();
-  bool RefillOne();
-
-  // Takes `size` bytes on the tenant's account; false when that has no room.
-  bool Charge(Tenant tenant, Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Refund(Tenant tenant, Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Bytes HeldBy(Tenant tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status OverLimit(Tenant tenant, Bytes size) const ABSL_LOCKS_EXCLUDED(mu_);
-  // A region comes back from its holder, to be cleared or to be given to the driver.
-  void Enqueue(Region region, std::function<void()> on_cleared, std::deque<Waiting>& queue)
+  // Moves a region from its holder's account to `list`.
+  void Enqueue(Region region, OnCleared on_cleared, std::deque<Returned>& list)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Puts a cleared region where it may serve next; false when that would be too much to keep.
-  bool Keep(Region& region) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Condemns clean regions that nobody planned to keep, until `size` more may be kept: what comes
-  // last is wanted next. False, and nothing is condemned: there are not enough.
-  bool MakeShelfRoom(Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::optional<Region> TakeUnplanned() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // A size of which the reserve holds less than this share of what is planned; zero when there is
-  // none.
-  Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Moves the oldest region of `list` to the caller, as busy; nullopt when the list is empty.
+  std::optional<Returned> TakeOldest(std::deque<Returned>& list) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Moves clean regions that nobody planned to keep to to_free_, until `size` more may be kept.
+  // False, and nothing moves, when that would not be enough.
+  bool MakeCleanRoom(Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Moves a cleared region to clean_. False, and the caller keeps it, when that would be too much.
+  bool PutClean(Region& region) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Everything in clean_, to_clear_ and to_free_, as busy.
+  std::vector<Returned> TakeAllIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Bytes MissingReserve(uint64_t below_percent) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return refill_paused_ ? Bytes(0) : clean_.MissingReserve(below_percent);
+  }
+  bool NoneBusy() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return busy_bytes_ == Bytes(0) && freeing_bytes_ == Bytes(0);
+  }
   bool HasToClear() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasToSupply() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<Waiting> TakeAllWarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-
-  // Gives idle memory to the driver, and waits for what other threads are just giving back. False
-  // when there was none.
-  bool MakeRoom();
-  // Why there is no room, and what would make some.
-  absl::Status Full(Bytes size);
-  absl::StatusOr<Region> Make(Bytes size, MemoryKind kind);
-  // Counts one more region of kind VMM_FD, or one fewer.
-  absl::Status CountVmmRegion();
-  void UncountVmmRegion();
-  RegionId NewId() ABSL_LOCKS_EXCLUDED(mu_);
-  // The driver's and the supervisor's part of it. Leaves nothing behind when it fails. An error of
-  // the driver's other than a full device fails the health.
-  absl::StatusOr<Region::Memory> ObtainIpc(Bytes size);
-  absl::StatusOr<Region::Memory> ObtainVmm(Bytes size, RegionId id);
-  absl::Status FreeMemory(const Region& region);
-  // Fails the health unless `status` is about room.
-  absl::Status FailHealthUnlessFull(absl::Status status);
-  absl::Status Clear(const Region& region);
-  void FreeToDriver(Waiting waiting);
 
   cuda::Device& device_;
   Health& health_;
-  const Epoch epoch_;
-  const Bytes warm_limit_;
-  const Bytes tenant_limit_;
   const MemoryKind reserve_kind_;
-  const uint64_t max_vmm_regions_;
-  FdStore* const store_;
-  // How many regions of each size the reserve should hold.
-  const std::map<Bytes, uint64_t> plan_;
+  // Has a lock of its own, which is never held together with mu_.
+  RegionDriver driver_;
 
-  // Guards who has which region. No driver call is made under it.
+  // Guards which region is where. No driver call is made and no completion is called under it. Of
+  // the other locks only that of the health may be taken under it.
   mutable absl::Mutex mu_;
-  uint64_t next_region_ ABSL_GUARDED_BY(mu_) = 1;
   Books books_ ABSL_GUARDED_BY(mu_);
-  // Regions of kind VMM_FD that there are or are being made.
-  uint64_t vmm_regions_ ABSL_GUARDED_BY(mu_) = 0;
-  // Counts the regions that entered or left the books, to see whether two readings belong together.
-  uint64_t driver_changes_ ABSL_GUARDED_BY(mu_) = 0;
-  // Clean, for anybody.
-  Shelves reserve_ ABSL_GUARDED_BY(mu_);
-  // Clean, for one tenant.
-  absl::flat_hash_map<Tenant, Shelves> cached_ ABSL_GUARDED_BY(mu_);
-  Bytes clean_bytes_ ABSL_GUARDED_BY(mu_);
-  // To be cleared, oldest first.
-  std::deque<Waiting> dirty_ ABSL_GUARDED_BY(mu_);
-  // To be given to the driver.
-  std::deque<Waiting> condemned_ ABSL_GUARDED_BY(mu_);
-  // Could not be cleared.
+  TenantAccounts accounts_ ABSL_GUARDED_BY(mu_);
+  CleanRegions clean_ ABSL_GUARDED_BY(mu_);
+  // Oldest first, so that none waits for ever.
+  std::deque<Returned> to_clear_ ABSL_GUARDED_BY(mu_);
+  std::deque<Returned> to_free_ ABSL_GUARDED_BY(mu_);
+  // On the books as quarantined: nobody may have them, and only the end of the context frees them.
   std::vector<Region> retired_ ABSL_GUARDED_BY(mu_);
-  // By tenant, leased and quarantined; no empty accounts.
-  absl::flat_hash_map<Tenant, Bytes> accounts_ ABSL_GUARDED_BY(mu_);
-  // Warm bytes in a thread's hands: being cleared or freed.
-  Bytes in_hand_ ABSL_GUARDED_BY(mu_);
-  // The device was full when the reserve was last filled: wait until something changes.
+  // The bytes of the busy regions that are on the books.
+  Bytes busy_bytes_ ABSL_GUARDED_BY(mu_);
+  // The bytes that are off the books, but that the driver does not have yet.
+  Bytes freeing_bytes_ ABSL_GUARDED_BY(mu_);
+  // The device was full when the reserve was last filled: wait until a region is returned.
   bool refill_paused_ ABSL_GUARDED_BY(mu_) = false;
+  // How often a region entered or left the books. TakeSnapshot sees by it whether two readings are
+  // of the same moment.
+  uint64_t driver_changes_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace tenure::server

@@ -9,11 +9,13 @@
 
 namespace tenure::server {
 
-// The first failure that ends service. A driver error other than out-of-memory leaves a context
-// whose contents nobody can vouch for, so the daemon stops granting at once and exits; a supervisor
+// The first failure that ends service. After a driver error other than out-of-memory the contents
+// of the context are unknown. The daemon then stops granting at once and exits, and a supervisor
 // starts it anew.
 //
-// Thread safety: thread-safe.
+// Invariants: once a failure is set it never changes.
+// Thread safety: thread-safe. Its lock is the last in every order: no other lock is taken under it,
+// so Check() and Fail() may be called under any lock.
 class Health {
  public:
   // OK while serving; afterwards UNAVAILABLE with the reason.

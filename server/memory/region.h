@@ -24,16 +24,18 @@ struct IpcMemory {
   cuda::IpcHandle handle;
 };
 
-// Memory of cuMemCreate, mapped here, and the descriptor that others map it by. What was imported
-// cannot be exported again, so whoever passes it on passes a copy of this descriptor.
+// Memory of cuMemCreate, mapped into the daemon, and the descriptor by which clients map it.
+// Imported memory cannot be exported again, so each client gets a copy of this descriptor.
 struct ExportedVmm {
   cuda::VmmMemory memory;
   UniqueFd fd;
 };
 
-// A region in somebody's hands. Made and ended only by the DeviceHeap.
+// One driver allocation and its export. Move-only, so that it has exactly one holder at any time.
+// Only the DeviceHeap makes regions, and only the DeviceHeap frees them.
 //
-// Invariants: whoever holds it gives it back to the DeviceHeap; dropping one is a bug and aborts.
+// Invariants: a holder returns its region to the DeviceHeap. To destroy a region that still has its
+// memory is a bug and aborts.
 // Thread safety: thread-compatible.
 class Region {
  public:
@@ -48,7 +50,8 @@ class Region {
         tenant_(other.tenant_),
         shared_in_tenant_(other.shared_in_tenant_) {}
   Region& operator=(Region&& other) noexcept {
-    TENURE_CHECK(over());
+    // The memory that this object had would be lost with it.
+    TENURE_CHECK(empty());
     id_ = other.id_;
     size_ = other.size_;
     memory_ = std::exchange(other.memory_, std::monostate());
@@ -56,7 +59,7 @@ class Region {
     shared_in_tenant_ = other.shared_in_tenant_;
     return *this;
   }
-  ~Region() { TENURE_CHECK(over()); }
+  ~Region() { TENURE_CHECK(empty()); }
 
   RegionId id() const { return id_; }
   Bytes size() const { return size_; }
@@ -67,23 +70,28 @@ class Region {
     if (const auto* const vmm = std::get_if<ExportedVmm>(&memory_)) return vmm->memory.base;
     return std::get<IpcMemory>(memory_).base;
   }
-  // Of kind CUDA_IPC.
+  // REQUIRES: kind CUDA_IPC.
   const cuda::IpcHandle& handle() const { return std::get<IpcMemory>(memory_).handle; }
-  // Of kind VMM_FD.
+  // REQUIRES: kind VMM_FD.
   const ExportedVmm& vmm() const { return std::get<ExportedVmm>(memory_); }
 
-  // Whose session has it, or had it last: the tenant on whose account it is until it comes back.
+  // The tenant whose session has it, or had it last. A leased or quarantined region is on this
+  // tenant's account.
   Tenant tenant() const { return tenant_; }
 
-  // Whether a session that had it was not proven gone: then it stays with that tenant until it goes
-  // back to the driver, which isolates by itself.
+  // Whether a session of tenant() returned it while it lived. Nothing proves that this session no
+  // longer maps it, so the region serves no other tenant until it is freed to the driver, which
+  // never reuses memory that is still mapped. Once true it stays true: a later holder's death says
+  // nothing about the earlier one.
   bool shared_in_tenant() const { return shared_in_tenant_; }
 
  private:
-  friend class DeviceHeap;
-  bool over() const { return std::holds_alternative<std::monostate>(memory_); }
-  // The driver has the memory back; the region is over.
-  void Forget() { memory_ = std::monostate(); }
+  friend class DeviceHeap;    // says which tenant has it
+  friend class RegionDriver;  // frees it
+  // Whether it has no memory: it was moved from, or freed.
+  bool empty() const { return std::holds_alternative<std::monostate>(memory_); }
+  // The driver has the memory again, or will have it when this process ends.
+  void MarkFreed() { memory_ = std::monostate(); }
 
   RegionId id_;
   Bytes size_;

@@ -8,18 +8,21 @@
 
 #include "common/check.h"
 #include "common/cuda/no_driver_calls.h"
+#include "common/status_macros.h"
 
 namespace tenure::server {
 namespace {
 
-// A region may be this much larger than what is asked of it before a fresh one is the better
-// choice.
+// The largest warm region for a direct block of this size: all of it is leased and charged, so a
+// much larger one would waste more than a driver call costs.
 Bytes WithSlack(Bytes size) { return size + Bytes(size.value() / 8); }
 
 }  // namespace
 
 Block::~Block() {
-  if (pool_ != nullptr) pool_->GiveBack(*this);
+  // The pool lives during Free, because this block still owns a share of it. If that is the last
+  // share, the pool is destroyed with pool_, after Free and outside the pool's lock.
+  if (pool_ != nullptr) pool_->Free(*this);
 }
 
 std::shared_ptr<SessionPool> SessionPool::Create(DeviceHeap& heap, Tenant tenant,
@@ -28,13 +31,14 @@ std::shared_ptr<SessionPool> SessionPool::Create(DeviceHeap& heap, Tenant tenant
 }
 
 SessionPool::~SessionPool() {
-  absl::MutexLock lock(&mu_);
+  // No lock: nobody has a share of the pool any more, so no other thread is left. And `on_emptied_`
+  // takes locks of other rooms.
   for (const heap::BlockHeap& blocks : blocks_) TENURE_CHECK(blocks.allocated_bytes() == Bytes(0));
   std::vector<Region> regions;
   for (auto& [key, region] : pool_regions_) regions.push_back(std::move(region));
   for (auto& [key, closed] : closed_regions_) regions.push_back(std::move(closed.region));
-  if (heir_) {
-    heir_(std::move(regions));
+  if (on_emptied_) {
+    std::move(on_emptied_)(std::move(regions));
   } else {
     for (Region& region : regions) heap_.Return(std::move(region), /*unmapped=*/false);
   }
@@ -42,14 +46,15 @@ SessionPool::~SessionPool() {
 
 absl::StatusOr<std::optional<Block>> SessionPool::AllocateWarm(const BlockRequest& request) {
   if (GoesToPool(request)) {
-    if (std::optional<Block> block = TakeFromRegions(request)) return block;
-    // Pools rather take a larger or a smaller region that is ready than wait for the driver.
+    if (std::optional<Block> block = TakeFromPoolRegions(request)) return block;
+    // A warm region of another size is better than a wait for the driver. The larger ones come
+    // first: each region costs the client a mapping, so few large ones are better than many small.
     const Bytes wanted = NextRegionSize(request.kind);
     std::optional<Region> region = heap_.TakeWarm(wanted, wanted + wanted, tenant_, request.kind);
     if (!region) region = heap_.TakeWarm(kRegionUnit, wanted, tenant_, request.kind);
     if (!region) return std::nullopt;
-    AddRegion(*std::move(region));
-    return TakeFromRegions(request);
+    AddPoolRegion(*std::move(region));
+    return TakeFromPoolRegions(request);
   }
   if (request.placement == Placement::kPool) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -64,9 +69,8 @@ absl::StatusOr<std::optional<Block>> SessionPool::AllocateWarm(const BlockReques
 }
 
 absl::StatusOr<Block> SessionPool::Allocate(const BlockRequest& request) {
-  absl::StatusOr<std::optional<Block>> warm = AllocateWarm(request);
-  if (!warm.ok()) return warm.status();
-  if (*warm) return **std::move(warm);
+  TENURE_ASSIGN_OR_RETURN(std::optional<Block> warm, AllocateWarm(request));
+  if (warm) return *std::move(warm);
   const bool pooled = GoesToPool(request);
   const Bytes size = pooled ? NextRegionSize(request.kind) : *RoundUp(request.size, kRegionUnit);
   absl::StatusOr<Region> region = heap_.TakeFromDriver(size, tenant_, request.kind);
@@ -76,18 +80,19 @@ absl::StatusOr<Block> SessionPool::Allocate(const BlockRequest& request) {
   }
   if (!region.ok()) return region.status();
   if (!pooled) return MakeDirect(*std::move(region), request);
-  AddRegion(*std::move(region));
-  // Another thread of the same session may have filled the new region already; then the pool grows
-  // once more.
-  if (std::optional<Block> block = TakeFromRegions(request)) return *std::move(block);
+  AddPoolRegion(*std::move(region));
+  // The lock was not held since the region was added. Another thread of the same session may have
+  // filled it already; then the pool grows once more.
+  if (std::optional<Block> block = TakeFromPoolRegions(request)) return *std::move(block);
   return Allocate(request);
 }
 
 std::vector<RegionId> SessionPool::IdleRegions() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   std::vector<RegionId> idle;
   for (const heap::BlockHeap& blocks : blocks_) {
     const std::vector<uint32_t> empty = blocks.EmptyRegions();
+    // From 1: the first empty region stays for the next block.
     for (size_t i = 1; i < empty.size(); ++i) idle.push_back(pool_regions_.at(empty[i]).id());
   }
   return idle;
@@ -96,7 +101,9 @@ std::vector<RegionId> SessionPool::IdleRegions() const {
 uint32_t SessionPool::Release(absl::Span<const RegionId> ids) {
   std::vector<Region> released;
   {
-    absl::MutexLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
+    // After the end all regions leave together. A request of the client may still be on its way
+    // when its session ends.
     if (ended_) return 0;
     for (heap::BlockHeap& blocks : blocks_) {
       for (const uint32_t key : blocks.EmptyRegions()) {
@@ -108,13 +115,16 @@ uint32_t SessionPool::Release(absl::Span<const RegionId> ids) {
       }
     }
   }
+  // After the lock, because the device heap has a lock of its own.
   for (Region& region : released) heap_.Return(std::move(region), /*unmapped=*/true);
   return static_cast<uint32_t>(released.size());
 }
 
 Region SessionPool::TakeRegion(Block block) {
+  // The block loses its pool here, so that its destructor frees nothing. The pool outlives the lock
+  // below, because this pointer is destroyed after it.
   const std::shared_ptr<SessionPool> pool = std::move(block.pool_);
-  absl::MutexLock lock(&pool->mu_);
+  cuda::NoDriverCallsLock lock(&pool->mu_);
   const auto found = pool->closed_regions_.find(block.region_key_);
   TENURE_CHECK(block.direct_ && found != pool->closed_regions_.end());
   Region region = std::move(found->second.region);
@@ -125,7 +135,7 @@ Region SessionPool::TakeRegion(Block block) {
 
 std::vector<Block> SessionPool::Restore(Region region, absl::Span<const RestoredBlock> blocks) {
   TENURE_CHECK(!blocks.empty());
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const uint32_t key = next_key_++;
   closed_bytes_ += region.size();
   const auto [place, added] =
@@ -139,14 +149,14 @@ std::vector<Block> SessionPool::Restore(Region region, absl::Span<const Restored
   return restored;
 }
 
-void SessionPool::End(Heir heir) {
-  absl::MutexLock lock(&mu_);
+void SessionPool::End(OnEmptied on_emptied) {
+  cuda::NoDriverCallsLock lock(&mu_);
   ended_ = true;
-  heir_ = std::move(heir);
+  on_emptied_ = std::move(on_emptied);
 }
 
 SessionPoolStats SessionPool::stats() const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   SessionPoolStats sum{{}, pool_regions_.size(), closed_regions_.size(), closed_bytes_};
   for (const heap::BlockHeap& blocks : blocks_) {
     heap::BlockHeapStats one = blocks.Stats();
@@ -159,13 +169,12 @@ SessionPoolStats SessionPool::stats() const {
 
 bool SessionPool::GoesToPool(const BlockRequest& request) const {
   if (request.placement == Placement::kDirect) return false;
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   return blocks_[IndexOf(request.kind)].IsSmall(request.size, request.alignment);
 }
 
-std::optional<Block> SessionPool::TakeFromRegions(const BlockRequest& request) {
-  absl::MutexLock lock(&mu_);
-  cuda::NoDriverCalls no_driver_calls;
+std::optional<Block> SessionPool::TakeFromPoolRegions(const BlockRequest& request) {
+  cuda::NoDriverCallsLock lock(&mu_);
   const std::optional<heap::Place> place =
       blocks_[IndexOf(request.kind)].Allocate(request.size, request.alignment);
   if (!place) return std::nullopt;
@@ -174,19 +183,19 @@ std::optional<Block> SessionPool::TakeFromRegions(const BlockRequest& request) {
 }
 
 Bytes SessionPool::NextRegionSize(MemoryKind kind) const {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   return blocks_[IndexOf(kind)].NextRegionSize();
 }
 
-void SessionPool::AddRegion(Region region) {
-  absl::MutexLock lock(&mu_);
+void SessionPool::AddPoolRegion(Region region) {
+  cuda::NoDriverCallsLock lock(&mu_);
   const uint32_t key = next_key_++;
   blocks_[IndexOf(region.kind())].AddRegion(key, region.size());
   pool_regions_.emplace(key, std::move(region));
 }
 
 Block SessionPool::MakeDirect(Region region, const BlockRequest& request) {
-  absl::MutexLock lock(&mu_);
+  cuda::NoDriverCallsLock lock(&mu_);
   const uint32_t key = next_key_++;
   const Bytes size = region.size();
   closed_bytes_ += size;
@@ -196,23 +205,24 @@ Block SessionPool::MakeDirect(Region region, const BlockRequest& request) {
                /*direct=*/true);
 }
 
-void SessionPool::GiveBack(const Block& block) {
+void SessionPool::Free(const Block& block) {
   std::optional<Region> emptied;
   {
-    absl::MutexLock lock(&mu_);
+    cuda::NoDriverCallsLock lock(&mu_);
     const auto closed = closed_regions_.find(block.region_key_);
     if (closed == closed_regions_.end()) {
       heap::BlockHeap& blocks = blocks_[IndexOf(block.region().kind())];
       TENURE_CHECK(blocks.Free(block.region_key_, block.offset_) != heap::FreeResult::kNotABlock);
       return;
     }
-    // After the end the heir gets the region, together with the others.
+    // After the end the region stays, and leaves together with the others.
     if (--closed->second.blocks > 0 || ended_) return;
     emptied.emplace(std::move(closed->second.region));
     closed_bytes_ -= emptied->size();
     closed_regions_.erase(closed);
   }
-  // Of a restored region with several blocks nobody says that it is unmapped.
+  // The client says of each block whether it unmapped the region. In a restored region with several
+  // blocks, what it says of the last one does not hold for the mappings of the others.
   heap_.Return(*std::move(emptied), block.unmapped_ && block.direct_);
 }
 

@@ -27,7 +27,7 @@ class GrowingHeap {
     return place.value_or(Place{});
   }
 
-  // As one does that gives a region back as soon as it can.
+  // Removes a region as soon as it is empty.
   void Free(const Place& place) {
     const FreeResult result = heap.Free(place.region, place.offset);
     ASSERT_NE(result, FreeResult::kNotABlock);

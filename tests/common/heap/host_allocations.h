@@ -1,3 +1,4 @@
+// A count of the host allocations of a test program.
 #ifndef TESTS_COMMON_HEAP_HOST_ALLOCATIONS_H_
 #define TESTS_COMMON_HEAP_HOST_ALLOCATIONS_H_
 
@@ -5,7 +6,7 @@
 
 namespace tenure {
 
-// How often this program has called operator new so far.
+// How many times this program has called operator new.
 uint64_t HostAllocations();
 
 }  // namespace tenure

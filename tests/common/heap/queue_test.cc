@@ -1,4 +1,4 @@
-// The two orders that BlockHeap finds its slabs and regions by.
+// The two orders by which BlockHeap finds its slabs and regions.
 #include <cstdint>
 #include <map>
 #include <optional>

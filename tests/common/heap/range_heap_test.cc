@@ -13,8 +13,8 @@
 namespace tenure::heap {
 namespace {
 
-// The same heap as plainly as possible: the live ranges in a sorted map, the free ones are what
-// lies between.
+// The same heap in its simplest form: a sorted map of the live ranges. The gaps between them are
+// the free ranges.
 class PlainRanges {
  public:
   explicit PlainRanges(uint64_t size) : size_(size) {}

@@ -11,7 +11,7 @@
 namespace tenure::heap {
 namespace {
 
-// The table as a person would use it: look from the smallest class on.
+// The definition of the table: the first class that fits, from the smallest on.
 std::optional<SizeClass> FirstThatFits(Bytes size, Bytes alignment) {
   for (uint8_t index = 0; index < kSizeClassCount; ++index) {
     const Bytes block = BlockSize(SizeClass{index});

@@ -27,25 +27,25 @@ TEST(Slab, HandsOutEveryBlockOnceFromTheLowestUp) {
 TEST(Slab, ReusesTheLowestFreeBlock) {
   Slab slab(Bytes(0), KiB(1), 100);
   for (int i = 0; i < 100; ++i) slab.Take();
-  EXPECT_TRUE(slab.GiveBack(KiB(90)));
-  EXPECT_TRUE(slab.GiveBack(KiB(7)));
+  EXPECT_TRUE(slab.Free(KiB(90)));
+  EXPECT_TRUE(slab.Free(KiB(7)));
   EXPECT_EQ(slab.Take(), KiB(7));
   EXPECT_EQ(slab.Take(), KiB(90));
 }
 
 TEST(Slab, RefusesWhatIsNotALiveBlock) {
   Slab slab(KiB(16), Bytes(512), 32);
-  EXPECT_FALSE(slab.GiveBack(KiB(16))) << "never taken";
+  EXPECT_FALSE(slab.Free(KiB(16))) << "never taken";
   const Bytes block = slab.Take();
-  EXPECT_FALSE(slab.GiveBack(block + Bytes(1)));
-  EXPECT_FALSE(slab.GiveBack(block + Bytes(256))) << "inside the block";
-  EXPECT_FALSE(slab.GiveBack(block + Bytes(512))) << "the free neighbour";
-  EXPECT_FALSE(slab.GiveBack(Bytes(0))) << "before the slab";
-  EXPECT_FALSE(slab.GiveBack(KiB(32))) << "after the slab";
-  EXPECT_FALSE(slab.GiveBack(Bytes(~uint64_t{0})));
+  EXPECT_FALSE(slab.Free(block + Bytes(1)));
+  EXPECT_FALSE(slab.Free(block + Bytes(256))) << "inside the block";
+  EXPECT_FALSE(slab.Free(block + Bytes(512))) << "the free neighbour";
+  EXPECT_FALSE(slab.Free(Bytes(0))) << "before the slab";
+  EXPECT_FALSE(slab.Free(KiB(32))) << "after the slab";
+  EXPECT_FALSE(slab.Free(Bytes(~uint64_t{0})));
   EXPECT_EQ(slab.free_blocks(), 31u);
-  EXPECT_TRUE(slab.GiveBack(block));
-  EXPECT_FALSE(slab.GiveBack(block)) << "twice";
+  EXPECT_TRUE(slab.Free(block));
+  EXPECT_FALSE(slab.Free(block)) << "twice";
   EXPECT_TRUE(slab.empty());
   slab.CheckInvariants();
 }
@@ -55,8 +55,8 @@ TEST(Slab, FarAwayInALargeRegionItsOffsetsAreExact) {
   Slab slab(start, MiB(1), 3);
   EXPECT_EQ(slab.Take(), start);
   EXPECT_EQ(slab.Take(), start + MiB(1));
-  EXPECT_TRUE(slab.GiveBack(start));
-  EXPECT_FALSE(slab.GiveBack(KiB(16))) << "the same offset without the high bits";
+  EXPECT_TRUE(slab.Free(start));
+  EXPECT_FALSE(slab.Free(KiB(16))) << "the same offset without the high bits";
 }
 
 class RandomSlab : public testing::TestWithParam<uint64_t> {};
@@ -79,7 +79,7 @@ TEST_P(RandomSlab, AgreesWithASetOfLiveBlocks) {
       live.insert(lowest);
     } else {
       const uint32_t block = static_cast<uint32_t>(random() % (capacity + 1));
-      ASSERT_EQ(slab.GiveBack(start + Bytes(block * block_size)), live.erase(block) == 1)
+      ASSERT_EQ(slab.Free(start + Bytes(block * block_size)), live.erase(block) == 1)
           << "step " << step;
     }
     slab.CheckInvariants();

@@ -1,9 +1,13 @@
-// Who gets a region, when, and in what state.
+// Which tenant gets a region, when, and in what state.
 
 #include "server/memory/device_heap.h"
 
+#include <optional>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "tests/server/memory/emulated_control.h"
 #include "tests/server/memory/heap_fixture.h"
 
 namespace tenure::server {
@@ -87,7 +91,7 @@ TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) 
   heap_.Return(*std::move(third), /*unmapped=*/false);
 }
 
-// Whom the dead passed a descriptor on to, nobody asked.
+// The dead process may have passed its descriptor on, and no proof tells to whom.
 TEST_F(DeviceHeapTest, WhatTheDeadHadByDescriptorServesNobodyElse) {
   absl::StatusOr<Region> region = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kVmmFd);
   ASSERT_TRUE(region.ok()) << region.status();
@@ -144,6 +148,70 @@ TEST_F(DeviceHeapTest, AFullDeviceSaysWhatWouldHaveToBeFreed) {
       << refused;
 }
 
+TEST_F(DeviceHeapTest, ACompletionIsCalledOnceAfterTheRegionIsClearedAndMayCallTheHeap) {
+  Region region = Take(MiB(4));
+  heap_.Quarantine(region);
+  std::vector<Bytes> waiting;
+  heap_.ReturnProven(std::move(region), [&] { waiting.push_back(heap_.waiting()); });
+  EXPECT_TRUE(waiting.empty()) << "it is not cleared yet";
+  Maintain();
+  EXPECT_EQ(waiting, std::vector<Bytes>{Bytes(0)});
+  heap_.Trim();
+  EXPECT_EQ(waiting.size(), 1u);
+}
+
+TEST_F(DeviceHeapTest, ACompletionIsCalledWhenTheDriverTakesTheRegionInsteadOfItsClearing) {
+  Region region = Take(MiB(4));
+  heap_.Quarantine(region);
+  int calls = 0;
+  heap_.ReturnProven(std::move(region), [&] { ++calls; });
+  EXPECT_EQ(heap_.Trim(), MiB(4));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_F(DeviceHeapTest, MemoryThatAnotherThreadIsJustFreeingIsNoReasonForARefusal) {
+  const std::optional<cuda::emulated::Control> control = EmulatedControl();
+  if (!control) GTEST_SKIP() << "a real driver does not wait on demand";
+  const Bytes most(WholeDevice().value() / 3 * 2 / kRegionUnit.value() * kRegionUnit.value());
+  heap_.Return(Take(most), /*unmapped=*/false);
+  control->Delay("cuMemFree_v2", 100'000);
+  std::thread freeing([this] { heap_.SupplyOnce(); });
+  while (heap_.books().warm > Bytes(0)) std::this_thread::yield();
+  // It is off the books, and the driver does not have it yet.
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(most, kAlice, MemoryKind::kCudaIpc);
+  freeing.join();
+  control->Clear();
+  ASSERT_TRUE(region.ok()) << region.status();
+  heap_.Return(*std::move(region), /*unmapped=*/false);
+}
+
+TEST(RetiredRegionTest, ARegionThatCannotBeClearedServesNobodyAndIsNeverCalledCleared) {
+  const std::optional<cuda::emulated::Control> control = EmulatedControl();
+  if (!control) GTEST_SKIP() << "a real driver does not fail on demand";
+  Health health;
+  int calls = 0;
+  {
+    DeviceHeap heap(TestDevice(), health, DeviceHeap::Options{7, Bytes(0), MiB(128)});
+    absl::StatusOr<Region> region = heap.TakeFromDriver(MiB(4), kAlice, MemoryKind::kCudaIpc);
+    ASSERT_TRUE(region.ok()) << region.status();
+    const cuda::DevicePointer base = region->base();
+    heap.Quarantine(*region);
+    heap.ReturnProven(*std::move(region), [&] { ++calls; });
+    control->Fail("cuMemsetD8Async", 1, CUDA_ERROR_UNKNOWN);
+    EXPECT_TRUE(heap.ClearOnce());
+    control->Clear();
+    heap.CheckInvariants();
+    EXPECT_EQ(heap.books().quarantined, MiB(4));
+    EXPECT_EQ(heap.books().warm, Bytes(0));
+    EXPECT_EQ(heap.Trim(), Bytes(0));
+    EXPECT_FALSE(heap.TakeWarm(MiB(4), MiB(4), kAlice, MemoryKind::kCudaIpc));
+    EXPECT_TRUE(absl::IsUnavailable(health.Check()));
+    // The context of this program lives on, unlike that of a daemon.
+    EXPECT_TRUE(TestDevice().Free(base).ok());
+  }
+  EXPECT_EQ(calls, 0);
+}
+
 class TenantLimitTest : public HeapTest {
  protected:
   TenantLimitTest() : HeapTest({kEpoch, MiB(8), MiB(128), MiB(16)}) { Maintain(); }
@@ -179,6 +247,25 @@ TEST_F(TenantLimitTest, ARefusedRequestLeavesTheAccountAsItWas) {
   absl::StatusOr<Region> all = heap_.TakeFromDriver(MiB(16), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(all.ok()) << all.status();
   heap_.Return(*std::move(all), /*unmapped=*/true);
+}
+
+TEST_F(TenantLimitTest, ATenantRestoredAboveTheLimitKeepsItsMemoryAndGetsNoMore) {
+  const absl::StatusOr<cuda::VmmMemory> earlier = device_.CreateVmm(MiB(24));
+  ASSERT_TRUE(earlier.ok()) << earlier.status();
+  absl::StatusOr<UniqueFd> kept = device_.ExportVmm(*earlier);
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  ASSERT_TRUE(device_.ReleaseVmm(*earlier).ok());
+  absl::StatusOr<Region> restored = heap_.RestoreRegion(1, MiB(24), *std::move(kept), kAlice);
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_EQ(heap_.books().leased, MiB(24));
+  heap_.CheckInvariants();
+  EXPECT_FALSE(heap_.TakeWarm(MiB(2), MiB(2), kAlice, MemoryKind::kCudaIpc));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      heap_.TakeFromDriver(MiB(2), kAlice, MemoryKind::kCudaIpc).status()));
+  heap_.Return(*std::move(restored), /*unmapped=*/false);
+  std::optional<Region> warm = heap_.TakeWarm(MiB(2), MiB(2), kAlice, MemoryKind::kCudaIpc);
+  ASSERT_TRUE(warm);
+  heap_.Return(*std::move(warm), /*unmapped=*/false);
 }
 
 TEST(WarmReserveTest, TheReserveIsFilledToItsSizeAndRefilledAfterAGrant) {
