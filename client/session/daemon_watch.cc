@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "client/session/channel.h"
+#include "client/session/socket_probe.h"
 #include "common/check.h"
 
 #ifndef SO_PEERPIDFD

@@ -11,6 +11,7 @@
 #include "client/session/channel.h"
 #include "client/session/deadline.h"
 #include "client/session/grpc_status.h"
+#include "client/session/socket_probe.h"
 #include "client/session/ticket_exchange.h"
 #include "common/check.h"
 #include "common/socket_path.h"

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/session/channel.h"
+#include "client/session/socket_probe.h"
 #include "common/fd_socket.h"
 #include "common/socket_path.h"
 
