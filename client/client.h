@@ -23,7 +23,7 @@
 namespace tenure {
 
 class Session;
-struct SealedBlock;
+struct LeasedBlock;
 
 // A session at the daemon. Copies share the session, and so do the buffers made by it; the last of
 // them ends the session, which waits for the daemon for at most a second. A process may have
@@ -110,7 +110,8 @@ class TENURE_EXPORT Client {
  private:
   explicit Client(std::shared_ptr<Session> session);
 
-  absl::StatusOr<std::vector<SealedBlock>> Seal(const std::vector<DeviceBuffer>& blocks) const;
+  // The blocks of the buffers, all of which must be this session's.
+  absl::StatusOr<std::vector<LeasedBlock>> BlocksOf(const std::vector<DeviceBuffer>& buffers) const;
   absl::StatusOr<Segment> LoadAndPublish(const std::string& name, const Loader& loader,
                                          const LoadOptions& options);
 

@@ -37,7 +37,7 @@ Segment::~Segment() { Discard(); }
 
 void Segment::Discard() {
   if (session_ == nullptr) return;
-  session_->DiscardAttachment(*attachment_);
+  session_->QueueDetach(*attachment_);
   attachment_.reset();
   session_.reset();
 }
@@ -75,7 +75,7 @@ bool Segment::survives_daemon() const {
 
 absl::Status Segment::Verify() const {
   if (session_ == nullptr) return absl::FailedPreconditionError("verify: the segment is empty");
-  if (session_->connection().InForkedChild()) return session_->connection().Usable();
+  if (session_->InForkedChild()) return session_->Usable();
   if (!session_->maps()) {
     return absl::FailedPreconditionError(
         "verify: this process connected with map = false and has no device memory");
