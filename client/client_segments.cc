@@ -12,13 +12,18 @@
 #include "client/session/deadline.h"
 #include "client/session/leased_block.h"
 #include "client/session/session.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 
 namespace tenure {
 
 absl::StatusOr<std::vector<LeasedBlock>> Client::BlocksOf(
     const std::vector<DeviceBuffer>& buffers) const {
-  if (buffers.empty()) return absl::InvalidArgumentError("publish: a segment has 1 to 64 blocks");
+  // The session needs one block at least. That there are not too many the daemon checks.
+  if (buffers.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("publish: a segment has 1 to ", kMaxSegmentBlocks, " blocks"));
+  }
   std::vector<LeasedBlock> blocks;
   for (const DeviceBuffer& buffer : buffers) {
     if (buffer.session_ != session_) {

@@ -8,6 +8,7 @@
 #include "client/session/attachment.h"
 #include "client/session/session.h"
 #include "client/weights/digest.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 
@@ -39,6 +40,7 @@ void Segment::Discard() {
   if (session_ == nullptr) return;
   session_->QueueDetach(*attachment_);
   attachment_.reset();
+  // Last: this may be the last handle of the session, whose end unmaps all regions.
   session_.reset();
 }
 
@@ -82,16 +84,15 @@ absl::Status Segment::Verify() const {
   }
   std::vector<Bytes> sizes;
   for (const SegmentBlock& block : attachment_->blocks) sizes.push_back(block.size);
-  const absl::StatusOr<std::string> digest =
-      DigestOf(sizes, [this](const DigestPiece& piece, char* to) {
+  TENURE_ASSIGN_OR_RETURN(
+      const std::string digest, DigestOf(sizes, [this](const DigestPiece& piece, char* to) {
         const cuda::DevicePointer from = attachment_->blocks[piece.block].pointer;
         return session_->device()->CopyToHost(to, from + piece.offset.value(), piece.size);
-      });
-  if (!digest.ok()) return digest.status();
-  if (*digest == attachment_->digest) return absl::OkStatus();
+      }));
+  if (digest == attachment_->digest) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(
-      "segment '", name_, "' has the digest ", DigestInHex(*digest), " and was published with ",
-      DigestInHex(attachment_->digest), ": somebody has written there; publish it anew"));
+      "segment '", name_, "' has the digest ", DigestInHex(digest), " and was published with ",
+      DigestInHex(attachment_->digest), ": a process has written there; publish it again"));
 }
 
 absl::Status Segment::Detach() {

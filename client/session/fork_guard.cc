@@ -43,7 +43,7 @@ absl::Status ForkGuard::Check() const {
   if (!InChild()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "this process was forked after its parent connected to tenured, and can use neither the "
-      "parent's session nor its memory; fork before connecting, or connect anew after exec");
+      "parent's session nor its memory; fork before connecting, or connect after exec");
 }
 
 void ReleaseDeviceFilesInChildren() {
