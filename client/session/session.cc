@@ -98,7 +98,7 @@ void Session::OnRestart() {
   // older number of restarts, and are not counted again when they are freed.
   ++restarts_;
   const uint64_t lost_blocks = ipc_blocks_.exchange(0);
-  // The old watch has ended with the old process.
+  // The old watch has reported the exit of the old process, and watches nothing any more.
   WatchDaemon();
   if (on_restart_) on_restart_(lost_blocks);
 }
