@@ -4,13 +4,13 @@
 
 #include "client/session/session.h"
 #include "common/check.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 
 absl::StatusOr<Client> Client::Connect(const ConnectOptions& options) {
-  absl::StatusOr<std::shared_ptr<Session>> session = Session::Open(options);
-  if (!session.ok()) return session.status();
-  return Client(*std::move(session));
+  TENURE_ASSIGN_OR_RETURN(std::shared_ptr<Session> session, Session::Open(options));
+  return Client(std::move(session));
 }
 
 Client::Client(std::shared_ptr<Session> session) : session_(std::move(session)) {}
@@ -21,35 +21,27 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 absl::StatusOr<DeviceBuffer> Client::Allocate(Bytes size, const AllocateOptions& options) {
-  const absl::StatusOr<Grant> grant = session_->Allocate(size, options);
-  if (!grant.ok()) return grant.status();
-  return DeviceBuffer(session_, *grant, size);
+  TENURE_ASSIGN_OR_RETURN(const LeasedBlock block, session_->Allocate(size, options));
+  return DeviceBuffer(session_, block);
 }
 
 absl::StatusOr<std::vector<DeviceBuffer>> Client::AllocateBatch(absl::Span<const Bytes> sizes) {
-  const absl::StatusOr<std::vector<Grant>> grants = session_->AllocateBatch(sizes);
-  if (!grants.ok()) return grants.status();
+  TENURE_ASSIGN_OR_RETURN(const std::vector<LeasedBlock> blocks, session_->AllocateBatch(sizes));
   std::vector<DeviceBuffer> buffers;
-  buffers.reserve(grants->size());
-  for (size_t i = 0; i < grants->size(); ++i) {
-    buffers.push_back(DeviceBuffer(session_, (*grants)[i], sizes[i]));
-  }
+  buffers.reserve(blocks.size());
+  for (const LeasedBlock& block : blocks) buffers.push_back(DeviceBuffer(session_, block));
   return buffers;
 }
 
 absl::Status Client::Flush() { return session_->Flush(); }
 
-absl::Status Client::status() const { return session_->connection().Usable(); }
+absl::Status Client::status() const { return session_->Usable(); }
 
-uint64_t Client::session_id() const { return session_->connection().session_id(); }
+uint64_t Client::session_id() const { return session_->id(); }
 
-const std::string& Client::device_uuid() const {
-  return session_->connection().session().device_uuid();
-}
+const std::string& Client::device_uuid() const { return session_->device_uuid(); }
 
-Bytes Client::max_pool_block() const {
-  return Bytes(session_->connection().session().max_pool_block_bytes());
-}
+Bytes Client::max_pool_block() const { return session_->max_pool_block(); }
 
 bool Client::maps() const { return session_->maps(); }
 

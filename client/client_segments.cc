@@ -1,4 +1,4 @@
-// What a Client does with segments.
+// The half of Client that deals with segments.
 #include <optional>
 #include <utility>
 #include <variant>
@@ -10,57 +10,50 @@
 #include "client/session/attachment.h"
 #include "client/session/backoff.h"
 #include "client/session/deadline.h"
+#include "client/session/leased_block.h"
 #include "client/session/session.h"
+#include "common/limits.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 
-absl::StatusOr<std::vector<SealedBlock>> Client::Seal(
-    const std::vector<DeviceBuffer>& blocks) const {
-  if (blocks.empty()) return absl::InvalidArgumentError("publish: a segment has 1 to 64 blocks");
-  std::vector<SealedBlock> sealed;
-  for (const DeviceBuffer& block : blocks) {
-    if (block.session_ != session_) {
+absl::StatusOr<std::vector<LeasedBlock>> Client::BlocksOf(
+    const std::vector<DeviceBuffer>& buffers) const {
+  // The session needs one block at least. That there are not too many the daemon checks.
+  if (buffers.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("publish: a segment has 1 to ", kMaxSegmentBlocks, " blocks"));
+  }
+  std::vector<LeasedBlock> blocks;
+  for (const DeviceBuffer& buffer : buffers) {
+    if (buffer.session_ != session_) {
       return absl::InvalidArgumentError(
           "publish: a block is empty, or was allocated by another client");
     }
-    sealed.push_back({*block.grant_, block.requested_});
+    blocks.push_back(*buffer.block_);
   }
-  return sealed;
+  return blocks;
 }
 
 absl::StatusOr<Segment> Client::Publish(const std::string& name, SegmentContents contents,
                                         const PublishOptions& options) {
-  const absl::StatusOr<std::vector<SealedBlock>> blocks = Seal(contents.blocks);
-  if (!blocks.ok()) return blocks.status();
-  v1::PublishSegmentRequest request;
-  request.set_name(name);
-  request.set_digest(contents.digest);
-  request.mutable_allowed_uids()->Add(options.allowed_uids.begin(), options.allowed_uids.end());
-  for (const SegmentTensor& tensor : contents.tensors) {
-    v1::SegmentTensor& out = *request.add_tensors();
-    out.set_name(tensor.name);
-    out.set_dtype(tensor.dtype);
-    out.mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
-    out.set_block(tensor.block);
-    out.set_offset_bytes(tensor.offset.value());
-    out.set_size_bytes(tensor.size.value());
+  TENURE_ASSIGN_OR_RETURN(const std::vector<LeasedBlock> blocks, BlocksOf(contents.blocks));
+  // The session has the blocks now. A buffer's destructor must not free its block as well.
+  for (DeviceBuffer& buffer : contents.blocks) {
+    buffer.session_.reset();
+    buffer.block_.reset();
   }
-  absl::StatusOr<Attachment> attachment = session_->Publish(std::move(request), *blocks);
-  if (!attachment.ok()) return attachment.status();
-  for (DeviceBuffer& block : contents.blocks) {
-    block.session_.reset();
-    block.grant_.reset();
-  }
-  return Segment(session_, name, *std::move(attachment));
+  const Publication publication = {name, std::move(contents.digest), options.allowed_uids,
+                                   std::move(contents.tensors)};
+  TENURE_ASSIGN_OR_RETURN(Attachment attachment, session_->Publish(publication, blocks));
+  return Segment(session_, name, std::move(attachment));
 }
 
 absl::StatusOr<Segment> Client::Attach(const std::string& name, std::optional<uint32_t> owner_uid) {
-  absl::StatusOr<std::variant<Attachment, Claim>> answer =
-      session_->Attach(name, owner_uid, /*claim=*/false);
-  if (!answer.ok()) return answer.status();
-  Attachment* const attachment = std::get_if<Attachment>(&*answer);
+  TENURE_ASSIGN_OR_RETURN(AttachAnswer answer, session_->Attach(name, owner_uid, /*claim=*/false));
+  Attachment* const attachment = std::get_if<Attachment>(&answer);
   if (attachment != nullptr) return Segment(session_, name, std::move(*attachment));
-  return absl::InternalError("the daemon answered a request that was not made");
+  return absl::InternalError("the daemon granted a claim that was not requested");
 }
 
 absl::StatusOr<Segment> Client::LoadAndPublish(const std::string& name, const Loader& loader,
@@ -69,6 +62,8 @@ absl::StatusOr<Segment> Client::LoadAndPublish(const std::string& name, const Lo
   absl::StatusOr<Segment> segment =
       contents.ok() ? Publish(name, *std::move(contents), {.allowed_uids = options.allowed_uids})
                     : contents.status();
+  // After the publication: the daemon grants the claim to every thread of this session until then,
+  // and a thread that asked in between would load the segment a second time.
   session_->EndLoading(name, segment.ok());
   return segment;
 }
@@ -78,15 +73,18 @@ absl::StatusOr<Segment> Client::AttachOrLoad(const std::string& name, const Load
   const Deadline deadline = Deadline::After(options.wait);
   Backoff backoff;
   while (true) {
-    absl::StatusOr<std::variant<Attachment, Claim>> answer =
-        session_->Attach(name, std::nullopt, /*claim=*/true);
+    absl::StatusOr<AttachAnswer> answer = session_->Attach(name, std::nullopt, /*claim=*/true);
     if (answer.ok()) {
       Attachment* const attachment = std::get_if<Attachment>(&*answer);
       if (attachment != nullptr) return Segment(session_, name, std::move(*attachment));
-      if (std::get<Claim>(*answer) == Claim::kOurs) return LoadAndPublish(name, loader, options);
+      if (std::get<LoadClaim>(*answer) == LoadClaim::kGranted) {
+        return LoadAndPublish(name, loader, options);
+      }
     } else if (!IsTransient(answer.status())) {
       return answer.status();
     }
+    // Another session or thread loads, or the daemon is away. Either may take longer than one call,
+    // so the time limit is options.wait and not the call timeout.
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) {
       if (!answer.ok()) return answer.status();

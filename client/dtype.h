@@ -1,4 +1,4 @@
-// What the elements of a tensor are.
+// The types of a tensor's elements.
 #ifndef CLIENT_DTYPE_H_
 #define CLIENT_DTYPE_H_
 
@@ -13,12 +13,13 @@ namespace tenure {
 
 enum class DType { kBool, kU8, kI8, kI16, kI32, kI64, kF16, kBF16, kF32, kF64 };
 
-// Of one element.
+// The size of one element.
 TENURE_EXPORT Bytes ItemSize(DType dtype);
 // "f32", "bf16", "bool".
 TENURE_EXPORT absl::string_view Name(DType dtype);
 
-// The DType whose elements are Ts. f16 and bf16 have no C++ type and travel as bytes.
+// The DType whose elements are of type T. kF16 and kBF16 have no C++ type; Tensor copies them as
+// bytes.
 template <typename T>
 inline constexpr DType kDTypeOf = T::tenure_has_no_dtype_for_this_type;
 template <>

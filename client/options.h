@@ -1,4 +1,4 @@
-// How a process asks: what Connect and Allocate may be told.
+// The options of Connect and Allocate.
 #ifndef CLIENT_OPTIONS_H_
 #define CLIENT_OPTIONS_H_
 
@@ -16,32 +16,35 @@
 namespace tenure {
 
 struct ConnectOptions {
-  // The daemon's socket; empty: $TENURE_SOCKET, else where a daemon of this host or user listens by
-  // default.
+  // The path of the daemon's socket. Empty: $TENURE_SOCKET if set, else the default path of a
+  // daemon of this host or user.
   std::string socket = "";
-  // Shown by `tenurectl ps`; at most 64 bytes of printable UTF-8. Empty: the program's name.
+  // A name for `tenurectl ps`: at most 64 bytes (kMaxSessionName) of printable UTF-8. Empty: the
+  // name of the program.
   std::string name = "";
-  // The longest that any call takes, all its attempts together.
+  // The time limit of a call, over all its attempts.
   absl::Duration call_timeout = absl::Seconds(10);
-  // "cuda", "emulated" or a path; empty: $TENURE_DRIVER, else the driver that the daemon uses.
+  // "cuda", "emulated" or the path of a driver library. Empty: $TENURE_DRIVER if set, else the
+  // driver that the daemon uses.
   std::string driver = "";
-  // False: this process maps nothing, opens no CUDA context and its buffers have no pointer. For
-  // tools that only look at the daemon or load it.
+  // False: this process opens no CUDA context and maps nothing, and its buffers have no pointer.
+  // For tools that only query the daemon or put load on it.
   bool map = true;
-  // The kind of every block that AllocateOptions gives none; nullopt: what the daemon grants by
+  // The memory kind of each block for which AllocateOptions names none. nullopt: the daemon's
   // default, which is CUDA_IPC, or VMM_FD under --isolation strict.
   std::optional<MemoryKind> memory_kind = std::nullopt;
-  // Called at most once, from a thread of the client's, when the session is lost: every later call
-  // fails, memory that is mapped stays readable and writable until its buffer is destroyed. Must
-  // not destroy the last handle of the session.
+  // Called at most once, on a thread of the client, when the session is lost. Every later call
+  // fails. Mapped memory stays readable and writable until its buffer is destroyed. Must not
+  // destroy the last handle of the session.
   std::function<void(absl::Status)> on_lost = nullptr;
-  // Where a supervisor keeps it, memory of kind VMM_FD outlives the daemon's process, and so does a
-  // session that uses it: while the daemon is away for at most this long, calls wait, and the next
-  // daemon goes on.
+  // Under a supervisor, memory of kind VMM_FD survives the daemon's process, and so does a session
+  // that uses it. If no daemon runs, calls wait, and the next daemon restores the session. If none
+  // answers within this time, the session is lost.
   absl::Duration restart_window = absl::Seconds(30);
-  // Called, from a thread of the client's, each time when that has happened. `lost_blocks` of kind
-  // CUDA_IPC did not outlive it: they stay mapped, nobody else can map them any more, and giving
-  // one back is ABORTED. Must not destroy the last handle of the session.
+  // Called on a thread of the client each time when the next daemon has restored the session.
+  // `lost_blocks` is the number of blocks of kind CUDA_IPC, which do not survive: they stay mapped
+  // here, no other process can map them, and freeing one is ABORTED. Must not destroy the last
+  // handle of the session.
   std::function<void(uint64_t lost_blocks)> on_restart = nullptr;
 };
 
@@ -55,7 +58,7 @@ struct AllocateOptions {
   // A power of two up to 2 MiB; zero means 256 bytes.
   Bytes alignment = Bytes(0);
   Placement placement = Placement::kDefault;
-  // nullopt: as the connection's options say.
+  // nullopt: ConnectOptions::memory_kind.
   std::optional<MemoryKind> memory_kind = std::nullopt;
 };
 

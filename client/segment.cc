@@ -8,6 +8,7 @@
 #include "client/session/attachment.h"
 #include "client/session/session.h"
 #include "client/weights/digest.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 
@@ -37,8 +38,9 @@ Segment::~Segment() { Discard(); }
 
 void Segment::Discard() {
   if (session_ == nullptr) return;
-  session_->DiscardAttachment(*attachment_);
+  session_->QueueDetach(*attachment_);
   attachment_.reset();
+  // Last: this may be the last handle of the session, whose end unmaps all regions.
   session_.reset();
 }
 
@@ -75,23 +77,22 @@ bool Segment::survives_daemon() const {
 
 absl::Status Segment::Verify() const {
   if (session_ == nullptr) return absl::FailedPreconditionError("verify: the segment is empty");
-  if (session_->connection().InForkedChild()) return session_->connection().Usable();
+  if (session_->InForkedChild()) return session_->Usable();
   if (!session_->maps()) {
     return absl::FailedPreconditionError(
         "verify: this process connected with map = false and has no device memory");
   }
   std::vector<Bytes> sizes;
   for (const SegmentBlock& block : attachment_->blocks) sizes.push_back(block.size);
-  const absl::StatusOr<std::string> digest =
-      DigestOf(sizes, [this](const DigestPiece& piece, char* to) {
+  TENURE_ASSIGN_OR_RETURN(
+      const std::string digest, DigestOf(sizes, [this](const DigestPiece& piece, char* to) {
         const cuda::DevicePointer from = attachment_->blocks[piece.block].pointer;
         return session_->device()->CopyToHost(to, from + piece.offset.value(), piece.size);
-      });
-  if (!digest.ok()) return digest.status();
-  if (*digest == attachment_->digest) return absl::OkStatus();
+      }));
+  if (digest == attachment_->digest) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(
-      "segment '", name_, "' has the digest ", DigestInHex(*digest), " and was published with ",
-      DigestInHex(attachment_->digest), ": somebody has written there; publish it anew"));
+      "segment '", name_, "' has the digest ", DigestInHex(digest), " and was published with ",
+      DigestInHex(attachment_->digest), ": a process has written there; publish it again"));
 }
 
 absl::Status Segment::Detach() {

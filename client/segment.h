@@ -1,4 +1,4 @@
-// Memory that many processes read: weights that one of them has loaded.
+// Segments: memory that one process fills and many read, such as the weights of a model.
 #ifndef CLIENT_SEGMENT_H_
 #define CLIENT_SEGMENT_H_
 
@@ -24,36 +24,39 @@ namespace tenure {
 class Session;
 struct Attachment;
 
-// What is published under a name.
+// The contents of a segment that is to be published.
 struct SegmentContents {
-  // 1 to 64, allocated with Placement::kDirect and of one kind.
+  // 1 to 64 (kMaxSegmentBlocks), allocated with Placement::kDirect, all of the same memory kind.
   std::vector<DeviceBuffer> blocks;
-  // At most 8192.
+  // At most 8192 (kMaxSegmentTensors).
   std::vector<SegmentTensor> tensors;
-  // 32 bytes, as DigestOf computes them over the blocks' requested() bytes.
+  // 32 bytes (kDigestBytes), as DigestOf computes them over the first requested() bytes of each
+  // block.
   std::string digest;
 };
 
 struct PublishOptions {
-  // Who may attach beside the caller's own user; at most 64.
+  // Users that may attach besides the caller's own; at most 64 (kMaxAllowedUids).
   std::vector<uint32_t> allowed_uids = {};
 };
 
 struct LoadOptions {
+  // As in PublishOptions.
   std::vector<uint32_t> allowed_uids = {};
-  // How long to wait while another process loads.
+  // How long AttachOrLoad waits while another process loads.
   absl::Duration wait = absl::Minutes(10);
 };
 
-// One attachment to a segment: its blocks are mapped while it lives. Move-only; detaches when it
-// goes. Empty when made by default, moved from or detached.
+// One attachment to a segment. Its blocks are mapped as long as it lives. Move-only; detaches when
+// it is destroyed. Empty when default-constructed, moved from or detached.
 //
-// Blocks of kind VMM_FD are mapped for reading: a copy or kernel that writes there fails, which
-// protects from accidents and from nobody who means it. The driver maps blocks of kind CUDA_IPC for
-// writing as well: there, that nobody writes is an agreement and nothing more.
+// Blocks of kind VMM_FD are mapped for reading only: a copy or kernel that writes there fails. This
+// protects against mistakes, not against an attack, because a process can change its own mapping.
+// The driver maps blocks of kind CUDA_IPC for writing as well, so there the readers have to agree
+// not to write.
 //
-// Invariants: the pointers stay valid, and the bytes what they are, while this lives, also when the
-// daemon dies or the segment's owner takes it back meanwhile.
+// Invariants: As long as this lives the pointers stay valid and the contents unchanged, also after
+// the death of the daemon and after Unpublish.
 // Owns: the attachment, and a share in its client's session.
 // Thread safety: thread-compatible. Different segments may be used by different threads.
 class TENURE_EXPORT Segment {
@@ -61,29 +64,30 @@ class TENURE_EXPORT Segment {
   Segment();
   Segment(Segment&& other) noexcept;
   Segment& operator=(Segment&& other) noexcept;
-  // Unmaps, and never waits for an RPC: the end of the attachment is queued.
+  // Unmaps the blocks. Never waits for an RPC: the detach is queued.
   ~Segment();
 
   explicit operator bool() const { return session_ != nullptr; }
   const std::string& name() const { return name_; }
   absl::Span<const SegmentBlock> blocks() const;
   absl::Span<const SegmentTensor> tensors() const;
-  // Null when it has no tensor of this name.
+  // Null when there is no tensor of this name. Takes time linear in the number of tensors.
   const SegmentTensor* Find(absl::string_view tensor) const;
-  // Of all blocks.
+  // The bytes of all blocks.
   Bytes size() const;
-  // As its publisher said; 32 bytes.
+  // 32 bytes, as given by the publisher.
   const std::string& digest() const;
   // Whether the contents, and this attachment, outlive the daemon's process.
   bool survives_daemon() const;
 
-  // Reads everything back and compares it with the digest.
-  // Errors: DATA_LOSS: it differs. FAILED_PRECONDITION: empty, a process that maps nothing, a
-  // forked child. Else the driver's.
+  // Copies the contents back to the host, computes their digest and compares it with digest().
+  // Errors: DATA_LOSS: they differ. FAILED_PRECONDITION: this is empty, the process maps nothing,
+  // or it is a forked child. Else those of the driver.
   absl::Status Verify() const;
 
-  // Unmaps, ends the attachment and waits for the daemon's answer. Empty afterwards, whatever the
-  // answer is. Idempotent; OK also when the segment's owner has taken it back before.
+  // Unmaps the blocks, ends the attachment and waits for the daemon's answer. Empty afterwards,
+  // whatever the answer is. Idempotent. OK also when the segment's owner has ended the segment.
+  // Errors: as Client.
   absl::Status Detach();
 
  private:

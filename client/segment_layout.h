@@ -1,4 +1,4 @@
-// Where the tensors and blocks of a segment lie, as values.
+// The positions of a segment's tensors and blocks, as plain values.
 #ifndef CLIENT_SEGMENT_LAYOUT_H_
 #define CLIENT_SEGMENT_LAYOUT_H_
 
@@ -12,20 +12,20 @@
 
 namespace tenure {
 
-// Where a tensor lies in its segment.
+// The position of a tensor in its segment.
 struct SegmentTensor {
-  std::string name;   // at most 256 bytes
+  std::string name;   // at most 256 bytes (kMaxTensorName)
   std::string dtype;  // as safetensors spells it: "F32", "BF16", ...
   std::vector<uint64_t> shape;
   uint32_t block = 0;  // index into the segment's blocks
   Bytes offset;        // from the block's beginning
   Bytes size;
-  // In this process. Ignored by Publish.
+  // The address in this process; 0 in one that maps nothing. Ignored by Publish.
   cuda::DevicePointer pointer = 0;
 };
 
 struct SegmentBlock {
-  // In this process; 0 in one that maps nothing.
+  // The address in this process; 0 in one that maps nothing.
   cuda::DevicePointer pointer = 0;
   Bytes size;
   MemoryKind kind = MemoryKind::kCudaIpc;

@@ -3,6 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/status_macros.h"
+
 namespace tenure {
 namespace {
 
@@ -27,11 +29,13 @@ absl::StatusOr<TensorLayout> TensorLayout::Make(absl::Span<const int64_t> shape,
       return absl::InvalidArgumentError(absl::StrCat("tensor ", Spell(shape, dtype), ": dimension ",
                                                      i, " is ", shape[i], "; make it 1 or more"));
     }
+    // From the last dimension to the first: a stride is the number of elements in those behind it.
     layout.strides_[i] = layout.elements_;
     if (__builtin_mul_overflow(size, shape[i], &size)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "tensor ", Spell(shape, dtype), ": its size in bytes does not fit in 63 bits"));
     }
+    // Cannot overflow: the size in bytes, which did not, is at least as large.
     layout.elements_ *= shape[i];
   }
   return layout;
@@ -41,11 +45,9 @@ std::string TensorLayout::ToString() const { return Spell(shape_, dtype_); }
 
 absl::StatusOr<Tensor> Tensor::Create(Client& client, absl::Span<const int64_t> shape,
                                       DType dtype) {
-  absl::StatusOr<TensorLayout> layout = TensorLayout::Make(shape, dtype);
-  if (!layout.ok()) return layout.status();
-  absl::StatusOr<DeviceBuffer> buffer = client.Allocate(layout->size());
-  if (!buffer.ok()) return buffer.status();
-  return Tensor(*std::move(layout), *std::move(buffer));
+  TENURE_ASSIGN_OR_RETURN(TensorLayout layout, TensorLayout::Make(shape, dtype));
+  TENURE_ASSIGN_OR_RETURN(DeviceBuffer buffer, client.Allocate(layout.size()));
+  return Tensor(std::move(layout), std::move(buffer));
 }
 
 absl::Status Tensor::CheckHost(DType dtype, Bytes size) const {
@@ -62,13 +64,13 @@ absl::Status Tensor::CheckHost(DType dtype, Bytes size) const {
 }
 
 absl::Status Tensor::CopyFromHost(DType dtype, const void* from, Bytes size) {
-  const absl::Status fits = CheckHost(dtype, size);
-  return fits.ok() ? buffer_.CopyFromHost(from, size) : fits;
+  TENURE_RETURN_IF_ERROR(CheckHost(dtype, size));
+  return buffer_.CopyFromHost(from, size);
 }
 
 absl::Status Tensor::CopyToHost(DType dtype, void* to, Bytes size) const {
-  const absl::Status fits = CheckHost(dtype, size);
-  return fits.ok() ? buffer_.CopyToHost(to, size) : fits;
+  TENURE_RETURN_IF_ERROR(CheckHost(dtype, size));
+  return buffer_.CopyToHost(to, size);
 }
 
 }  // namespace tenure

@@ -1,3 +1,4 @@
+// Tensors in leased GPU memory.
 #ifndef CLIENT_TENSOR_H_
 #define CLIENT_TENSOR_H_
 
@@ -18,21 +19,22 @@
 
 namespace tenure {
 
-// How the elements of a tensor lie: contiguous, the last dimension fastest.
+// The shape, the type and the strides of a tensor. Elements are contiguous; the last dimension
+// varies fastest (row-major).
 //
-// Invariants: every dimension is at least 1; the size in bytes fits in 63 bits.
+// Invariants: Every dimension is at least 1. The size in bytes fits in 63 bits.
 // Thread safety: immutable value.
 class TENURE_EXPORT TensorLayout {
  public:
   static constexpr size_t kMaxDimensions = 64;
 
   // An empty shape is a scalar: one element.
-  // Errors: INVALID_ARGUMENT: a dimension of 0 or less, too many of them, or a size that does not
-  // fit.
+  // Errors: INVALID_ARGUMENT: a dimension is less than 1, there are more than kMaxDimensions, or
+  // the size does not fit in 63 bits.
   static absl::StatusOr<TensorLayout> Make(absl::Span<const int64_t> shape, DType dtype);
 
   absl::Span<const int64_t> shape() const { return shape_; }
-  // In elements.
+  // In elements, not bytes; as many as shape() has.
   absl::Span<const int64_t> strides() const { return strides_; }
   DType dtype() const { return dtype_; }
   int64_t elements() const { return elements_; }
@@ -49,26 +51,28 @@ class TENURE_EXPORT TensorLayout {
   int64_t elements_ = 1;
 };
 
-// Numbers in leased GPU memory: a layout over a DeviceBuffer. Move-only, as the buffer is.
+// A tensor in leased GPU memory: a DeviceBuffer with a layout. Move-only, as the buffer is.
 //
+// Owns: the buffer.
 // Thread safety: thread-compatible.
-// Errors: INVALID_ARGUMENT (a shape that cannot be, values of another type or number), else those
-// of Client and DeviceBuffer.
+// Errors: INVALID_ARGUMENT: the shape is not possible, or the values have another type or number.
+// Else those of Client and DeviceBuffer.
 class TENURE_EXPORT Tensor {
  public:
-  // Contents are unspecified until they are copied in.
+  // Leases the memory. The contents are unspecified.
   static absl::StatusOr<Tensor> Create(Client& client, absl::Span<const int64_t> shape,
                                        DType dtype);
+  // Leases the memory and copies `values` there, of which there are as many as elements.
   template <typename T>
   static absl::StatusOr<Tensor> FromHost(Client& client, absl::Span<const int64_t> shape,
                                          absl::Span<const T> values);
 
-  // Copy every element; `values` has exactly elements() of them.
+  // Copies all elements. `values` has exactly elements() of them, of the type dtype().
   template <typename T>
   absl::Status CopyFromHost(absl::Span<const T> values);
   template <typename T>
   absl::Status CopyToHost(absl::Span<T> values) const;
-  // The same for a type that C++ does not have; `size` is size().
+  // The same for a type that C++ does not have. `size` must be size().
   absl::Status CopyFromHost(DType dtype, const void* from, Bytes size);
   absl::Status CopyToHost(DType dtype, void* to, Bytes size) const;
 
@@ -76,7 +80,7 @@ class TENURE_EXPORT Tensor {
   absl::Span<const int64_t> shape() const { return layout_.shape(); }
   DType dtype() const { return layout_.dtype(); }
   int64_t elements() const { return layout_.elements(); }
-  // Of the elements; the buffer may be larger.
+  // The bytes of the elements. The buffer may be larger.
   Bytes size() const { return layout_.size(); }
   cuda::DevicePointer pointer() const { return buffer_.pointer(); }
   const DeviceBuffer& buffer() const { return buffer_; }

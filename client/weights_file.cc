@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "client/weights/safetensors.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 namespace {
@@ -47,19 +48,17 @@ absl::StatusOr<WeightsFile> WeightsFile::Open(const std::string& path, Bytes max
 
 absl::Status WeightsFile::ReadSafetensors(Bytes file_size, Bytes max_block) {
   std::array<unsigned char, kSafetensorsPrefix.value()> prefix = {};
-  absl::Status read =
+  // A file that is shorter than the prefix is no safetensors file: not the DATA_LOSS of ReadFile.
+  const absl::Status read =
       ReadFile(Bytes(0), kSafetensorsPrefix, reinterpret_cast<char*>(prefix.data()));
   if (!read.ok()) return absl::InvalidArgumentError(read.message());
-  const absl::StatusOr<Bytes> header_size = SafetensorsHeaderSize(prefix, file_size);
-  if (!header_size.ok()) return header_size.status();
-  std::string header(header_size->value(), '\0');
-  read = ReadFile(kSafetensorsPrefix, *header_size, header.data());
-  if (!read.ok()) return read;
-  const Bytes data_begin = kSafetensorsPrefix + *header_size;
-  const absl::StatusOr<std::vector<FileTensor>> tensors =
-      ParseSafetensorsHeader(header, file_size - data_begin);
-  if (!tensors.ok()) return tensors.status();
-  for (const FileTensor& tensor : *tensors) {
+  TENURE_ASSIGN_OR_RETURN(const Bytes header_size, SafetensorsHeaderSize(prefix, file_size));
+  std::string header(header_size.value(), '\0');
+  TENURE_RETURN_IF_ERROR(ReadFile(kSafetensorsPrefix, header_size, header.data()));
+  const Bytes data_begin = kSafetensorsPrefix + header_size;
+  TENURE_ASSIGN_OR_RETURN(const std::vector<FileTensor> tensors,
+                          ParseSafetensorsHeader(header, file_size - data_begin));
+  for (const FileTensor& tensor : tensors) {
     Part part = {0, Bytes(0), tensor.size, data_begin + tensor.offset};
     Place(part, max_block);
     tensors_.push_back(
@@ -71,15 +70,17 @@ absl::Status WeightsFile::ReadSafetensors(Bytes file_size, Bytes max_block) {
 }
 
 void WeightsFile::Place(Part& part, Bytes max_block) {
-  // The file has the bytes, so that no sum of sizes and paddings comes near 64 bits.
+  // No overflow: the tensors are parts of a file, whose size has 63 bits, and there are few of
+  // them.
   const Bytes offset = blocks_.empty() ? Bytes(0) : *RoundUp(blocks_.back(), kAlignment);
   const bool fits = !blocks_.empty() && offset + part.size <= max_block;
-  // What is empty lies at the end of what there is, and needs no room.
+  // A tensor without bytes lies at the end of the last block and does not enlarge it.
   if (part.size == Bytes(0) && !blocks_.empty()) {
     part.block = static_cast<uint32_t>(blocks_.size() - 1);
     part.offset = blocks_.back();
     return;
   }
+  // A block without bytes, made for an empty first tensor, is used before a new one is begun.
   if (!fits && (blocks_.empty() || blocks_.back() > Bytes(0))) blocks_.emplace_back(0);
   part.block = static_cast<uint32_t>(blocks_.size() - 1);
   part.offset = fits ? offset : Bytes(0);
@@ -103,6 +104,7 @@ absl::Status WeightsFile::ReadFile(Bytes from, Bytes size, char* to) const {
 }
 
 absl::Status WeightsFile::ReadPiece(const DigestPiece& piece, char* to) const {
+  // Zeros where no part lies: the padding between tensors is part of the digest.
   std::memset(to, 0, piece.size.value());
   const Bytes end = piece.offset + piece.size;
   // The first part that does not end before the piece.
@@ -113,9 +115,8 @@ absl::Status WeightsFile::ReadPiece(const DigestPiece& piece, char* to) const {
   for (; part != parts_.end() && part->block == piece.block && part->offset < end; ++part) {
     const Bytes first = std::max(part->offset, piece.offset);
     const Bytes last = std::min(part->offset + part->size, end);
-    const absl::Status read = ReadFile(part->from + (first - part->offset), last - first,
-                                       to + (first - piece.offset).value());
-    if (!read.ok()) return read;
+    TENURE_RETURN_IF_ERROR(ReadFile(part->from + (first - part->offset), last - first,
+                                    to + (first - piece.offset).value()));
   }
   return absl::OkStatus();
 }
@@ -125,18 +126,15 @@ absl::StatusOr<SegmentContents> WeightsFile::Load(Client& client, AllocateOption
   SegmentContents contents;
   contents.tensors = tensors_;
   for (const Bytes size : blocks_) {
-    absl::StatusOr<DeviceBuffer> block = client.Allocate(size, options);
-    if (!block.ok()) return block.status();
-    contents.blocks.push_back(*std::move(block));
+    TENURE_ASSIGN_OR_RETURN(DeviceBuffer block, client.Allocate(size, options));
+    contents.blocks.push_back(std::move(block));
   }
-  absl::StatusOr<std::string> digest =
-      DigestOf(blocks_, [&](const DigestPiece& piece, char* to) -> absl::Status {
-        const absl::Status read = ReadPiece(piece, to);
-        if (!read.ok()) return read;
+  // One pass: DigestOf hashes the same buffer from which the piece was copied to the device.
+  TENURE_ASSIGN_OR_RETURN(
+      contents.digest, DigestOf(blocks_, [&](const DigestPiece& piece, char* to) -> absl::Status {
+        TENURE_RETURN_IF_ERROR(ReadPiece(piece, to));
         return contents.blocks[piece.block].CopyFromHost(to, piece.size, piece.offset);
-      });
-  if (!digest.ok()) return digest.status();
-  contents.digest = *std::move(digest);
+      }));
   return contents;
 }
 

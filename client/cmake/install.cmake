@@ -6,8 +6,8 @@ include(CMakePackageConfigHelpers)
 set(PUBLIC_HEADERS
   client/client.h client/device_buffer.h client/weights/digest.h client/dtype.h client/export.h client/options.h
   client/segment.h client/segment_layout.h client/tensor.h client/weights_file.h
-  common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/memory_kind.h
-  common/unique_fd.h)
+  common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/limits.h
+  common/memory_kind.h common/unique_fd.h)
 # Inside the repository includes are rooted there; installed, they are rooted in include/tenure, so that no other
 # program's "common/bytes.h" is meant.
 foreach(header IN LISTS PUBLIC_HEADERS ITEMS client/include/tenure/client.h)

@@ -1,27 +1,43 @@
-// An attachment to a segment, as the session keeps it.
+// A segment, as a session publishes it and attaches to it.
 #ifndef CLIENT_SESSION_ATTACHMENT_H_
 #define CLIENT_SESSION_ATTACHMENT_H_
 
 #include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "client/segment_layout.h"
 
 namespace tenure {
 
-// A segment as this process holds it.
+// What is published beside the blocks themselves.
+struct Publication {
+  std::string name;
+  std::string digest;
+  std::vector<uint32_t> allowed_uids;
+  std::vector<SegmentTensor> tensors;
+};
+
+// One attachment to a segment, and where its blocks are mapped. A plain value: a Segment holds it
+// and detaches.
 struct Attachment {
   uint64_t id = 0;
   std::string digest;
   bool survives_daemon = false;
   std::vector<SegmentBlock> blocks;
   std::vector<SegmentTensor> tensors;
-  std::vector<uint64_t> regions;  // that are mapped for it, by block
+  // The region of each block that is mapped, in order of the blocks: fewer than blocks while they
+  // are being mapped, none in a process that maps nothing.
+  std::vector<uint64_t> regions;
 };
 
-// What the daemon says to who would load a segment that is not published.
-enum class Claim { kOurs, kOthers };
+// Which caller may load a segment that is not published.
+enum class LoadClaim {
+  kGranted,     // this caller, until EndLoading
+  kHeldByOther  // another session, or another thread of this one
+};
+using AttachAnswer = std::variant<Attachment, LoadClaim>;
 
 }  // namespace tenure
 

@@ -1,3 +1,4 @@
+// When to send a failed request again.
 #ifndef CLIENT_SESSION_BACKOFF_H_
 #define CLIENT_SESSION_BACKOFF_H_
 
@@ -6,14 +7,15 @@
 
 namespace tenure {
 
-// Whether the same request may succeed if it is simply repeated.
+// Whether the same request may succeed when it is sent again.
 inline bool IsTransient(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable ||
          status.code() == absl::StatusCode::kDeadlineExceeded;
 }
 
-// How long to wait between attempts: doubling from 2 ms to 500 ms, each cut at random by up to a
-// half, so that clients that lost their daemon together do not come back together.
+// The pauses between attempts: they double from 2 ms to 500 ms, and each is shortened at random by
+// up to a half. Without the randomness, all clients of a daemon that was restarted would call it at
+// the same moments.
 //
 // Thread safety: thread-compatible.
 class Backoff {

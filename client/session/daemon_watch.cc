@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "client/session/channel.h"
+#include "client/session/socket_probe.h"
 #include "common/check.h"
 
 #ifndef SO_PEERPIDFD
@@ -21,52 +21,57 @@
 namespace tenure {
 namespace {
 
-// The process that listens at the other end of a connection; -1 when it cannot be held.
-int PidfdOfPeer(int connection) {
+// A pidfd of the process that listens at the other end of a connection; empty if none can be
+// opened.
+UniqueFd PidfdOfPeer(int connection) {
   int pidfd = -1;
   socklen_t length = sizeof pidfd;
-  if (getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) == 0) return pidfd;
+  if (getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) == 0) {
+    return UniqueFd(pidfd);
+  }
+  // An older kernel tells the pid only. If the daemon exits between the two calls, another process
+  // may get its pid and would be watched. The session is then lost at the next keep-alive instead.
   ucred listener = {};
   length = sizeof listener;
   if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0 ||
       listener.pid <= 0) {
-    return -1;
+    return UniqueFd();
   }
-  return static_cast<int>(syscall(SYS_pidfd_open, listener.pid, 0));
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, listener.pid, 0)));
 }
 
 }  // namespace
 
 std::unique_ptr<DaemonWatch> DaemonWatch::Start(const std::string& socket,
-                                                std::function<void()> on_end) {
-  const int connection = ConnectOnce(socket);
-  if (connection < 0) return nullptr;
-  const int pidfd = PidfdOfPeer(connection);
-  close(connection);
-  if (pidfd < 0) return nullptr;
-  const int wake = eventfd(0, EFD_CLOEXEC);
-  if (wake < 0) {
-    close(pidfd);
-    return nullptr;
-  }
-  return std::unique_ptr<DaemonWatch>(new DaemonWatch(pidfd, wake, std::move(on_end)));
+                                                std::function<void()> on_exit) {
+  // A connection of its own: gRPC does not give out its socket.
+  const UniqueFd connection(ConnectOnce(socket));
+  if (!connection) return nullptr;
+  UniqueFd pidfd = PidfdOfPeer(connection.get());
+  if (!pidfd) return nullptr;
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+  if (!stop) return nullptr;
+  return std::unique_ptr<DaemonWatch>(
+      new DaemonWatch(std::move(pidfd), std::move(stop), std::move(on_exit)));
 }
 
-DaemonWatch::DaemonWatch(int pidfd, int wake, std::function<void()> on_end)
-    : pidfd_(pidfd), wake_(wake), on_end_(std::move(on_end)), thread_([this] { Run(); }) {}
+DaemonWatch::DaemonWatch(UniqueFd pidfd, UniqueFd stop, std::function<void()> on_exit)
+    : pidfd_(std::move(pidfd)),
+      stop_(std::move(stop)),
+      on_exit_(std::move(on_exit)),
+      thread_([this] { Run(); }) {}
 
 DaemonWatch::~DaemonWatch() {
   const uint64_t one = 1;
-  TENURE_CHECK(write(wake_, &one, sizeof one) == sizeof one);
+  TENURE_CHECK(write(stop_.get(), &one, sizeof one) == sizeof one);
   thread_.join();
-  close(wake_);
-  close(pidfd_);
 }
 
 void DaemonWatch::Run() {
-  std::array<pollfd, 2> entries = {{{pidfd_, POLLIN, 0}, {wake_, POLLIN, 0}}};
+  std::array<pollfd, 2> entries = {{{pidfd_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
   while (poll(entries.data(), entries.size(), -1) < 0) TENURE_CHECK(errno == EINTR);
-  if (entries[1].revents == 0) on_end_();
+  // When both are readable the session is being closed, and nobody wants to know.
+  if (entries[1].revents == 0) on_exit_();
 }
 
 }  // namespace tenure

@@ -1,4 +1,4 @@
-// The daemon's life, seen from a client.
+// Reports the exit of the daemon's process.
 #ifndef CLIENT_SESSION_DAEMON_WATCH_H_
 #define CLIENT_SESSION_DAEMON_WATCH_H_
 
@@ -7,33 +7,36 @@
 #include <string>
 #include <thread>
 
+#include "common/unique_fd.h"
+
 namespace tenure {
 
-// Waits for the end of the process that listens at a socket, and tells at once: a lost connection
-// may come back, a dead daemon does not, and its leases are over with it.
+// Waits on a thread of its own for the exit of the process that listens at a socket. A broken
+// connection says less: the daemon may be alive, and gRPC connects again.
 //
 // Owns: a pidfd of the daemon, and the thread.
 // Thread safety: thread-confined.
 // Source: unix(7) SO_PEERCRED and SO_PEERPIDFD (kernel 6.5), pidfd_open(2).
 class DaemonWatch {
  public:
-  // `on_end` is called at most once, on a thread of the watch's. Null where the process cannot be
-  // held: it lives in a PID namespace that this one does not contain, or is gone already.
+  // `on_exit` is called at most once, on the watch's thread. Returns null where no pidfd can be
+  // opened: the daemon runs in a PID namespace that this process does not see, or has exited.
   static std::unique_ptr<DaemonWatch> Start(const std::string& socket,
-                                            std::function<void()> on_end);
-  // Waits for a call of `on_end` under way.
+                                            std::function<void()> on_exit);
+  // If `on_exit` is being called, waits for its end.
+  // REQUIRES: not called from `on_exit`.
   ~DaemonWatch();
   DaemonWatch(const DaemonWatch&) = delete;
   DaemonWatch& operator=(const DaemonWatch&) = delete;
 
  private:
-  DaemonWatch(int pidfd, int wake, std::function<void()> on_end);
+  DaemonWatch(UniqueFd pidfd, UniqueFd stop, std::function<void()> on_exit);
 
   void Run();
 
-  const int pidfd_;
-  const int wake_;
-  const std::function<void()> on_end_;
+  const UniqueFd pidfd_;
+  const UniqueFd stop_;  // an eventfd: readable when the thread has to end
+  const std::function<void()> on_exit_;
   std::thread thread_;
 };
 

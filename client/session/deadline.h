@@ -1,3 +1,4 @@
+// A moment until which something may take.
 #ifndef CLIENT_SESSION_DEADLINE_H_
 #define CLIENT_SESSION_DEADLINE_H_
 
@@ -9,9 +10,9 @@
 
 namespace tenure {
 
-// The moment by which a whole call must be over, however many attempts it takes.
+// The moment by which a whole call has to end, however many attempts it takes.
 //
-// Measured on the clock that is never set, so that an administrator's `date` neither ends nor
+// Measured on the boot clock, which nobody can set: a change of the wall clock neither ends nor
 // prolongs a call.
 // Thread safety: immutable value.
 class Deadline {

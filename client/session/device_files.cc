@@ -12,8 +12,8 @@
 namespace tenure {
 namespace {
 
-// No C library function that reads a folder may be called between fork and exec: they allocate.
-// Source: getdents64(2).
+// The kernel's own record of a folder's entry. opendir() and readdir() allocate, which is not
+// allowed between fork and exec. Source: getdents64(2).
 struct DirectoryEntry {
   uint64_t inode;
   int64_t offset;
@@ -52,10 +52,13 @@ void ReleaseDeviceFiles() {
     for (long at = 0; at < filled;) {
       const char* const entry = entries.data() + at;
       const char* const name = entry + offsetof(DirectoryEntry, name);
+      // Copied, because a record need not be aligned for the type of this field.
       uint16_t length = 0;
       std::memcpy(&length, entry + offsetof(DirectoryEntry, length), sizeof length);
       at += length;
       const int file = ToNumber(name);
+      // dup3 replaces the descriptor in one step and keeps the list of descriptors as it is while
+      // this loop reads it.
       if (file >= 0 && IsDeviceFile(folder, name)) dup3(nothing, file, O_CLOEXEC);
     }
   }

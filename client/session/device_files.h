@@ -1,21 +1,22 @@
+// Closes inherited device files in a forked child.
 #ifndef CLIENT_SESSION_DEVICE_FILES_H_
 #define CLIENT_SESSION_DEVICE_FILES_H_
 
 namespace tenure {
 
-// Lets go of the device files that this process inherited from the one that forked it.
+// Closes the driver's device files in a process that has inherited them from its parent.
 //
-// A forked child cannot use CUDA, yet what it inherits keeps its dead parent on the driver's
-// process list and the parent's kernels running (seen: for as long as the child lived). Without the
-// files the parent's death is its end (seen: pidfd after 73 ms, off the list 1 ms later, no write
-// after that), and the child's exit handlers, libcuda's among them, run as they do otherwise
-// (seen).
+// A forked child cannot use CUDA, but its copies of the device files have an effect. They keep the
+// dead parent on the driver's process list, and the parent's kernels running, for as long as the
+// child lives. Without them the parent's kernels end with the parent: tests/gpu/RESULTS.md has the
+// times. The child's exit handlers, libcuda's among them, run as without this call.
 //
-// Device files are those whose name begins with "nvidia"; the emulated driver names its own so,
-// too. Their numbers go on to mean /dev/null, so that nothing that still knows one of them meets a
-// stranger's file. A child that is to use NVML initialises it anew.
+// Device files are those whose name begins with "nvidia", which those of the emulated driver do,
+// too. Their descriptors refer to /dev/null afterwards. If they were closed, the next file that the
+// child opens would get such a number, and a library that still uses it would write there. A child
+// that uses NVML has to initialise it again.
 //
-// Async-signal-safe: for a handler of pthread_atfork(3).
+// Thread safety: async-signal-safe, as a handler of pthread_atfork(3) must be.
 void ReleaseDeviceFiles();
 
 }  // namespace tenure

@@ -1,3 +1,4 @@
+// Recognises a forked child.
 #ifndef CLIENT_SESSION_FORK_GUARD_H_
 #define CLIENT_SESSION_FORK_GUARD_H_
 
@@ -7,13 +8,13 @@
 
 namespace tenure {
 
-// Knows whether this process is the one that made it, or a fork of that one.
+// Tells whether this process has created the guard, or is a forked child of the process that has.
 //
-// gRPC, CUDA and every lock that another thread held are unusable in a forked child, so a child
-// must not even run the destructors of what it inherited.
+// In a forked child gRPC, CUDA and every lock that another thread held are unusable. So a child
+// must not even run the destructors of the session that it inherited.
 //
-// Thread safety: immutable after construction. One atomic load per question, which is why it is not
-// getpid().
+// Thread safety: immutable after construction. InChild is one atomic load; getpid() would be a
+// system call on every use of the session.
 // Source: pthread_atfork(3). vfork and posix_spawn run no handlers, and their children touch
 // nothing before exec.
 class ForkGuard {
@@ -21,18 +22,17 @@ class ForkGuard {
   ForkGuard();
 
   bool InChild() const;
-  // FAILED_PRECONDITION in a forked child, with what to do instead.
+  // FAILED_PRECONDITION in a forked child; the message says what to do instead.
   absl::Status Check() const;
 
  private:
   const uint64_t forks_;
 };
 
-// From now on a child that this process forks lets go of the driver's device files as its first
-// deed (ReleaseDeviceFiles): it could not use the device anyway, and would keep this
-// process's memory in quarantine after its death. For a process that holds leases. Idempotent,
-// thread-safe.
-void LetGoOfDeviceFilesInChildren();
+// From now on every child that this process forks calls ReleaseDeviceFiles before fork() returns in
+// it. A child cannot use the device, and with the files open it would keep the memory of this
+// process in quarantine after this process has died. Idempotent, thread-safe.
+void ReleaseDeviceFilesInChildren();
 
 }  // namespace tenure
 

@@ -1,3 +1,4 @@
+// gRPC's status as Abseil's.
 #ifndef CLIENT_SESSION_GRPC_STATUS_H_
 #define CLIENT_SESSION_GRPC_STATUS_H_
 
@@ -6,7 +7,7 @@
 
 namespace tenure {
 
-// The two kinds of status have the same codes.
+// gRPC's codes and Abseil's have the same numbers.
 inline absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }

@@ -1,6 +1,9 @@
 #include "client/session/region_cache.h"
 
+#include <utility>
+
 #include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
 
 namespace tenure {
 
@@ -12,14 +15,15 @@ cuda::DevicePointer BaseOf(const Mapping& mapping) {
 RegionCache::~RegionCache() {
   for (const auto& [id, entry] : regions_) {
     TENURE_CHECK(entry.blocks == 0);
-    // The process gives the mapping up either way; a driver that refuses to close it is past
-    // helping.
+    // There is nobody to report an error to, and the end of the process unmaps the region as well.
     if (entry.state == State::kMapped) Close(entry.mapping).IgnoreError();
   }
 }
 
-bool RegionCache::AwaitSettled(uint64_t region_id, Deadline deadline) {
+bool RegionCache::AwaitFinished(uint64_t region_id, Deadline deadline) {
   while (true) {
+    // Looked up in each round: while this thread waited, the entry may have been erased, and the
+    // table may have moved all others.
     const auto found = regions_.find(region_id);
     if (found == regions_.end() || found->second.state == State::kMapped) return true;
     if (changed_.WaitWithTimeout(&mutex_, deadline.Left()) && deadline.Passed()) return false;
@@ -33,15 +37,17 @@ absl::Status RegionCache::Close(const Mapping& mapping) {
   return device_.CloseImport(std::get<cuda::DevicePointer>(mapping));
 }
 
-absl::StatusOr<cuda::DevicePointer> RegionCache::Use(
+absl::StatusOr<cuda::DevicePointer> RegionCache::Acquire(
     uint64_t region_id, absl::FunctionRef<absl::StatusOr<Mapping>()> map, Deadline deadline) {
   {
-    absl::MutexLock lock(&mutex_);
-    if (!AwaitSettled(region_id, deadline)) {
+    cuda::NoDriverCallsLock lock(&mutex_);
+    if (!AwaitFinished(region_id, deadline)) {
       return absl::DeadlineExceededError(
-          "a region that is on its way back to the daemon was granted again, and the daemon's word "
-          "on it did not come in time");
+          "a region that is being returned to the daemon was granted again, and the daemon did not "
+          "answer in time");
     }
+    // A new entry is kMapping and makes every other caller for this region wait. So a region is
+    // mapped once, although no lock is held while it is mapped.
     Entry& entry = regions_[region_id];
     if (entry.state == State::kMapped) {
       ++entry.blocks;
@@ -49,41 +55,42 @@ absl::StatusOr<cuda::DevicePointer> RegionCache::Use(
     }
   }
   const absl::StatusOr<Mapping> mapping = map();
-  absl::MutexLock lock(&mutex_);
+  cuda::NoDriverCallsLock lock(&mutex_);
   changed_.SignalAll();
   if (!mapping.ok()) {
+    // The waiting callers find no entry, and the first of them tries to map the region itself.
     regions_.erase(region_id);
     return mapping.status();
   }
+  // `entry` from above is not used: the table may have moved it meanwhile.
   regions_[region_id] = Entry{State::kMapped, 1, *mapping};
   return BaseOf(*mapping);
 }
 
-bool RegionCache::Unmap(uint64_t region_id) {
-  Entry& entry = regions_.at(region_id);
+Mapping RegionCache::StartUnmap(Entry& entry) {
   TENURE_CHECK(entry.state == State::kMapped && entry.blocks == 0);
-  const Mapping mapping = entry.mapping;
   entry.state = State::kUnmapping;
-  mutex_.Unlock();
-  const absl::Status closed = Close(mapping);
-  mutex_.Lock();
-  regions_.at(region_id) = Entry{State::kBarred, 0, {}};
-  changed_.SignalAll();
-  return closed.ok();
+  return entry.mapping;
 }
 
-bool RegionCache::Drop(uint64_t region_id, WhenEmpty when_empty) {
-  absl::MutexLock lock(&mutex_);
-  Entry& entry = regions_.at(region_id);
-  TENURE_CHECK(entry.state == State::kMapped && entry.blocks > 0);
-  if (--entry.blocks > 0 || (when_empty == WhenEmpty::kKeep && !orphaned_)) return false;
-  const bool unmapped = Unmap(region_id);
+bool RegionCache::Release(uint64_t region_id, WhenEmpty when_empty) {
+  Mapping mapping;
+  {
+    cuda::NoDriverCallsLock lock(&mutex_);
+    Entry& entry = regions_.at(region_id);
+    TENURE_CHECK(entry.state == State::kMapped && entry.blocks > 0);
+    if (--entry.blocks > 0 || (when_empty == WhenEmpty::kKeep && !session_ended_)) return false;
+    mapping = StartUnmap(entry);
+  }
+  const bool unmapped = Close(mapping).ok();
+  cuda::NoDriverCallsLock lock(&mutex_);
   regions_.erase(region_id);
+  changed_.SignalAll();
   return unmapped;
 }
 
-Mapping RegionCache::Take(uint64_t region_id) {
-  absl::MutexLock lock(&mutex_);
+Mapping RegionCache::Extract(uint64_t region_id) {
+  cuda::NoDriverCallsLock lock(&mutex_);
   const auto found = regions_.find(region_id);
   TENURE_CHECK(found != regions_.end() && found->second.state == State::kMapped &&
                found->second.blocks == 1);
@@ -92,54 +99,70 @@ Mapping RegionCache::Take(uint64_t region_id) {
   return mapping;
 }
 
-std::vector<uint64_t> RegionCache::Retire(absl::Span<const uint64_t> region_ids) {
-  std::vector<uint64_t> retired;
-  absl::MutexLock lock(&mutex_);
+std::vector<uint64_t> RegionCache::BeginReturn(absl::Span<const uint64_t> region_ids) {
+  std::vector<uint64_t> returning;
   for (const uint64_t id : region_ids) {
-    const auto [found, fresh] = regions_.try_emplace(id, Entry{State::kBarred, 0, {}});
-    if (!fresh) {
-      if (found->second.state != State::kMapped || found->second.blocks > 0) continue;
-      if (!Unmap(id)) {
-        // Still mapped as far as anybody knows: the daemon must not hand it out, so it is not told.
-        regions_.erase(id);
-        changed_.SignalAll();
+    Mapping mapping;
+    {
+      cuda::NoDriverCallsLock lock(&mutex_);
+      // A region that this process has not mapped is returned, too, and gets an entry: a token for
+      // it must wait like any other.
+      const auto [found, fresh] = regions_.try_emplace(id, Entry{State::kReturning, 0, {}});
+      if (fresh) {
+        returning.push_back(id);
         continue;
       }
+      if (found->second.state != State::kMapped || found->second.blocks > 0) continue;
+      mapping = StartUnmap(found->second);
     }
-    retired.push_back(id);
+    const bool unmapped = Close(mapping).ok();
+    cuda::NoDriverCallsLock lock(&mutex_);
+    if (unmapped) {
+      regions_.at(id) = Entry{State::kReturning, 0, {}};
+      returning.push_back(id);
+    } else {
+      // The region may still be mapped, so the daemon must not give it to anybody: it is not told.
+      regions_.erase(id);
+    }
+    changed_.SignalAll();
   }
-  return retired;
+  return returning;
 }
 
-void RegionCache::Unbar(absl::Span<const uint64_t> region_ids) {
-  absl::MutexLock lock(&mutex_);
+void RegionCache::EndReturn(absl::Span<const uint64_t> region_ids) {
+  cuda::NoDriverCallsLock lock(&mutex_);
   for (const uint64_t id : region_ids) {
     const auto found = regions_.find(id);
-    if (found != regions_.end() && found->second.state == State::kBarred) regions_.erase(found);
+    if (found != regions_.end() && found->second.state == State::kReturning) regions_.erase(found);
   }
   changed_.SignalAll();
 }
 
-void RegionCache::Orphan() {
-  absl::MutexLock lock(&mutex_);
-  orphaned_ = true;
-  std::vector<uint64_t> unused;
-  for (const auto& [id, entry] : regions_) {
-    if (entry.state == State::kBarred || (entry.state == State::kMapped && entry.blocks == 0)) {
-      unused.push_back(id);
+void RegionCache::EndSession() {
+  std::vector<std::pair<uint64_t, Mapping>> unused;
+  {
+    cuda::NoDriverCallsLock lock(&mutex_);
+    session_ended_ = true;
+    absl::erase_if(regions_,
+                   [](const auto& region) { return region.second.state == State::kReturning; });
+    // All are reserved under one lock: none of them can get a block before it is unmapped.
+    for (auto& [id, entry] : regions_) {
+      if (entry.state == State::kMapped && entry.blocks == 0) {
+        unused.emplace_back(id, StartUnmap(entry));
+      }
     }
+    changed_.SignalAll();
   }
-  for (const uint64_t id : unused) {
-    const auto found = regions_.find(id);
-    if (found == regions_.end() || found->second.blocks > 0) continue;
-    if (found->second.state == State::kMapped) Unmap(id);
+  for (const auto& [id, mapping] : unused) {
+    Close(mapping).IgnoreError();
+    cuda::NoDriverCallsLock lock(&mutex_);
     regions_.erase(id);
+    changed_.SignalAll();
   }
-  changed_.SignalAll();
 }
 
 size_t RegionCache::size() const {
-  absl::MutexLock lock(&mutex_);
+  cuda::NoDriverCallsLock lock(&mutex_);
   size_t mapped = 0;
   for (const auto& [id, entry] : regions_) mapped += entry.state == State::kMapped ? 1 : 0;
   return mapped;

@@ -1,4 +1,4 @@
-// How a region becomes memory of this process.
+// Maps a region into this process.
 #ifndef CLIENT_SESSION_REGION_MAPPING_H_
 #define CLIENT_SESSION_REGION_MAPPING_H_
 
@@ -14,19 +14,21 @@
 
 namespace tenure {
 
-// What the daemon said of a region.
+// How the daemon describes a region that this process may map.
 struct RegionSource {
   v1::MemoryKind kind = v1::MEMORY_KIND_UNSPECIFIED;
   Bytes size;
-  std::string ipc_handle;          // CUDA_IPC
-  v1::RequestRegionFdRequest ask;  // VMM_FD: what its descriptor is asked for with
-  // The driver grants CUDA_IPC reading and writing whatever is said here.
+  std::string ipc_handle;                 // of CUDA_IPC
+  v1::RequestRegionFdRequest fd_request;  // of VMM_FD: requests the descriptor
+  // Of VMM_FD. The driver always maps CUDA_IPC for reading and writing.
   cuda::VmmAccess access = cuda::VmmAccess::kReadWrite;
 };
 
-// Errors: those of SessionStub::RequestRegionFd and of cuda::Device's Import and ImportVmm;
-// UNIMPLEMENTED: of a kind that this client does not know.
-absl::StatusOr<Mapping> MapRegion(cuda::Device& device, SessionStub& connection,
+// Opens the handle, or requests the descriptor and maps it. Makes driver calls: call it without a
+// lock held.
+// Errors: those of SessionStub::RequestRegionFd and of cuda::Device's Import and ImportVmm.
+// UNIMPLEMENTED: a memory kind that this client does not know.
+absl::StatusOr<Mapping> MapRegion(cuda::Device& device, SessionStub& stub,
                                   const RegionSource& source);
 
 }  // namespace tenure

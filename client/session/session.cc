@@ -11,47 +11,32 @@
 #include "client/session/deadline.h"
 #include "client/session/fork_guard.h"
 #include "client/session/region_mapping.h"
-#include "common/check.h"
+#include "client/session/wire.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
+#include "common/limits.h"
 #include "common/socket_path.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 namespace {
 
 constexpr absl::Duration kCloseTimeout = absl::Seconds(1);
-// What one AllocateBatch may ask for; the daemon's limit.
-constexpr size_t kMaxBatch = 1024;
 
-v1::Placement ToWire(Placement placement) {
-  switch (placement) {
-    case Placement::kDefault:
-      return v1::PLACEMENT_UNSPECIFIED;
-    case Placement::kPool:
-      return v1::PLACEMENT_POOL;
-    case Placement::kDirect:
-      return v1::PLACEMENT_DIRECT;
-  }
-  return v1::PLACEMENT_UNSPECIFIED;
-}
-
-v1::MemoryKind ToWire(MemoryKind kind) {
-  return kind == MemoryKind::kVmmFd ? v1::MEMORY_KIND_VMM_FD : v1::MEMORY_KIND_CUDA_IPC;
-}
-
+// `of_daemon` is the driver that the daemon uses.
 absl::StatusOr<std::unique_ptr<cuda::Driver>> LoadDriver(const std::string& wanted,
-                                                         const std::string& told) {
-  const absl::StatusOr<std::string> path =
-      wanted.empty() ? cuda::ResolveClientDriver(told) : cuda::ResolveDriver(wanted);
-  if (!path.ok()) return path.status();
-  return cuda::Driver::Load(*path);
+                                                         const std::string& of_daemon) {
+  TENURE_ASSIGN_OR_RETURN(const std::string path, wanted.empty()
+                                                      ? cuda::ResolveClientDriver(of_daemon)
+                                                      : cuda::ResolveDriver(wanted));
+  return cuda::Driver::Load(path);
 }
 
 }  // namespace
 
-Session::Session(std::unique_ptr<SessionStub> connection, const ConnectOptions& options,
+Session::Session(std::unique_ptr<SessionStub> stub, const ConnectOptions& options,
                  std::string socket)
-    : stub_(std::move(connection)),
+    : stub_(std::move(stub)),
       memory_kind_(options.memory_kind),
       socket_(std::move(socket)),
       on_restart_(options.on_restart) {}
@@ -59,86 +44,98 @@ Session::Session(std::unique_ptr<SessionStub> connection, const ConnectOptions& 
 absl::StatusOr<std::shared_ptr<Session>> Session::Open(const ConnectOptions& options) {
   const std::string socket = options.socket.empty() ? ConnectPath() : options.socket;
   const std::string name = options.name.empty() ? program_invocation_short_name : options.name;
-  absl::StatusOr<std::unique_ptr<SessionStub>> connection =
-      SessionStub::Open({.socket = socket,
-                         .name = name,
-                         .call_timeout = options.call_timeout,
-                         .restart_window = options.restart_window});
-  if (!connection.ok()) return connection.status();
-  // A forked child leaks what it inherited: gRPC's and CUDA's destructors would wait for threads
-  // that it does not have.
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<SessionStub> stub,
+                          SessionStub::Open({.socket = socket,
+                                             .name = name,
+                                             .call_timeout = options.call_timeout,
+                                             .restart_window = options.restart_window}));
+  // A forked child leaks its copy of the session. The destructors of gRPC and CUDA would wait for
+  // threads that exist in the parent only, and Upkeep's would join one.
   const auto end = [](Session* session) {
-    if (!session->stub_->InForkedChild()) delete session;
+    if (!session->InForkedChild()) delete session;
   };
-  std::shared_ptr<Session> session(new Session(*std::move(connection), options, socket), end);
-  if (options.map) {
-    const absl::Status opened = session->OpenDevice(options);
-    if (!opened.ok()) return opened;
-  }
+  std::shared_ptr<Session> session(new Session(std::move(stub), options, socket), end);
+  if (options.map) TENURE_RETURN_IF_ERROR(session->OpenDevice(options));
+  // The device and the caches must exist before the upkeep, which uses them on its own thread.
   session->upkeep_ =
       std::make_unique<Upkeep>(*session->stub_, session->regions_.get(), options.on_lost,
-                               [raw = session.get()] { raw->NoteRestart(); });
+                               [raw = session.get()] { raw->OnRestart(); });
   session->WatchDaemon();
   return session;
 }
 
-// After the session was opened: if another daemon has taken the place of ours meanwhile, a
-// keep-alive tells. The other way round, the end of a daemon before ours would be taken for it.
-void Session::WatchDaemon() {
-  absl::MutexLock lock(&watch_mutex_);
-  if (closing_) return;
-  daemon_watch_ = DaemonWatch::Start(socket_, [connection = stub_.get(), upkeep = upkeep_.get()] {
-    connection->NoteDaemonEnded();
-    upkeep->Nudge();
-  });
-}
-
-void Session::NoteRestart() {
-  ++restarts_;
-  const uint64_t lost_blocks = ipc_blocks_.exchange(0);
-  WatchDaemon();
-  if (on_restart_) on_restart_(lost_blocks);
-}
-
 absl::Status Session::OpenDevice(const ConnectOptions& options) {
-  const v1::OpenSessionResponse& told = stub_->session();
-  absl::StatusOr<std::unique_ptr<cuda::Driver>> driver = LoadDriver(options.driver, told.driver());
-  if (!driver.ok()) return driver.status();
-  absl::StatusOr<std::unique_ptr<cuda::Device>> device =
-      cuda::Device::Open(**driver, told.device_uuid());
-  if (!device.ok()) return device.status();
-  LetGoOfDeviceFilesInChildren();
-  driver_ = *std::move(driver);
-  device_ = *std::move(device);
+  const v1::OpenSessionResponse& opened = stub_->session();
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Driver> driver,
+                          LoadDriver(options.driver, opened.driver()));
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Device> device,
+                          cuda::Device::Open(*driver, opened.device_uuid()));
+  // From here on this process has device files open, which a forked child would keep open.
+  ReleaseDeviceFilesInChildren();
+  driver_ = std::move(driver);
+  device_ = std::move(device);
   regions_ = std::make_unique<RegionCache>(*device_);
   segment_regions_ = std::make_unique<RegionCache>(*device_);
   return absl::OkStatus();
 }
 
+// REQUIRES: the session has been opened, or restored, before. If yet another daemon listens by now,
+// the watch is on a daemon that does not know the session, and the next keep-alive finds that out.
+// If the watch began before the session, it would report the exit of an earlier daemon, and a
+// session that is alive would be marked as lost.
+void Session::WatchDaemon() {
+  absl::MutexLock lock(&watch_mutex_);
+  // The destructor has taken the watch away, or is about to: a new one would outlive it.
+  if (closing_) return;
+  daemon_watch_ = DaemonWatch::Start(socket_, [stub = stub_.get(), upkeep = upkeep_.get()] {
+    stub->OnDaemonExit();
+    upkeep->RenewNow();
+  });
+}
+
+void Session::OnRestart() {
+  // The daemon's memory of kind CUDA_IPC ended with its process. Blocks granted before carry an
+  // older number of restarts, and are not counted again when they are freed.
+  ++restarts_;
+  const uint64_t lost_blocks = ipc_blocks_.exchange(0);
+  // The old watch has reported the exit of the old process, and watches nothing any more.
+  WatchDaemon();
+  if (on_restart_) on_restart_(lost_blocks);
+}
+
 Session::~Session() {
-  stub_->Interrupt();
+  // First, so that the threads below do not wait for a daemon that does not answer.
+  stub_->CancelCalls();
   std::unique_ptr<DaemonWatch> watch;
   {
     absl::MutexLock lock(&watch_mutex_);
     closing_ = true;
     watch = std::move(daemon_watch_);
   }
-  // It speaks to the upkeep, so it goes first.
+  // Outside of the lock: this joins the watch's thread. Before the upkeep, which that thread uses.
   watch.reset();
   upkeep_.reset();
+  // The upkeep is the only other user of the caches. All regions must be unmapped before Close:
+  // with it the daemon may give them to others.
   regions_.reset();
   segment_regions_.reset();
   if (stub_->Usable().ok()) stub_->Close(kCloseTimeout).IgnoreError();
 }
 
+absl::Status Session::RenewIfUnknown(const absl::Status& answer) {
+  if (absl::IsNotFound(answer) || absl::IsAborted(answer)) upkeep_->RenewNow();
+  return answer;
+}
+
 MemoryKind Session::DefaultKind() const {
   if (memory_kind_) return *memory_kind_;
-  return stub_->session().default_memory_kind() == v1::MEMORY_KIND_VMM_FD ? MemoryKind::kVmmFd
-                                                                          : MemoryKind::kCudaIpc;
+  return FromWire(stub_->session().default_memory_kind());
 }
 
 v1::AllocateRequest Session::RequestFor(Bytes size, const AllocateOptions& options) const {
   const MemoryKind kind = options.memory_kind.value_or(DefaultKind());
+  // Before the request is sent: if the daemon ends while the answer is on its way, the session may
+  // already have memory that survives.
   if (kind == MemoryKind::kVmmFd) stub_->ExpectSurvival();
   v1::AllocateRequest request;
   request.set_size_bytes(size.value());
@@ -148,43 +145,45 @@ v1::AllocateRequest Session::RequestFor(Bytes size, const AllocateOptions& optio
   return request;
 }
 
-template <typename Ask>
-auto Session::WithRoomOfQueuedFrees(const Ask& ask) -> decltype(ask()) {
+template <typename Call>
+auto Session::RetryAfterQueuedFrees(const Call& allocate) -> decltype(allocate()) {
+  // Asked before the call: a free that is answered during it may have come too late for it.
   const bool freeing = upkeep_->HasQueuedFrees();
-  auto answer = ask();
+  auto answer = allocate();
   if (answer.ok() || !freeing || !absl::IsResourceExhausted(answer.status())) return answer;
   if (!Flush().ok()) return answer;
-  return ask();
+  return allocate();
 }
 
-absl::StatusOr<Grant> Session::Allocate(Bytes size, const AllocateOptions& options) {
+absl::StatusOr<LeasedBlock> Session::Allocate(Bytes size, const AllocateOptions& options) {
   const absl::StatusOr<v1::Token> token =
-      WithRoomOfQueuedFrees([&] { return stub_->Allocate(RequestFor(size, options)); });
-  if (!token.ok()) return Heed(token.status());
-  return Accept(*token);
+      RetryAfterQueuedFrees([&] { return stub_->Allocate(RequestFor(size, options)); });
+  if (!token.ok()) return RenewIfUnknown(token.status());
+  return MapGranted(*token, size);
 }
 
-absl::StatusOr<std::vector<Grant>> Session::AllocateBatch(absl::Span<const Bytes> sizes) {
+absl::StatusOr<std::vector<LeasedBlock>> Session::AllocateBatch(absl::Span<const Bytes> sizes) {
   if (sizes.size() > kMaxBatch) {
     return absl::InvalidArgumentError(absl::StrCat("allocate ", sizes.size(),
                                                    " blocks at once: at most ", kMaxBatch,
-                                                   " are possible; ask in several batches"));
+                                                   " are possible; use several batches"));
   }
-  std::vector<Grant> grants;
-  if (sizes.empty()) return grants;
+  std::vector<LeasedBlock> blocks;
+  if (sizes.empty()) return blocks;
   v1::AllocateBatchRequest request;
   for (const Bytes size : sizes) *request.add_requests() = RequestFor(size, {});
   const absl::StatusOr<std::vector<v1::Token>> tokens =
-      WithRoomOfQueuedFrees([&] { return stub_->AllocateBatch(request); });
-  if (!tokens.ok()) return Heed(tokens.status());
+      RetryAfterQueuedFrees([&] { return stub_->AllocateBatch(request); });
+  if (!tokens.ok()) return RenewIfUnknown(tokens.status());
+  // All tokens are visited, also after a failure: a token that is not mapped must be freed.
   absl::Status failure;
-  for (const v1::Token& token : *tokens) {
-    const absl::StatusOr<Grant> grant = Accept(token);
-    failure.Update(grant.status());
-    if (grant.ok()) grants.push_back(*grant);
+  for (size_t i = 0; i < tokens->size(); ++i) {
+    const absl::StatusOr<LeasedBlock> block = MapGranted((*tokens)[i], sizes[i]);
+    failure.Update(block.status());
+    if (block.ok()) blocks.push_back(*block);
   }
-  if (failure.ok()) return grants;
-  for (const Grant& grant : grants) Discard(grant);
+  if (failure.ok()) return blocks;
+  for (const LeasedBlock& block : blocks) QueueFree(block);
   return failure;
 }
 
@@ -197,42 +196,51 @@ absl::StatusOr<cuda::DevicePointer> Session::Map(const v1::Token& token) {
   source.kind = token.memory_kind();
   source.size = Bytes(region_size);
   source.ipc_handle = token.ipc_handle();
-  source.ask.set_allocation_id(token.allocation_id());
-  const absl::StatusOr<cuda::DevicePointer> base = regions_->Use(
-      token.region_id(), [&] { return MapRegion(*device_, *stub_, source); },
-      Deadline::After(stub_->call_timeout()));
-  if (!base.ok()) return base.status();
-  return *base + token.offset_bytes();
+  source.fd_request.set_allocation_id(token.allocation_id());
+  TENURE_ASSIGN_OR_RETURN(
+      const cuda::DevicePointer base,
+      regions_->Acquire(
+          token.region_id(), [&] { return MapRegion(*device_, *stub_, source); },
+          Deadline::After(stub_->call_timeout())));
+  return base + token.offset_bytes();
 }
 
-absl::StatusOr<Grant> Session::Accept(const v1::Token& token) {
-  Grant grant;
-  grant.allocation_id = token.allocation_id();
-  grant.region_id = token.region_id();
-  grant.size = Bytes(token.size_bytes());
-  grant.region_size = Bytes(token.region_size_bytes());
+absl::StatusOr<LeasedBlock> Session::MapGranted(const v1::Token& token, Bytes requested) {
+  LeasedBlock block;
+  block.allocation_id = token.allocation_id();
+  block.region_id = token.region_id();
+  block.requested = requested;
+  block.size = Bytes(token.size_bytes());
+  block.region_size = Bytes(token.region_size_bytes());
   // Only a direct block fills its region: the pools' regions hold several of their largest blocks.
-  grant.own_region = token.size_bytes() == token.region_size_bytes();
-  grant.kind =
-      token.memory_kind() == v1::MEMORY_KIND_VMM_FD ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
-  grant.restarts = restarts_;
-  if (grant.kind == MemoryKind::kCudaIpc) ++ipc_blocks_;
-  if (!maps()) return grant;
+  block.fills_region = token.size_bytes() == token.region_size_bytes();
+  block.kind = FromWire(token.memory_kind());
+  block.restarts = restarts_;
+  if (block.kind == MemoryKind::kCudaIpc) ++ipc_blocks_;
+  if (!maps()) return block;
   const absl::StatusOr<cuda::DevicePointer> pointer = Map(token);
   if (!pointer.ok()) {
-    // Never mapped for this block; yet another block's mapping of a pool's region may live.
-    upkeep_->QueueFree(FreeRequestFor(grant.allocation_id, /*unmapped=*/grant.own_region));
+    // The region was not mapped for this block. Unless the block fills it, another block's mapping
+    // may exist, and then the daemon must not take the region for unmapped.
+    upkeep_->QueueFree(FreeRequestFor(block.allocation_id, /*unmapped=*/block.fills_region));
     return pointer.status();
   }
-  grant.pointer = *pointer;
-  return grant;
+  block.pointer = *pointer;
+  return block;
 }
 
-bool Session::Unuse(const Grant& grant) {
-  if (grant.kind == MemoryKind::kCudaIpc && grant.restarts == restarts_) --ipc_blocks_;
+void Session::CountIpcBlockGone(const LeasedBlock& block) {
+  // Blocks from before a restart were counted out by OnRestart.
+  if (block.kind == MemoryKind::kCudaIpc && block.restarts == restarts_) --ipc_blocks_;
+}
+
+bool Session::Unmap(const LeasedBlock& block) {
+  CountIpcBlockGone(block);
   if (!maps()) return true;
-  return regions_->Drop(grant.region_id, grant.own_region ? RegionCache::WhenEmpty::kUnmap
-                                                          : RegionCache::WhenEmpty::kKeep);
+  // A pool's region stays mapped without blocks, because the next small block lies there. Upkeep
+  // unmaps it when the daemon calls it idle.
+  return regions_->Release(block.region_id, block.fills_region ? RegionCache::WhenEmpty::kUnmap
+                                                               : RegionCache::WhenEmpty::kKeep);
 }
 
 v1::FreeRequest Session::FreeRequestFor(uint64_t allocation_id, bool unmapped) {
@@ -243,32 +251,28 @@ v1::FreeRequest Session::FreeRequestFor(uint64_t allocation_id, bool unmapped) {
   return request;
 }
 
-absl::Status Session::Release(const Grant& grant) {
-  if (stub_->InForkedChild()) return stub_->Usable();
-  const v1::FreeRequest request = FreeRequestFor(grant.allocation_id, Unuse(grant));
+absl::Status Session::Free(const LeasedBlock& block) {
+  if (InForkedChild()) return Usable();
+  // Unmapped before the daemon is told: with the answer the memory may be another session's.
+  const v1::FreeRequest request = FreeRequestFor(block.allocation_id, Unmap(block));
   const absl::StatusOr<v1::FreeResponse> response = stub_->Free(request);
   if (response.ok()) {
     upkeep_->QueueIdle(response->idle_region_ids());
     return absl::OkStatus();
   }
-  // Whether it took effect is unknown; repeating it until there is an answer leaks nothing.
+  // Whether the free took effect is unknown. Upkeep sends the same request, with the same id, until
+  // it is answered, so that neither case leaks.
   if (IsTransient(response.status())) upkeep_->QueueFree(request);
-  return Heed(response.status());
+  return RenewIfUnknown(response.status());
 }
 
-void Session::Discard(const Grant& grant) {
-  if (stub_->InForkedChild()) return;
-  upkeep_->QueueFree(FreeRequestFor(grant.allocation_id, Unuse(grant)));
-}
-
-absl::Status Session::Heed(const absl::Status& status) {
-  if (absl::IsNotFound(status) || absl::IsAborted(status)) upkeep_->Nudge();
-  return status;
+void Session::QueueFree(const LeasedBlock& block) {
+  if (InForkedChild()) return;
+  upkeep_->QueueFree(FreeRequestFor(block.allocation_id, Unmap(block)));
 }
 
 absl::Status Session::Flush() {
-  const absl::Status usable = stub_->Usable();
-  if (!usable.ok()) return usable;
+  TENURE_RETURN_IF_ERROR(Usable());
   return upkeep_->Flush(Deadline::After(stub_->call_timeout()));
 }
 

@@ -1,3 +1,4 @@
+// A client's session: everything that this process has of one daemon.
 #ifndef CLIENT_SESSION_SESSION_H_
 #define CLIENT_SESSION_SESSION_H_
 
@@ -8,7 +9,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -20,6 +20,7 @@
 #include "client/options.h"
 #include "client/session/attachment.h"
 #include "client/session/daemon_watch.h"
+#include "client/session/leased_block.h"
 #include "client/session/region_cache.h"
 #include "client/session/session_stub.h"
 #include "client/session/upkeep.h"
@@ -28,30 +29,12 @@
 
 namespace tenure {
 
-// A block as this process holds it.
-struct Grant {
-  uint64_t allocation_id = 0;
-  uint64_t region_id = 0;
-  Bytes size;  // as granted
-  Bytes region_size;
-  cuda::DevicePointer pointer = 0;  // 0 in a process that maps nothing
-  bool own_region = false;          // no other block can be in its region
-  MemoryKind kind = MemoryKind::kCudaIpc;
-  uint64_t restarts = 0;  // of the daemon before it was granted
-};
-
-// A block that becomes one of a segment, of which as much counts as was asked for.
-struct SealedBlock {
-  Grant grant;
-  Bytes size;
-};
-
-// Everything that a process has of one daemon: the session's calls, the device, the regions mapped
-// on it and the upkeep of them. Client and DeviceBuffer are handles to it; the last of them ends
-// it.
+// The calls of one session, the device, the regions mapped on it, and the background thread.
+// Client, DeviceBuffer and Segment share it; the last of them ends it.
 //
-// Invariants: 1. no region outlives the session's end: all are unmapped before the daemon is told;
-// 2. in a forked child nothing of this is touched, not even by destruction.
+// Hides: the wire. Its callers see values only.
+// Invariants: 1. All regions are unmapped before the daemon is told that the session ends. 2. In a
+// forked child nothing of this is touched, not even by destruction.
 // Owns: all of its parts.
 // Thread safety: thread-safe.
 // Errors: those of SessionStub; those of cuda::Device for mapping.
@@ -59,94 +42,111 @@ class Session {
  public:
   // Errors: as Client::Connect.
   static absl::StatusOr<std::shared_ptr<Session>> Open(const ConnectOptions& options);
-  // Waits for the daemon's answer to the end of the session for at most a second.
+  // Waits at most 1 s for the daemon's answer to the end of the session.
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  absl::StatusOr<Grant> Allocate(Bytes size, const AllocateOptions& options);
-  absl::StatusOr<std::vector<Grant>> AllocateBatch(absl::Span<const Bytes> sizes);
-  // Gives a block back and waits for the answer. The grant is used up, whatever the answer is.
-  absl::Status Release(const Grant& grant);
-  // Gives a block back some time soon. Waits for no RPC; makes a driver call if the block was the
-  // last of a region of its own.
-  void Discard(const Grant& grant);
+  absl::StatusOr<LeasedBlock> Allocate(Bytes size, const AllocateOptions& options);
+  absl::StatusOr<std::vector<LeasedBlock>> AllocateBatch(absl::Span<const Bytes> sizes);
+  // Unmaps the block if nothing else lies in its region, frees it, and waits for the answer. The
+  // block is not this process's any more, whatever the answer is.
+  absl::Status Free(const LeasedBlock& block);
+  // The same without waiting: Upkeep sends the free.
+  void QueueFree(const LeasedBlock& block);
   absl::Status Flush();
 
-  // Makes a segment of the blocks. On success their grants are used up, and they are mapped for
-  // reading instead. `request` lacks the blocks, of which there is one at least.
+  // Makes a segment of the blocks and maps them for reading instead. The blocks are used up,
+  // whatever the answer is: those that did not become the segment's are freed.
+  // REQUIRES: at least one block.
   // Errors: as Client::Publish.
-  absl::StatusOr<Attachment> Publish(v1::PublishSegmentRequest request,
-                                     const std::vector<SealedBlock>& blocks);
-  // With `claim`, who is to load it if it is not there. Of the threads that ask, one is told kOurs,
-  // and has to end that with EndLoading.
-  absl::StatusOr<std::variant<Attachment, Claim>> Attach(const std::string& name,
-                                                         std::optional<uint32_t> owner_uid,
-                                                         bool claim);
-  // The claim is used up if something was published, and given back otherwise.
+  absl::StatusOr<Attachment> Publish(const Publication& publication,
+                                     const std::vector<LeasedBlock>& blocks);
+  // With `claim`, a segment that is not published is no error: then the answer tells which caller
+  // may load it. Of the threads of this process that call, one is answered kGranted. It must call
+  // EndLoading afterwards.
+  absl::StatusOr<AttachAnswer> Attach(const std::string& name, std::optional<uint32_t> owner_uid,
+                                      bool claim);
+  // Ends the caller's claim. If nothing was published, the daemon may grant it to another session.
   void EndLoading(const std::string& name, bool published) ABSL_LOCKS_EXCLUDED(loading_mutex_);
-  // As Release and Discard. The attachment is used up.
+  // Unmaps the segment, ends the attachment, and waits for the answer.
   absl::Status Detach(const Attachment& attachment);
-  void DiscardAttachment(const Attachment& attachment);
+  // The same without waiting.
+  void QueueDetach(const Attachment& attachment);
   absl::Status Unpublish(const std::string& name, std::optional<uint32_t> owner_uid, bool force);
 
-  const SessionStub& connection() const { return *stub_; }
+  // OK unless the session is lost or this process is a forked child.
+  absl::Status Usable() const { return stub_->Usable(); }
+  bool InForkedChild() const { return stub_->InForkedChild(); }
+  uint64_t id() const { return stub_->session_id(); }
+  const std::string& device_uuid() const { return stub_->session().device_uuid(); }
+  Bytes max_pool_block() const { return Bytes(stub_->session().max_pool_block_bytes()); }
   bool maps() const { return device_ != nullptr; }
   // Null in a process that maps nothing.
   cuda::Device* device() const { return device_.get(); }
 
  private:
-  Session(std::unique_ptr<SessionStub> connection, const ConnectOptions& options,
-          std::string socket);
+  Session(std::unique_ptr<SessionStub> stub, const ConnectOptions& options, std::string socket);
 
   absl::Status OpenDevice(const ConnectOptions& options);
-  v1::AllocateRequest RequestFor(Bytes size, const AllocateOptions& options) const;
-  // Asks once more when the daemon had no room while frees of this process were on their way to it.
-  template <typename Ask>
-  auto WithRoomOfQueuedFrees(const Ask& ask) -> decltype(ask());
-  // Maps the token's region and counts the block. On an error the block is given back.
-  absl::StatusOr<Grant> Accept(const v1::Token& token);
-  absl::StatusOr<cuda::DevicePointer> Map(const v1::Token& token);
-  v1::FreeRequest FreeRequestFor(uint64_t allocation_id, bool unmapped);
-  // The kind that a request without one gets.
-  MemoryKind DefaultKind() const;
   void WatchDaemon() ABSL_LOCKS_EXCLUDED(watch_mutex_);
-  // The session goes on at a daemon that was started again.
-  void NoteRestart();
-  // Has the upkeep look into an answer that may mean that the session is lost. Returns the answer.
-  absl::Status Heed(const absl::Status& status);
-  // Maps the blocks of a segment; on an error the attachment is over.
-  absl::StatusOr<Attachment> Accept(v1::AttachSegmentResponse response);
+  // The next daemon has restored this session. Called on the upkeep's thread.
+  void OnRestart();
+  // Renews the lease at once if the answer may mean that the session is lost. Returns the answer.
+  absl::Status RenewIfUnknown(const absl::Status& answer);
+
+  // Blocks.
+  v1::AllocateRequest RequestFor(Bytes size, const AllocateOptions& options) const;
+  // The kind of a request that names none.
+  MemoryKind DefaultKind() const;
+  // Calls `allocate`, and a second time if the daemon had no room while frees of this process were
+  // on their way to it.
+  template <typename Call>
+  auto RetryAfterQueuedFrees(const Call& allocate) -> decltype(allocate());
+  // Maps the region of a granted block. On an error the block is freed.
+  absl::StatusOr<LeasedBlock> MapGranted(const v1::Token& token, Bytes requested);
+  absl::StatusOr<cuda::DevicePointer> Map(const v1::Token& token);
+  // Gives up the block's mapping. True when its region is not mapped any more.
+  bool Unmap(const LeasedBlock& block);
+  void CountIpcBlockGone(const LeasedBlock& block);
+  v1::FreeRequest FreeRequestFor(uint64_t allocation_id, bool unmapped);
+
+  // Segments; defined in session_segments.cc.
+  // Maps the blocks of a segment. On an error the attachment is ended.
+  absl::StatusOr<Attachment> MapAttached(v1::AttachSegmentResponse response);
   absl::Status MapBlock(const v1::AttachSegmentResponse::Block& block, uint32_t index,
                         Attachment& attachment);
-  // Maps a block that was just published for reading, in place of how it was mapped before.
-  absl::Status Remap(const Grant& grant, uint32_t index, Attachment& attachment);
-  // The attachment to what was published by a call whose answer was lost.
-  absl::StatusOr<Attachment> AttachPublished(const v1::PublishSegmentRequest& request);
+  // Maps a block that was just published for reading, in place of its mapping so far.
+  absl::Status RemapPublished(const LeasedBlock& block, uint32_t index, Attachment& attachment);
+  // Attaches to the segment that an attempt without an answer has published.
+  absl::StatusOr<Attachment> AttachPublished(const Publication& publication);
   void UnmapSegment(const Attachment& attachment);
-  // Ends this process's use of the block; whether the daemon may take its region as unmapped.
-  bool Unuse(const Grant& grant);
 
   const std::unique_ptr<SessionStub> stub_;
   const std::optional<MemoryKind> memory_kind_;
+  const std::string socket_;
+  const std::function<void(uint64_t)> on_restart_;
+
+  // Null in a process that maps nothing. The device needs the driver, the caches need the device.
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;
   std::unique_ptr<RegionCache> regions_;
-  // Of segments. Apart from regions_, because a region that is being published is mapped both ways
-  // for a moment.
+  // Of segments. Apart from regions_, because a region that is being published is mapped in both
+  // ways for a moment.
   std::unique_ptr<RegionCache> segment_regions_;
-  const std::string socket_;
-  const std::function<void(uint64_t)> on_restart_;
-  std::atomic<uint64_t> restarts_ = 0;
-  std::atomic<uint64_t> ipc_blocks_ = 0;  // granted since the last restart, and not given back
+
+  std::atomic<uint64_t> restarts_ = 0;    // of the daemon, in this session
+  std::atomic<uint64_t> ipc_blocks_ = 0;  // of kind CUDA_IPC, granted since the last restart
   std::unique_ptr<Upkeep> upkeep_;
-  // Guards which segments this process is loading.
+
+  // Guards the names of the segments that threads of this process are loading.
   absl::Mutex loading_mutex_;
   std::set<std::string> loading_ ABSL_GUARDED_BY(loading_mutex_);
-  // Guards who watches; taken by the upkeep's thread and at the end.
+
+  // Guards the watch, which the upkeep's thread replaces and the destructor takes away.
   absl::Mutex watch_mutex_;
   bool closing_ ABSL_GUARDED_BY(watch_mutex_) = false;
-  // Null where the daemon's process cannot be held.
+  // Null where the daemon's process cannot be watched.
   std::unique_ptr<DaemonWatch> daemon_watch_ ABSL_GUARDED_BY(watch_mutex_);
 };
 

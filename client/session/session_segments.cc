@@ -1,4 +1,4 @@
-// What a Session does with segments.
+// The half of Session that deals with segments.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,22 +7,16 @@
 #include "client/session/deadline.h"
 #include "client/session/region_mapping.h"
 #include "client/session/session.h"
-#include "client/weights/digest.h"
+#include "client/session/wire.h"
+#include "common/limits.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 namespace {
 
-SegmentTensor FromWire(const v1::SegmentTensor& tensor) {
-  return {tensor.name(),
-          tensor.dtype(),
-          {tensor.shape().begin(), tensor.shape().end()},
-          tensor.block(),
-          Bytes(tensor.offset_bytes()),
-          Bytes(tensor.size_bytes())};
-}
-
-// The daemon's word is checked once, here.
-absl::StatusOr<Attachment> Read(const v1::AttachSegmentResponse& response) {
+// The one place where the daemon's answer is checked: from here on every tensor lies in its block,
+// and every block in its region.
+absl::StatusOr<Attachment> ReadAttachment(const v1::AttachSegmentResponse& response) {
   Attachment attachment;
   attachment.id = response.attachment_id();
   attachment.digest = response.digest();
@@ -34,28 +28,23 @@ absl::StatusOr<Attachment> Read(const v1::AttachSegmentResponse& response) {
     if (block.size_bytes() > block.region_size_bytes()) {
       return absl::InternalError("the daemon described a block that reaches beyond its region");
     }
-    attachment.blocks.push_back({0, Bytes(block.size_bytes()),
-                                 block.memory_kind() == v1::MEMORY_KIND_VMM_FD
-                                     ? MemoryKind::kVmmFd
-                                     : MemoryKind::kCudaIpc});
+    attachment.blocks.push_back({0, Bytes(block.size_bytes()), FromWire(block.memory_kind())});
   }
-  for (const v1::SegmentTensor& tensor : response.tensors()) {
-    if (tensor.block() >= attachment.blocks.size()) {
+  for (const v1::SegmentTensor& wire : response.tensors()) {
+    const SegmentTensor& tensor = attachment.tensors.emplace_back(FromWire(wire));
+    if (tensor.block >= attachment.blocks.size()) {
       return absl::InternalError("the daemon described a tensor in no block");
     }
-    const Bytes block = attachment.blocks[tensor.block()].size;
-    const Bytes offset(tensor.offset_bytes());
-    const Bytes size(tensor.size_bytes());
-    if (offset > block || size > block - offset) {
+    const Bytes block = attachment.blocks[tensor.block].size;
+    if (tensor.offset > block || tensor.size > block - tensor.offset) {
       return absl::InternalError("the daemon described a tensor that reaches beyond its block");
     }
-    attachment.tensors.push_back(FromWire(tensor));
   }
   return attachment;
 }
 
-// Once the blocks are mapped.
-void PointTensors(Attachment& attachment) {
+// REQUIRES: the blocks are mapped, or this process maps nothing.
+void SetTensorPointers(Attachment& attachment) {
   for (SegmentTensor& tensor : attachment.tensors) {
     const cuda::DevicePointer base = attachment.blocks[tensor.block].pointer;
     tensor.pointer = base == 0 ? 0 : base + tensor.offset.value();
@@ -71,58 +60,61 @@ absl::Status Session::MapBlock(const v1::AttachSegmentResponse::Block& block, ui
   source.size = Bytes(block.region_size_bytes());
   source.ipc_handle = block.ipc_handle();
   source.access = cuda::VmmAccess::kRead;
-  source.ask.mutable_segment_block()->set_attachment_id(attachment.id);
-  source.ask.mutable_segment_block()->set_block(index);
-  const absl::StatusOr<cuda::DevicePointer> base = segment_regions_->Use(
-      block.region_id(), [&] { return MapRegion(*device_, *stub_, source); },
-      Deadline::After(stub_->call_timeout()));
-  if (!base.ok()) return base.status();
+  source.fd_request.mutable_segment_block()->set_attachment_id(attachment.id);
+  source.fd_request.mutable_segment_block()->set_block(index);
+  TENURE_ASSIGN_OR_RETURN(
+      const cuda::DevicePointer base,
+      segment_regions_->Acquire(
+          block.region_id(), [&] { return MapRegion(*device_, *stub_, source); },
+          Deadline::After(stub_->call_timeout())));
   attachment.regions.push_back(block.region_id());
-  attachment.blocks[index].pointer = *base;
+  attachment.blocks[index].pointer = base;
   return absl::OkStatus();
 }
 
-absl::StatusOr<Attachment> Session::Accept(v1::AttachSegmentResponse response) {
-  absl::StatusOr<Attachment> attachment = Read(response);
+absl::StatusOr<Attachment> Session::MapAttached(v1::AttachSegmentResponse response) {
+  absl::StatusOr<Attachment> attachment = ReadAttachment(response);
   if (!attachment.ok()) {
+    // The attachment exists at the daemon, whatever its description is worth.
     upkeep_->QueueDetach(response.attachment_id());
     return attachment;
   }
   for (int i = 0; maps() && i < response.blocks_size(); ++i) {
     const absl::Status mapped = MapBlock(response.blocks(i), static_cast<uint32_t>(i), *attachment);
     if (mapped.ok()) continue;
-    DiscardAttachment(*attachment);
+    // Unmaps the blocks before this one, too: attachment.regions has those that were mapped.
+    QueueDetach(*attachment);
     return mapped;
   }
-  PointTensors(*attachment);
+  SetTensorPointers(*attachment);
   return attachment;
 }
 
-absl::StatusOr<std::variant<Attachment, Claim>> Session::Attach(const std::string& name,
-                                                                std::optional<uint32_t> owner_uid,
-                                                                bool claim) {
-  // What is attached may survive, whoever published it; and so may a claim.
+absl::StatusOr<AttachAnswer> Session::Attach(const std::string& name,
+                                             std::optional<uint32_t> owner_uid, bool claim) {
+  // The segment may survive the daemon, and this attachment or claim with it.
   stub_->ExpectSurvival();
   v1::AttachSegmentRequest request;
   request.set_name(name);
   request.set_claim(claim);
   if (owner_uid) request.set_owner_uid(*owner_uid);
   absl::StatusOr<v1::AttachSegmentResponse> response = stub_->AttachSegment(request);
-  if (!response.ok()) return Heed(response.status());
+  if (!response.ok()) return RenewIfUnknown(response.status());
   switch (response->state()) {
     case v1::AttachSegmentResponse::STATE_ATTACHED: {
-      absl::StatusOr<Attachment> attachment = Accept(*std::move(response));
-      if (!attachment.ok()) return attachment.status();
-      return *std::move(attachment);
+      TENURE_ASSIGN_OR_RETURN(Attachment attachment, MapAttached(*std::move(response)));
+      return attachment;
     }
     case v1::AttachSegmentResponse::STATE_YOURS_TO_LOAD: {
+      // The daemon grants the claim to the session: to each of its threads that asks. Only the
+      // first of them may load.
       absl::MutexLock lock(&loading_mutex_);
-      return loading_.insert(name).second ? Claim::kOurs : Claim::kOthers;
+      return loading_.insert(name).second ? LoadClaim::kGranted : LoadClaim::kHeldByOther;
     }
     case v1::AttachSegmentResponse::STATE_LOADING:
-      return Claim::kOthers;
+      return LoadClaim::kHeldByOther;
     default:
-      return absl::InternalError("the daemon says nothing about the segment's state");
+      return absl::InternalError("the daemon answered without the segment's state");
   }
 }
 
@@ -131,109 +123,123 @@ void Session::EndLoading(const std::string& name, bool published) {
     v1::UnpublishSegmentRequest request;
     request.set_session_id(stub_->session_id());
     request.set_name(name);
-    // What is not given back now is with the session's end.
+    // If this fails, the claim ends with the session.
     stub_->UnpublishSegment(request).IgnoreError();
   }
+  // After the daemon was told: a thread of this process that asks before is answered kHeldByOther,
+  // and not with a claim that is about to be withdrawn.
   absl::MutexLock lock(&loading_mutex_);
   loading_.erase(name);
 }
 
-absl::Status Session::Remap(const Grant& grant, uint32_t index, Attachment& attachment) {
+absl::Status Session::RemapPublished(const LeasedBlock& block, uint32_t index,
+                                     Attachment& attachment) {
   RegionSource source;
   source.kind = v1::MEMORY_KIND_VMM_FD;
-  source.size = grant.region_size;
+  source.size = block.region_size;
   source.access = cuda::VmmAccess::kRead;
-  source.ask.mutable_segment_block()->set_attachment_id(attachment.id);
-  source.ask.mutable_segment_block()->set_block(index);
-  // The driver has one way to map CUDA_IPC, which stays as it is and changes its owner.
-  bool taken = false;
+  source.fd_request.mutable_segment_block()->set_attachment_id(attachment.id);
+  source.fd_request.mutable_segment_block()->set_block(index);
+  // The driver maps CUDA_IPC in one way only, and each handle once per process. So that mapping
+  // stays, and moves from one cache to the other.
+  bool moved = false;
   const auto map = [&]() -> absl::StatusOr<Mapping> {
-    if (grant.kind == MemoryKind::kVmmFd) return MapRegion(*device_, *stub_, source);
-    taken = true;
-    return regions_->Take(grant.region_id);
+    if (block.kind == MemoryKind::kVmmFd) return MapRegion(*device_, *stub_, source);
+    moved = true;
+    return regions_->Extract(block.region_id);
   };
   const absl::StatusOr<cuda::DevicePointer> base =
-      segment_regions_->Use(grant.region_id, map, Deadline::After(stub_->call_timeout()));
-  if (!taken) regions_->Drop(grant.region_id, RegionCache::WhenEmpty::kUnmap);
+      segment_regions_->Acquire(block.region_id, map, Deadline::After(stub_->call_timeout()));
+  // Also after an error: the block is the segment's now, and the writable mapping must end.
+  if (!moved) regions_->Release(block.region_id, RegionCache::WhenEmpty::kUnmap);
   if (!base.ok()) return base.status();
-  attachment.regions.push_back(grant.region_id);
+  attachment.regions.push_back(block.region_id);
   attachment.blocks[index].pointer = *base;
   return absl::OkStatus();
 }
 
-absl::StatusOr<Attachment> Session::AttachPublished(const v1::PublishSegmentRequest& request) {
-  absl::StatusOr<std::variant<Attachment, Claim>> there =
-      Attach(request.name(), std::nullopt, /*claim=*/false);
-  if (!there.ok()) return there.status();
-  Attachment* const attachment = std::get_if<Attachment>(&*there);
-  if (attachment != nullptr && attachment->digest == request.digest()) {
+absl::StatusOr<Attachment> Session::AttachPublished(const Publication& publication) {
+  TENURE_ASSIGN_OR_RETURN(AttachAnswer answer,
+                          Attach(publication.name, std::nullopt, /*claim=*/false));
+  Attachment* const attachment = std::get_if<Attachment>(&answer);
+  if (attachment != nullptr && attachment->digest == publication.digest) {
     return std::move(*attachment);
   }
-  if (attachment != nullptr) DiscardAttachment(*attachment);
+  if (attachment != nullptr) QueueDetach(*attachment);
   return absl::AlreadyExistsError(
-      absl::StrCat("segment '", request.name(),
+      absl::StrCat("segment '", publication.name,
                    "' was published by another process with other contents; unpublish it first"));
 }
 
-absl::StatusOr<Attachment> Session::Publish(v1::PublishSegmentRequest request,
-                                            const std::vector<SealedBlock>& blocks) {
-  const MemoryKind kind = blocks.front().grant.kind;
+absl::StatusOr<Attachment> Session::Publish(const Publication& publication,
+                                            const std::vector<LeasedBlock>& blocks) {
+  const MemoryKind kind = blocks.front().kind;
   if (kind == MemoryKind::kVmmFd) stub_->ExpectSurvival();
-  for (const SealedBlock& block : blocks) request.add_allocation_ids(block.grant.allocation_id);
+  v1::PublishSegmentRequest request;
+  request.set_name(publication.name);
+  request.set_digest(publication.digest);
+  request.mutable_allowed_uids()->Add(publication.allowed_uids.begin(),
+                                      publication.allowed_uids.end());
+  for (const SegmentTensor& tensor : publication.tensors) *request.add_tensors() = ToWire(tensor);
+  for (const LeasedBlock& block : blocks) request.add_allocation_ids(block.allocation_id);
   bool repeated = false;
   const absl::StatusOr<v1::PublishSegmentResponse> response =
-      stub_->PublishSegment(request, &repeated);
+      stub_->PublishSegment(std::move(request), &repeated);
   if (absl::IsAlreadyExists(response.status()) && repeated) {
-    absl::StatusOr<Attachment> attachment = AttachPublished(request);
-    if (!attachment.ok()) return attachment;
-    for (const SealedBlock& block : blocks) Discard(block.grant);
+    // A daemon that was restarted between two attempts has the segment and not the first answer. If
+    // the digest is this one's, the first attempt has published it, and attaching is the answer.
+    absl::StatusOr<Attachment> attachment = AttachPublished(publication);
+    for (const LeasedBlock& block : blocks) QueueFree(block);
     return attachment;
   }
-  if (!response.ok()) return Heed(response.status());
+  if (!response.ok()) {
+    for (const LeasedBlock& block : blocks) QueueFree(block);
+    return RenewIfUnknown(response.status());
+  }
   Attachment attachment;
   attachment.id = response->attachment_id();
-  attachment.digest = request.digest();
+  attachment.digest = publication.digest;
   attachment.survives_daemon = kind == MemoryKind::kVmmFd && stub_->session().survives_daemon();
+  // From here on the blocks are the segment's, and must not be freed. All are visited, also after a
+  // failure, because each has a writable mapping that must end.
   absl::Status failure;
   for (uint32_t i = 0; i < blocks.size(); ++i) {
-    const Grant& grant = blocks[i].grant;
-    attachment.blocks.push_back({0, blocks[i].size, kind});
-    if (kind == MemoryKind::kCudaIpc && grant.restarts == restarts_) --ipc_blocks_;
-    if (maps()) failure.Update(Remap(grant, i, attachment));
+    attachment.blocks.push_back({0, blocks[i].requested, kind});
+    CountIpcBlockGone(blocks[i]);
+    if (maps()) failure.Update(RemapPublished(blocks[i], i, attachment));
   }
   if (!failure.ok()) {
-    DiscardAttachment(attachment);
+    QueueDetach(attachment);
     return absl::Status(failure.code(),
-                        absl::StrCat("segment '", request.name(),
+                        absl::StrCat("segment '", publication.name,
                                      "' is published, but this process could not map it for "
                                      "reading: ",
                                      failure.message()));
   }
-  for (const v1::SegmentTensor& tensor : request.tensors()) {
-    attachment.tensors.push_back(FromWire(tensor));
-  }
-  PointTensors(attachment);
+  attachment.tensors = publication.tensors;
+  SetTensorPointers(attachment);
   return attachment;
 }
 
 void Session::UnmapSegment(const Attachment& attachment) {
   for (const uint64_t region : attachment.regions) {
-    segment_regions_->Drop(region, RegionCache::WhenEmpty::kUnmap);
+    segment_regions_->Release(region, RegionCache::WhenEmpty::kUnmap);
   }
 }
 
 absl::Status Session::Detach(const Attachment& attachment) {
-  if (stub_->InForkedChild()) return stub_->Usable();
+  if (InForkedChild()) return Usable();
+  // Unmapped before the daemon is told, as in Free.
   UnmapSegment(attachment);
   const absl::Status status = stub_->DetachSegment(attachment.id);
   if (IsTransient(status)) upkeep_->QueueDetach(attachment.id);
-  // Its owner has taken the segment back.
-  if (absl::IsNotFound(Heed(status))) return absl::OkStatus();
+  // NOT_FOUND: the segment's owner has ended it, and with it all attachments.
+  if (absl::IsNotFound(RenewIfUnknown(status))) return absl::OkStatus();
   return status;
 }
 
-void Session::DiscardAttachment(const Attachment& attachment) {
-  if (stub_->InForkedChild()) return;
+void Session::QueueDetach(const Attachment& attachment) {
+  if (InForkedChild()) return;
   UnmapSegment(attachment);
   upkeep_->QueueDetach(attachment.id);
 }

@@ -11,23 +11,24 @@
 #include "client/session/channel.h"
 #include "client/session/deadline.h"
 #include "client/session/grpc_status.h"
+#include "client/session/socket_probe.h"
 #include "client/session/ticket_exchange.h"
-#include "common/check.h"
+#include "common/limits.h"
 #include "common/socket_path.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 namespace {
 
-// The largest request and answer are about a segment of 8192 tensors of at most 400 bytes.
-constexpr Bytes kMaxMessage = MiB(4);
-
-// A third of the whole, so that one lost reply does not use up a call's time; yet at least a
-// second, which is longer than any driver call takes.
+// A third of the call's time, so that one lost reply does not use up all of it. At least 1 s, which
+// is longer than any driver call of the daemon takes.
 absl::Duration AttemptTimeout(absl::Duration whole, absl::Duration left) {
   return std::min(std::max(whole / 3, absl::Seconds(1)), left);
 }
 
-uint64_t RandomStart() {
+// Within a session any start would do. OpenSession is sent before there is a session: its id must
+// differ from those with which this process has opened other sessions.
+uint64_t RandomRequestId() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
 }
@@ -37,32 +38,33 @@ uint64_t RandomStart() {
 SessionStub::SessionStub(const Options& options, std::shared_ptr<grpc::Channel> channel)
     : options_(options),
       stub_(v1::Allocator::NewStub(std::move(channel))),
-      next_request_id_(RandomStart()) {}
+      next_request_id_(RandomRequestId()) {}
 
 absl::StatusOr<std::unique_ptr<SessionStub>> SessionStub::Open(const Options& options) {
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = OpenChannel(options.socket, kMaxMessage);
-  if (!channel.ok()) return channel.status();
-  auto connection = std::unique_ptr<SessionStub>(new SessionStub(options, *std::move(channel)));
+  TENURE_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
+                          OpenChannel(options.socket, Bytes(kMaxMessageBytes)));
+  auto stub = std::unique_ptr<SessionStub>(new SessionStub(options, std::move(channel)));
   v1::OpenSessionRequest request;
-  request.set_request_id(connection->NextRequestId());
+  request.set_request_id(stub->NextRequestId());
   request.set_name(options.name);
   const absl::Status opened =
-      connection->Repeat(&v1::Allocator::Stub::OpenSession, request, &connection->session_);
+      stub->Retry(&v1::Allocator::Stub::OpenSession, request, &stub->session_);
   if (!opened.ok()) {
     return absl::Status(opened.code(),
                         absl::StrCat("open a session at ", options.socket, ": ", opened.message()));
   }
-  return connection;
+  return stub;
 }
 
 uint64_t SessionStub::NextRequestId() {
   const uint64_t id = next_request_id_.fetch_add(1, std::memory_order_relaxed);
+  // 0 on the wire means that the field was not set. Skip it when the counter wraps.
   return id != 0 ? id : next_request_id_.fetch_add(1, std::memory_order_relaxed);
 }
 
 absl::Status SessionStub::Usable() const {
-  const absl::Status forked = fork_guard_.Check();
-  if (!forked.ok()) return forked;
+  // First, because in a forked child the mutex may be held by a thread that does not exist there.
+  TENURE_RETURN_IF_ERROR(fork_guard_.Check());
   if (!lost_flag_.load(std::memory_order_acquire)) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
   return lost_;
@@ -73,110 +75,115 @@ absl::Status SessionStub::Attempt(Method<Request, Response> method, const Reques
                                   Response* response, absl::Duration timeout) {
   grpc::ClientContext context;
   SetTimeout(context, timeout);
-  // While the channel has no connection a call waits for one. A call that failed at once instead
-  // would leave the socket unread until gRPC's backup poller comes by, which is every five seconds.
+  // While the channel has no connection, the call waits for one. A call that failed at once would
+  // leave the socket unread until gRPC's backup poller runs, which is every five seconds.
   context.set_wait_for_ready(true);
   {
+    // One lock for the question and the entry: CancelCalls either finds the context in the set, or
+    // has set cancelled_ before.
     absl::MutexLock lock(&mutex_);
-    if (interrupted_) return absl::CancelledError("the client is being closed");
-    under_way_.insert(&context);
+    if (cancelled_) return absl::CancelledError("the client is being closed");
+    in_progress_.insert(&context);
   }
   const grpc::Status status = (stub_.get()->*method)(&context, request, response);
+  // Removed before `context` is destroyed: CancelCalls and OnDaemonExit use what is in the set.
   absl::MutexLock lock(&mutex_);
-  under_way_.erase(&context);
+  in_progress_.erase(&context);
   return FromGrpc(status);
 }
 
+// Sends `request` again as it is: its request id tells the daemon that it is the same request, and
+// the answer is the first one's. A new id here would make each lost reply of an Allocate a leak.
 template <typename Request, typename Response>
-absl::Status SessionStub::Repeat(Method<Request, Response> method, const Request& request,
-                                 Response* response, bool* repeated) {
+absl::Status SessionStub::Retry(Method<Request, Response> method, const Request& request,
+                                Response* response, bool* repeated) {
   const Deadline deadline = Deadline::After(options_.call_timeout);
   Backoff backoff;
   while (true) {
-    const absl::Status usable = Usable();
-    if (!usable.ok()) return usable;
+    TENURE_RETURN_IF_ERROR(Usable());
     const absl::Duration timeout = AttemptTimeout(options_.call_timeout, deadline.Left());
     const absl::Status status = Attempt(method, request, response, timeout);
-    // An attempt that was cut short because the daemon ended says only that.
+    // OnDaemonExit cancels attempts when the session is lost. The caller gets the error of the lost
+    // session, which the next round returns, and not "cancelled".
     if (!status.ok() && !Usable().ok()) continue;
     if (!IsTransient(status)) return status;
     if (repeated != nullptr) *repeated = true;
     const absl::Duration pause = backoff.Next();
-    if (pause >= deadline.Left()) return GiveUp(status);
+    if (pause >= deadline.Left()) return TimeoutError(status);
     absl::SleepFor(pause);
   }
 }
 
-absl::Status SessionStub::GiveUp(const absl::Status& status) const {
+template <typename Request, typename Response>
+absl::Status SessionStub::RetryRenewing(Method<Request, Response> method, const Request& request,
+                                        Response* response) {
+  const absl::Status status = Retry(method, request, response);
+  if (status.code() == absl::StatusCode::kFailedPrecondition && Usable().ok() &&
+      TryKeepAlive(options_.call_timeout).ok()) {
+    // A process that was stopped for longer than its lease is suspended: the daemon refuses new
+    // memory until a keep-alive arrives. That has just happened, so the refusal may be out of date.
+    return Retry(method, request, response);
+  }
+  return status;
+}
+
+absl::Status SessionStub::TimeoutError(const absl::Status& last) const {
   const std::string span = absl::FormatDuration(options_.call_timeout);
   const absl::Status reachable = CheckSocket(options_.socket);
   if (!reachable.ok()) {
     return absl::UnavailableError(
         absl::StrCat("the daemon could not be reached for ", span, ": ", reachable.message()));
   }
-  return absl::Status(status.code(),
-                      absl::StrCat("no success within ", span, ": ", status.message()));
+  return absl::Status(last.code(), absl::StrCat("no success within ", span, ": ", last.message()));
 }
 
-absl::Status SessionStub::Settle(absl::Status status, bool only_names_session) {
+absl::Status SessionStub::CheckLost(absl::Status status, bool only_names_session) {
   const bool lost = status.code() == absl::StatusCode::kAborted ||
                     (only_names_session && status.code() == absl::StatusCode::kNotFound);
   if (!lost) return status;
   absl::MutexLock lock(&mutex_);
-  Lose(absl::StrCat("the daemon was restarted, or ended it: ", status.message()));
+  MarkLost(absl::StrCat("the daemon was restarted, or ended it: ", status.message()));
   return lost_;
 }
 
-void SessionStub::Lose(const std::string& why) {
+void SessionStub::MarkLost(const std::string& why) {
   if (!lost_.ok()) return;
   lost_ = absl::AbortedError(
-      absl::StrCat("the session at ", options_.socket, " is over; connect anew: ", why));
+      absl::StrCat("the session at ", options_.socket, " is lost; connect again: ", why));
+  // After lost_ is set: a thread that reads the flag reads lost_ next.
   lost_flag_.store(true, std::memory_order_release);
 }
 
-void SessionStub::NoteDaemonEnded() {
+void SessionStub::OnDaemonExit() {
   absl::MutexLock lock(&mutex_);
   if (session_.survives_daemon() && expects_survival_.load(std::memory_order_relaxed)) {
-    away_until_ = Deadline::After(options_.restart_window);
+    // Calls in progress are left alone: their retries reach the next daemon.
+    restart_deadline_ = Deadline::After(options_.restart_window);
     return;
   }
-  Lose("the daemon's process has ended");
-  for (grpc::ClientContext* context : under_way_) context->TryCancel();
+  MarkLost("the daemon's process has ended");
+  for (grpc::ClientContext* context : in_progress_) context->TryCancel();
 }
 
-void SessionStub::CheckAway() {
+void SessionStub::CheckRestartWindow() {
   absl::MutexLock lock(&mutex_);
-  if (!away_until_ || !away_until_->Passed()) return;
-  Lose(absl::StrCat("the daemon's process has ended, and within ",
-                    absl::FormatDuration(options_.restart_window), " no other took its place"));
+  if (!restart_deadline_ || !restart_deadline_->Passed()) return;
+  MarkLost(absl::StrCat("the daemon's process has ended, and no other was started within ",
+                        absl::FormatDuration(options_.restart_window)));
 }
 
-bool SessionStub::TakeRestarted() {
+bool SessionStub::TestAndClearRestarted() {
   absl::MutexLock lock(&mutex_);
   return std::exchange(restarted_, false);
-}
-
-template <typename Request, typename Response>
-absl::Status SessionStub::RepeatAwake(Method<Request, Response> method, const Request& request,
-                                      Response* response) {
-  const absl::Status status = Repeat(method, request, response);
-  if (status.code() == absl::StatusCode::kFailedPrecondition && Usable().ok() &&
-      TryKeepAlive(options_.call_timeout).ok()) {
-    // A process that slept through its lease is suspended until it speaks up, which it has just
-    // done.
-    return Repeat(method, request, response);
-  }
-  return status;
 }
 
 absl::StatusOr<v1::Token> SessionStub::Allocate(v1::AllocateRequest request) {
   request.set_session_id(session_id());
   request.set_request_id(NextRequestId());
   v1::AllocateResponse response;
-  const absl::Status status =
-      Settle(RepeatAwake(&v1::Allocator::Stub::Allocate, request, &response),
-             /*only_names_session=*/true);
-  if (!status.ok()) return status;
+  TENURE_RETURN_IF_ERROR(
+      CheckLost(RetryRenewing(&v1::Allocator::Stub::Allocate, request, &response),
+                /*only_names_session=*/true));
   return std::move(*response.mutable_token());
 }
 
@@ -187,10 +194,9 @@ absl::StatusOr<std::vector<v1::Token>> SessionStub::AllocateBatch(
     one.set_request_id(NextRequestId());
   }
   v1::AllocateBatchResponse response;
-  const absl::Status status =
-      Settle(RepeatAwake(&v1::Allocator::Stub::AllocateBatch, request, &response),
-             /*only_names_session=*/true);
-  if (!status.ok()) return status;
+  TENURE_RETURN_IF_ERROR(
+      CheckLost(RetryRenewing(&v1::Allocator::Stub::AllocateBatch, request, &response),
+                /*only_names_session=*/true));
   if (response.tokens_size() != request.requests_size()) {
     return absl::InternalError(absl::StrCat("the daemon answered ", request.requests_size(),
                                             " requests with ", response.tokens_size(), " tokens"));
@@ -206,10 +212,9 @@ absl::StatusOr<UniqueFd> SessionStub::RequestRegionFd(v1::RequestRegionFdRequest
   Backoff backoff;
   while (true) {
     v1::RequestRegionFdResponse response;
-    const absl::Status status = Repeat(&v1::Allocator::Stub::RequestRegionFd, request, &response);
-    if (!status.ok()) return status;
+    TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::RequestRegionFd, request, &response));
     absl::StatusOr<UniqueFd> fd = ExchangeTicket(fd_socket, response.ticket(), deadline);
-    // A ticket that grew too old on its way is as good as a daemon that was busy.
+    // NOT_FOUND: the ticket has expired on its way, which takes 10 s. A new ticket is worth a try.
     if (fd.ok() || !(IsTransient(fd.status()) || absl::IsNotFound(fd.status()))) return fd;
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) return fd;
@@ -220,9 +225,9 @@ absl::StatusOr<UniqueFd> SessionStub::RequestRegionFd(v1::RequestRegionFdRequest
 absl::StatusOr<v1::FreeResponse> SessionStub::Free(v1::FreeRequest request) {
   request.set_session_id(session_id());
   v1::FreeResponse response;
-  // ABORTED may be about the block alone; whether it is about the session a keep-alive tells.
-  const absl::Status status = Repeat(&v1::Allocator::Stub::Free, request, &response);
-  if (!status.ok()) return status;
+  // No CheckLost: ABORTED and NOT_FOUND may concern the block alone. The caller sends a keep-alive
+  // to find out whether they concern the session.
+  TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::Free, request, &response));
   return response;
 }
 
@@ -231,10 +236,8 @@ absl::StatusOr<v1::PublishSegmentResponse> SessionStub::PublishSegment(
   request.set_session_id(session_id());
   request.set_request_id(NextRequestId());
   v1::PublishSegmentResponse response;
-  // ABORTED and NOT_FOUND may be about a block alone, as in Free.
-  const absl::Status status =
-      Repeat(&v1::Allocator::Stub::PublishSegment, request, &response, repeated);
-  if (!status.ok()) return status;
+  // No CheckLost, as in Free.
+  TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::PublishSegment, request, &response, repeated));
   return response;
 }
 
@@ -243,10 +246,9 @@ absl::StatusOr<v1::AttachSegmentResponse> SessionStub::AttachSegment(
   request.set_session_id(session_id());
   request.set_request_id(NextRequestId());
   v1::AttachSegmentResponse response;
-  const absl::Status status =
-      Settle(RepeatAwake(&v1::Allocator::Stub::AttachSegment, request, &response),
-             /*only_names_session=*/false);
-  if (!status.ok()) return status;
+  TENURE_RETURN_IF_ERROR(
+      CheckLost(RetryRenewing(&v1::Allocator::Stub::AttachSegment, request, &response),
+                /*only_names_session=*/false));
   return response;
 }
 
@@ -255,26 +257,26 @@ absl::Status SessionStub::DetachSegment(uint64_t attachment_id) {
   request.set_session_id(session_id());
   request.set_attachment_id(attachment_id);
   v1::DetachSegmentResponse response;
-  return Repeat(&v1::Allocator::Stub::DetachSegment, request, &response);
+  return Retry(&v1::Allocator::Stub::DetachSegment, request, &response);
 }
 
 absl::Status SessionStub::UnpublishSegment(const v1::UnpublishSegmentRequest& request) {
   v1::UnpublishSegmentResponse response;
-  return Repeat(&v1::Allocator::Stub::UnpublishSegment, request, &response);
+  return Retry(&v1::Allocator::Stub::UnpublishSegment, request, &response);
 }
 
 absl::StatusOr<v1::KeepAliveResponse> SessionStub::TryKeepAlive(absl::Duration timeout) {
   v1::KeepAliveRequest request;
   request.set_session_id(session_id());
   v1::KeepAliveResponse response;
-  const absl::Status status =
-      Settle(Attempt(&v1::Allocator::Stub::KeepAlive, request, &response, timeout),
-             /*only_names_session=*/true);
-  if (!status.ok()) return status;
+  TENURE_RETURN_IF_ERROR(
+      CheckLost(Attempt(&v1::Allocator::Stub::KeepAlive, request, &response, timeout),
+                /*only_names_session=*/true));
   absl::MutexLock lock(&mutex_);
-  away_until_.reset();
+  restart_deadline_.reset();
   if (epoch_ == 0) epoch_ = session_.epoch();
-  // A daemon that knows no such thing says nothing of it.
+  // An epoch is one life of the daemon: another one in a good answer means that the next daemon has
+  // restored the session. A daemon of an older version sends 0.
   if (response.epoch() != 0 && std::exchange(epoch_, response.epoch()) != response.epoch()) {
     restarted_ = true;
   }
@@ -285,10 +287,9 @@ absl::StatusOr<v1::FreeBatchResponse> SessionStub::TryFreeBatch(v1::FreeBatchReq
                                                                 absl::Duration timeout) {
   for (v1::FreeRequest& one : *request.mutable_requests()) one.set_session_id(session_id());
   v1::FreeBatchResponse response;
-  const absl::Status status =
-      Settle(Attempt(&v1::Allocator::Stub::FreeBatch, request, &response, timeout),
-             /*only_names_session=*/true);
-  if (!status.ok()) return status;
+  TENURE_RETURN_IF_ERROR(
+      CheckLost(Attempt(&v1::Allocator::Stub::FreeBatch, request, &response, timeout),
+                /*only_names_session=*/true));
   if (response.outcomes_size() != request.requests_size()) {
     return absl::InternalError(absl::StrCat("the daemon answered ", request.requests_size(),
                                             " frees with ", response.outcomes_size(), " outcomes"));
@@ -300,8 +301,8 @@ absl::Status SessionStub::TryReleaseRegions(v1::ReleaseRegionsRequest request,
                                             absl::Duration timeout) {
   request.set_session_id(session_id());
   v1::ReleaseRegionsResponse response;
-  return Settle(Attempt(&v1::Allocator::Stub::ReleaseRegions, request, &response, timeout),
-                /*only_names_session=*/true);
+  return CheckLost(Attempt(&v1::Allocator::Stub::ReleaseRegions, request, &response, timeout),
+                   /*only_names_session=*/true);
 }
 
 absl::Status SessionStub::TryDetachSegment(uint64_t attachment_id, absl::Duration timeout) {
@@ -312,16 +313,17 @@ absl::Status SessionStub::TryDetachSegment(uint64_t attachment_id, absl::Duratio
   return Attempt(&v1::Allocator::Stub::DetachSegment, request, &response, timeout);
 }
 
-void SessionStub::Interrupt() {
+void SessionStub::CancelCalls() {
   absl::MutexLock lock(&mutex_);
-  interrupted_ = true;
-  for (grpc::ClientContext* context : under_way_) context->TryCancel();
+  cancelled_ = true;
+  for (grpc::ClientContext* context : in_progress_) context->TryCancel();
 }
 
 absl::Status SessionStub::Close(absl::Duration timeout) {
   v1::CloseSessionRequest request;
   request.set_session_id(session_id());
   v1::CloseSessionResponse response;
+  // Not by Attempt, which refuses to begin after CancelCalls.
   grpc::ClientContext context;
   SetTimeout(context, timeout);
   return FromGrpc(stub_->CloseSession(&context, request, &response));

@@ -10,9 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "client/session/channel.h"
+#include "client/session/socket_probe.h"
 #include "common/fd_socket.h"
 #include "common/socket_path.h"
+#include "common/status_macros.h"
 
 namespace tenure {
 namespace {
@@ -24,11 +25,10 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     if (errno == EAGAIN) return absl::UnavailableError("the daemon's fd socket is busy");
   }
   const absl::Status why = CheckSocket(path);
-  return why.ok() ? absl::UnavailableError("the daemon's fd socket was not there for a moment")
-                  : why;
+  return why.ok() ? absl::UnavailableError("the daemon's fd socket was missing for a moment") : why;
 }
 
-// The daemon's answer: a code, words, and with OK a descriptor.
+// Reads the daemon's answer: a byte with the status code, a message, and with OK a descriptor.
 absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
   std::array<char, kFdAnswerBytes> answer = {};
   iovec data = {answer.data(), answer.size()};
@@ -39,7 +39,9 @@ absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   const ssize_t length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  if (length <= 0) return absl::UnavailableError("the daemon hung up on the fd socket");
+  if (length <= 0)
+    return absl::UnavailableError("the daemon closed the connection on its fd socket");
+  // Taken before the code is looked at: a descriptor that has arrived must be closed in any case.
   UniqueFd fd;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -53,6 +55,7 @@ absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
     return absl::Status(code,
                         absl::string_view(answer.data() + 1, static_cast<size_t>(length) - 1));
   }
+  // When a process has no free descriptor the kernel drops the sent one and delivers the rest.
   if (!fd) {
     return absl::ResourceExhaustedError(
         "the daemon sent a descriptor and this process has no room for it; raise its limit of open "
@@ -65,18 +68,18 @@ absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
 
 absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
                                         Deadline deadline) {
-  const absl::StatusOr<UniqueFd> connection = Connect(fd_socket);
-  if (!connection.ok()) return connection.status();
-  if (send(connection->get(), ticket.data(), ticket.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+  TENURE_ASSIGN_OR_RETURN(const UniqueFd connection, Connect(fd_socket));
+  if (send(connection.get(), ticket.data(), ticket.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
       static_cast<ssize_t>(ticket.size())) {
-    return absl::UnavailableError("the daemon takes nothing on its fd socket");
+    return absl::UnavailableError("the daemon accepts no data on its fd socket");
   }
-  pollfd entry = {connection->get(), POLLIN, 0};
+  // The answer may take as long as the daemon is busy, hence poll and not a blocking read.
+  pollfd entry = {connection.get(), POLLIN, 0};
   while (true) {
     const auto left =
         static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(deadline.Left()) + 1, 60'000));
     const int ready = poll(&entry, 1, left);
-    if (ready > 0) return ReadAnswer(connection->get());
+    if (ready > 0) return ReadAnswer(connection.get());
     if (ready < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "poll the fd socket");
     if (deadline.Passed()) {
       return absl::DeadlineExceededError("the daemon did not answer on its fd socket in time");

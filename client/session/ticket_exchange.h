@@ -1,4 +1,4 @@
-// The way to the daemon's fd socket.
+// Exchanges tickets for file descriptors on the daemon's fd socket.
 #ifndef CLIENT_SESSION_TICKET_EXCHANGE_H_
 #define CLIENT_SESSION_TICKET_EXCHANGE_H_
 
@@ -12,10 +12,11 @@
 
 namespace tenure {
 
-// Exchanges a ticket for the descriptor that it is for; see common/fd_socket.h.
-// Errors: what the daemon says, NOT_FOUND for a ticket that is not good any more; those of
-// CheckSocket; DEADLINE_EXCEEDED; UNAVAILABLE: the daemon hung up, or is busy.
-// Source: unix(7) SCM_RIGHTS.
+// Sends a ticket and returns the descriptor that the daemon sends for it; common/fd_socket.h has
+// the protocol. One attempt: a ticket is valid once. Errors: the daemon's, of which NOT_FOUND means
+// an expired or used ticket; those of CheckSocket; DEADLINE_EXCEEDED. UNAVAILABLE: the daemon
+// closed the connection, or its backlog is full. RESOURCE_EXHAUSTED: this process has too many open
+// files. Source: unix(7) SCM_RIGHTS.
 absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
                                         Deadline deadline);
 

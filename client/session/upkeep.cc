@@ -6,28 +6,27 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/check.h"
+#include "common/limits.h"
 
 namespace tenure {
 namespace {
 
-// What one FreeBatch or ReleaseRegions may name; the daemon's limit.
-constexpr int kMaxBatch = 1024;
+constexpr int kBatch = static_cast<int>(kMaxBatch);
 
-// A lease so short or long that no daemon would mean it must not turn the thread into a busy loop
-// or stop it.
-absl::Duration SaneTtl(uint64_t ttl_ms) {
+// A wrong number from the daemon must not make the thread a busy loop, nor stop the renewals.
+absl::Duration BoundedTtl(uint64_t ttl_ms) {
   return absl::Milliseconds(std::clamp<uint64_t>(ttl_ms, 30, 24 * 3600 * 1000));
 }
 
 }  // namespace
 
-Upkeep::Upkeep(SessionStub& connection, RegionCache* regions,
-               std::function<void(absl::Status)> on_lost, std::function<void()> on_restart)
-    : stub_(connection),
+Upkeep::Upkeep(SessionStub& stub, RegionCache* regions, std::function<void(absl::Status)> on_lost,
+               std::function<void()> on_restart)
+    : stub_(stub),
       regions_(regions),
       on_lost_(std::move(on_lost)),
       on_restart_(std::move(on_restart)),
-      ttl_(SaneTtl(connection.session().lease_ttl_ms())),
+      ttl_(BoundedTtl(stub.session().lease_ttl_ms())),
       renew_at_(Deadline::After(ttl_ / 3)),
       thread_([this] { Run(); }) {}
 
@@ -43,7 +42,7 @@ Upkeep::~Upkeep() {
 void Upkeep::QueueFree(v1::FreeRequest request) {
   absl::MutexLock lock(&mutex_);
   if (lost_) return;
-  ++queued_;
+  ++frees_queued_;
   frees_.push_back(std::move(request));
 }
 
@@ -60,43 +59,46 @@ void Upkeep::QueueIdle(absl::Span<const uint64_t> region_ids) {
   if (!lost_) idle_.insert(idle_.end(), region_ids.begin(), region_ids.end());
 }
 
-void Upkeep::Nudge() {
+void Upkeep::RenewNow() {
   absl::MutexLock lock(&mutex_);
-  nudged_ = true;
+  renew_now_ = true;
 }
 
 bool Upkeep::HasQueuedFrees() const {
   absl::MutexLock lock(&mutex_);
-  return settled_ < queued_;
+  return frees_answered_ < frees_queued_;
 }
 
 absl::Status Upkeep::Flush(Deadline deadline) {
   absl::MutexLock lock(&mutex_);
-  const uint64_t frees = queued_;
+  const uint64_t frees = frees_queued_;
   const uint64_t detaches = detaches_queued_;
   const auto reached = [this, frees, detaches]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return settled_ >= frees && detaches_settled_ >= detaches;
+    return frees_answered_ >= frees && detaches_answered_ >= detaches;
   };
   if (!mutex_.AwaitWithTimeout(absl::Condition(&reached), deadline.Left())) {
     return absl::DeadlineExceededError(
-        absl::StrCat(frees - std::min(settled_, frees), " of the queued frees and ",
-                     detaches - std::min(detaches_settled_, detaches),
+        absl::StrCat(frees - std::min(frees_answered_, frees), " of the queued frees and ",
+                     detaches - std::min(detaches_answered_, detaches),
                      " of the queued detaches were not answered in time; they stay queued"));
   }
   if (lost_) return stub_.Usable();
   return std::exchange(failure_, absl::OkStatus());
 }
 
-bool Upkeep::Due() const {
-  return stopping_ || nudged_ || !frees_.empty() || !idle_.empty() || !detaches_.empty();
+bool Upkeep::HasWork() const {
+  return stopping_ || renew_now_ || !frees_.empty() || !idle_.empty() || !detaches_.empty();
 }
 
 bool Upkeep::AwaitWork() {
-  const bool in_hand = frees_in_hand_.requests_size() > 0 ||
-                       regions_in_hand_.region_ids_size() > 0 || detach_in_hand_;
+  const bool unanswered = unanswered_frees_.requests_size() > 0 ||
+                          unanswered_regions_.region_ids_size() > 0 || unanswered_detach_;
   absl::MutexLock lock(&mutex_);
-  if (!in_hand) mutex_.AwaitWithTimeout(absl::Condition(this, &Upkeep::Due), renew_at_.Left());
-  if (std::exchange(nudged_, false)) renew_at_ = Deadline::After(absl::ZeroDuration());
+  // What is unanswered is sent again at once: Pause has waited before.
+  if (!unanswered) {
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Upkeep::HasWork), renew_at_.Left());
+  }
+  if (std::exchange(renew_now_, false)) renew_at_ = Deadline::After(absl::ZeroDuration());
   return !stopping_;
 }
 
@@ -105,15 +107,19 @@ bool Upkeep::Pause(absl::Duration span) {
   return !mutex_.AwaitWithTimeout(absl::Condition(&stopping_), span);
 }
 
+// The order of a round. The lease comes first: while it lives the rest can wait. Frees come before
+// idle regions, because their answers name regions that have just become idle. Each step runs only
+// if the one before was answered, so that a daemon that does not answer costs one attempt per round
+// and not four.
 void Upkeep::Run() {
   while (AwaitWork()) {
-    stub_.CheckAway();
-    if (!stub_.Usable().ok()) return Abandon();
+    stub_.CheckRestartWindow();
+    if (!stub_.Usable().ok()) return EndAfterLoss();
     absl::Status status = Renew();
     if (status.ok()) status = SendFrees();
     if (status.ok()) status = ReturnRegions();
     if (status.ok()) status = SendDetaches();
-    if (!stub_.Usable().ok()) return Abandon();
+    if (!stub_.Usable().ok()) return EndAfterLoss();
     if (status.ok()) {
       backoff_.Reset();
     } else if (!Pause(backoff_.Next())) {
@@ -123,7 +129,8 @@ void Upkeep::Run() {
 }
 
 absl::Duration Upkeep::AttemptTimeout() const {
-  // An attempt that hangs must leave time for the next renewal.
+  // The lease is renewed after a third of its time. An attempt that hangs for a quarter leaves time
+  // for another renewal before the lease ends.
   return std::min(std::max(ttl_ / 4, absl::Milliseconds(100)), stub_.call_timeout());
 }
 
@@ -131,31 +138,35 @@ absl::Status Upkeep::Renew() {
   if (!renew_at_.Passed()) return absl::OkStatus();
   const absl::StatusOr<v1::KeepAliveResponse> response = stub_.TryKeepAlive(AttemptTimeout());
   if (!response.ok()) return response.status();
-  ttl_ = SaneTtl(response->lease_ttl_ms());
+  ttl_ = BoundedTtl(response->lease_ttl_ms());
   renew_at_ = Deadline::After(ttl_ / 3);
-  if (stub_.TakeRestarted()) on_restart_();
+  // Outside of every lock: the function is the session's and calls the user's.
+  if (stub_.TestAndClearRestarted()) on_restart_();
   return absl::OkStatus();
 }
 
 absl::Status Upkeep::SendFrees() {
   {
+    // Unanswered frees stay in the batch with their request ids. The lock ends before the call:
+    // callers must be able to queue while the daemon is slow.
     absl::MutexLock lock(&mutex_);
-    while (!frees_.empty() && frees_in_hand_.requests_size() < kMaxBatch) {
-      *frees_in_hand_.add_requests() = std::move(frees_.front());
+    while (!frees_.empty() && unanswered_frees_.requests_size() < kBatch) {
+      *unanswered_frees_.add_requests() = std::move(frees_.front());
       frees_.pop_front();
     }
   }
-  if (frees_in_hand_.requests_size() == 0) return absl::OkStatus();
+  if (unanswered_frees_.requests_size() == 0) return absl::OkStatus();
   const absl::StatusOr<v1::FreeBatchResponse> response =
-      stub_.TryFreeBatch(frees_in_hand_, AttemptTimeout());
-  if (response.ok()) return Account(*response);
+      stub_.TryFreeBatch(unanswered_frees_, AttemptTimeout());
+  if (response.ok()) return ReadOutcomes(*response);
   if (IsTransient(response.status())) return response.status();
-  Settle(frees_in_hand_.requests_size(), response.status());
-  frees_in_hand_.Clear();
+  // Refused as a whole. The same batch would be refused again, so none of it is kept.
+  CountAnswered(unanswered_frees_.requests_size(), response.status());
+  unanswered_frees_.Clear();
   return absl::OkStatus();
 }
 
-absl::Status Upkeep::Account(const v1::FreeBatchResponse& response) {
+absl::Status Upkeep::ReadOutcomes(const v1::FreeBatchResponse& response) {
   QueueIdle(response.idle_region_ids());
   v1::FreeBatchRequest repeat;
   absl::Status failure;
@@ -163,24 +174,23 @@ absl::Status Upkeep::Account(const v1::FreeBatchResponse& response) {
     const v1::FreeBatchResponse::Outcome& outcome = response.outcomes(i);
     const absl::Status status(static_cast<absl::StatusCode>(outcome.code()), outcome.message());
     if (IsTransient(status)) {
-      *repeat.add_requests() = std::move(*frees_in_hand_.mutable_requests(i));
+      *repeat.add_requests() = std::move(*unanswered_frees_.mutable_requests(i));
     } else {
       failure.Update(status);
     }
   }
-  Settle(response.outcomes_size() - repeat.requests_size(), failure);
-  frees_in_hand_ = std::move(repeat);
-  // An allocation that the daemon does not know any more may mean a session that it does not know
-  // any more.
-  if (!failure.ok()) Nudge();
-  return frees_in_hand_.requests_size() == 0
+  CountAnswered(response.outcomes_size() - repeat.requests_size(), failure);
+  unanswered_frees_ = std::move(repeat);
+  // If the daemon does not know an allocation, it may not know the session either: ask.
+  if (!failure.ok()) RenewNow();
+  return unanswered_frees_.requests_size() == 0
              ? absl::OkStatus()
-             : absl::UnavailableError("some frees are to be repeated");
+             : absl::UnavailableError("some frees have to be sent again");
 }
 
-void Upkeep::Settle(int frees, const absl::Status& failure) {
+void Upkeep::CountAnswered(int frees, const absl::Status& failure) {
   absl::MutexLock lock(&mutex_);
-  settled_ += static_cast<uint64_t>(frees);
+  frees_answered_ += static_cast<uint64_t>(frees);
   failure_.Update(failure);
 }
 
@@ -190,17 +200,20 @@ absl::Status Upkeep::ReturnRegions() {
     absl::MutexLock lock(&mutex_);
     idle.swap(idle_);
   }
-  if (regions_ != nullptr) idle = regions_->Retire(idle);
-  regions_in_hand_.mutable_region_ids()->Add(idle.begin(), idle.end());
-  while (regions_in_hand_.region_ids_size() > 0) {
+  // From here until EndReturn a token for one of these regions waits. Without that, a block granted
+  // meanwhile could map the region just before the daemon takes the region away.
+  if (regions_ != nullptr) idle = regions_->BeginReturn(idle);
+  unanswered_regions_.mutable_region_ids()->Add(idle.begin(), idle.end());
+  while (unanswered_regions_.region_ids_size() > 0) {
     v1::ReleaseRegionsRequest request;
-    const int count = std::min(regions_in_hand_.region_ids_size(), kMaxBatch);
-    const auto first = regions_in_hand_.region_ids().begin();
+    const int count = std::min(unanswered_regions_.region_ids_size(), kBatch);
+    const auto first = unanswered_regions_.region_ids().begin();
     request.mutable_region_ids()->Add(first, first + count);
     const absl::Status status = stub_.TryReleaseRegions(request, AttemptTimeout());
     if (IsTransient(status)) return status;
-    if (regions_ != nullptr) regions_->Unbar(request.region_ids());
-    regions_in_hand_.mutable_region_ids()->erase(first, first + count);
+    // Also after a refusal: it is an answer, and after it the daemon takes none of these regions.
+    if (regions_ != nullptr) regions_->EndReturn(request.region_ids());
+    unanswered_regions_.mutable_region_ids()->erase(first, first + count);
   }
   return absl::OkStatus();
 }
@@ -209,37 +222,40 @@ absl::Status Upkeep::SendDetaches() {
   while (true) {
     {
       absl::MutexLock lock(&mutex_);
-      if (!detach_in_hand_ && !detaches_.empty()) {
-        detach_in_hand_ = detaches_.front();
+      if (!unanswered_detach_ && !detaches_.empty()) {
+        unanswered_detach_ = detaches_.front();
         detaches_.pop_front();
       }
     }
-    if (!detach_in_hand_) return absl::OkStatus();
-    const absl::Status status = stub_.TryDetachSegment(*detach_in_hand_, AttemptTimeout());
-    // Any other answer means that the attachment is over.
+    if (!unanswered_detach_) return absl::OkStatus();
+    const absl::Status status = stub_.TryDetachSegment(*unanswered_detach_, AttemptTimeout());
+    // Every other answer, an error too, means that the attachment has ended.
     if (IsTransient(status)) return status;
-    detach_in_hand_.reset();
+    unanswered_detach_.reset();
     absl::MutexLock lock(&mutex_);
-    ++detaches_settled_;
-    // An attachment that the daemon does not know may mean a session that it does not know.
-    if (!status.ok()) nudged_ = true;
+    ++detaches_answered_;
+    // If the daemon does not know the attachment, it may not know the session either: ask.
+    if (!status.ok()) renew_now_ = true;
   }
 }
 
-void Upkeep::Abandon() {
+void Upkeep::EndAfterLoss() {
   {
     absl::MutexLock lock(&mutex_);
+    // Nothing is queued after this, and a waiting Flush returns: the daemon has no session any more
+    // of which it could free something.
     lost_ = true;
     frees_.clear();
     idle_.clear();
-    settled_ = queued_;
+    frees_answered_ = frees_queued_;
     detaches_.clear();
-    detaches_settled_ = detaches_queued_;
+    detaches_answered_ = detaches_queued_;
   }
   if (regions_ != nullptr) {
-    regions_->Unbar(regions_in_hand_.region_ids());
-    regions_->Orphan();
+    regions_->EndReturn(unanswered_regions_.region_ids());
+    regions_->EndSession();
   }
+  // Last and without the lock: the user's function may call the client.
   if (on_lost_) on_lost_(stub_.Usable());
 }
 

@@ -1,3 +1,4 @@
+// The background thread of a session.
 #ifndef CLIENT_SESSION_UPKEEP_H_
 #define CLIENT_SESSION_UPKEEP_H_
 
@@ -21,60 +22,61 @@
 
 namespace tenure {
 
-// The session's one background thread: renews the lease at a third of its time, sends queued frees
-// in batches, takes idle regions back to the daemon, and ends attachments to segments. Makes one
-// attempt at a time and keeps what was not answered, so that a daemon that does not answer frees
-// still hears that the client is alive.
+// The one background thread of a session. It renews the lease after each third of its time, sends
+// queued frees in batches, returns idle regions to the daemon, and ends attachments to segments. It
+// makes one attempt at a time and keeps what was not answered, so that the lease is renewed also
+// while the daemon does not answer frees.
 //
-// Invariants: 1. a free keeps its request id until it is answered; 2. a region is named to the
-// daemon only while it is barred in the region cache.
-// Borrows: the connection, and the region cache (null in a process that maps nothing).
-// Owns: the thread; the destructor ends it without waiting for what is queued.
+// Invariants: 1. A queued free keeps its request id until it is answered. 2. A region is named to
+// the daemon only between BeginReturn and EndReturn of the region cache.
+// Borrows: the stub, and the region cache (null in a process that maps nothing).
+// Owns: the thread. The destructor ends it and does not wait for what is queued.
 // Thread safety: thread-safe.
 class Upkeep {
  public:
-  // `on_lost` is called at most once, on the thread, when the session turns out to be lost;
-  // `on_restart`, too, each time when it goes on at a daemon that was started again.
-  Upkeep(SessionStub& connection, RegionCache* regions, std::function<void(absl::Status)> on_lost,
+  // Both functions are called on the thread, without a lock held: `on_lost` at most once, when the
+  // session is lost; `on_restart` each time when the next daemon has restored the session.
+  Upkeep(SessionStub& stub, RegionCache* regions, std::function<void(absl::Status)> on_lost,
          std::function<void()> on_restart);
+  // REQUIRES: not called on the thread, as by an `on_lost` that destroys the session.
   ~Upkeep();
   Upkeep(const Upkeep&) = delete;
   Upkeep& operator=(const Upkeep&) = delete;
 
-  // Repeats the request until it is answered. Never blocks and never fails: a session that is lost
-  // has nothing left to free.
+  // Sends the request until it is answered. Never blocks and never fails: after the loss of the
+  // session there is nothing left to free.
   void QueueFree(v1::FreeRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The same for the end of an attachment, whose regions are unmapped.
+  // Ends an attachment in the same way. REQUIRES: its regions are unmapped.
   void QueueDetach(uint64_t attachment_id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Regions that the daemon called idle.
+  // Regions that the daemon called idle: no block of this session lies in them.
   void QueueIdle(absl::Span<const uint64_t> region_ids) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Renews the lease now: somebody had an answer that may mean that the session is lost.
-  void Nudge() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Renews the lease now. To be called after an answer that may mean that the session is lost.
+  void RenewNow() ABSL_LOCKS_EXCLUDED(mutex_);
 
   bool HasQueuedFrees() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits until every free and detach queued so far was answered. The first error that a queued
-  // free met since the last Flush; DEADLINE_EXCEEDED: no answer in time; the connection's error
-  // when the session is lost.
+  // Waits until every free and detach queued so far was answered. Returns the first error that a
+  // queued free met since the last Flush. DEADLINE_EXCEEDED: they were not answered in time. When
+  // the session is lost: the stub's error.
   absl::Status Flush(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   void Run();
-  bool Due() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Waits for something to do; false when the thread is to end.
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits for work. False when the thread has to end.
   bool AwaitWork() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits before what is in hand is tried again; false when the thread is to end.
+  // Waits before unanswered requests are sent again. False when the thread has to end.
   bool Pause(absl::Duration span) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // One attempt each at what is due; an error means that something is left in hand.
+  // One attempt each. An error means that a request was not answered and has to be sent again.
   absl::Status Renew() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SendFrees() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status ReturnRegions() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SendDetaches() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Keeps of the frees in hand those that are to be repeated, and accounts for the others.
-  absl::Status Account(const v1::FreeBatchResponse& response) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Settle(int frees, const absl::Status& failure) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The session is lost: nothing is owed to the daemon any more.
-  void Abandon() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Keeps of the unanswered frees those that have to be sent again, and counts the others.
+  absl::Status ReadOutcomes(const v1::FreeBatchResponse& response) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CountAnswered(int frees, const absl::Status& failure) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The session is lost: drops everything queued, and reports the loss.
+  void EndAfterLoss() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Duration AttemptTimeout() const;
 
   SessionStub& stub_;
@@ -82,28 +84,33 @@ class Upkeep {
   const std::function<void(absl::Status)> on_lost_;
   const std::function<void()> on_restart_;
 
-  // Confined to the thread. What is in hand was taken from the queues and awaits its answer.
+  // Confined to the thread. What is unanswered was taken from the queues and is sent until the
+  // daemon answers.
   absl::Duration ttl_;
   Deadline renew_at_;
   Backoff backoff_;
-  v1::FreeBatchRequest frees_in_hand_;
-  v1::ReleaseRegionsRequest regions_in_hand_;
-  std::optional<uint64_t> detach_in_hand_;
+  v1::FreeBatchRequest unanswered_frees_;
+  v1::ReleaseRegionsRequest unanswered_regions_;
+  std::optional<uint64_t> unanswered_detach_;
 
-  // Guards what callers leave for the thread; nothing is called under it.
+  // Guards the queues between callers and the thread. Nothing is called under it: no RPC, no driver
+  // call, no function of the user.
   mutable absl::Mutex mutex_;
   std::deque<v1::FreeRequest> frees_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> idle_ ABSL_GUARDED_BY(mutex_);
   std::deque<uint64_t> detaches_ ABSL_GUARDED_BY(mutex_);
-  uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;           // frees ever queued
-  uint64_t settled_ ABSL_GUARDED_BY(mutex_) = 0;          // of them, answered or moot
-  uint64_t detaches_queued_ ABSL_GUARDED_BY(mutex_) = 0;  // the same of detaches
-  uint64_t detaches_settled_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::Status failure_ ABSL_GUARDED_BY(mutex_);  // the first of a queued free since the last Flush
-  bool nudged_ ABSL_GUARDED_BY(mutex_) = false;
+  // How many were queued, and how many of these were answered or dropped. Flush compares them.
+  uint64_t frees_queued_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t frees_answered_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t detaches_queued_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t detaches_answered_ ABSL_GUARDED_BY(mutex_) = 0;
+  // The first error of a queued free since the last Flush.
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  bool renew_now_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool lost_ ABSL_GUARDED_BY(mutex_) = false;
 
+  // Last, so that the members above exist when it starts.
   std::thread thread_;
 };
 

@@ -15,9 +15,8 @@
 
 namespace tenure {
 
-// Every block is cut into pieces of this size, the last of a block being what is left.
+// Every block is divided into pieces of this size. The last piece of a block is the rest.
 inline constexpr Bytes kDigestPiece = MiB(16);
-inline constexpr size_t kDigestBytes = 32;
 
 struct DigestPiece {
   uint32_t block = 0;
@@ -25,17 +24,19 @@ struct DigestPiece {
   Bytes size;    // at most kDigestPiece
 };
 
-// The SHA-256 digest of the SHA-256 digests of all pieces of all blocks, in order: 32 bytes. A tree
-// and not one long hash, so that as many threads can work on it as the machine has.
+// Computes the SHA-256 digest of the SHA-256 digests of all pieces of all blocks, in order: 32
+// bytes (kDigestBytes). `blocks` are the sizes of the blocks. One hash over all bytes could use one
+// thread only; the pieces are hashed by all of the machine's.
 //
-// `read` is called once for each piece, from several threads at once, and puts the piece's bytes at
-// `to`, which is memory of this process's own: what it does with them there is what was digested.
-// Errors: the first that `read` met.
+// `read` is called once for each piece, by several threads at the same time. It has to write the
+// piece's bytes to `to`, a buffer of this process. If it also copies them on from there, as
+// WeightsFile::Load does, the copy is what was digested, even if the source changes meanwhile.
+// Errors: the first error of `read`. Then the remaining pieces are not read.
 TENURE_EXPORT absl::StatusOr<std::string> DigestOf(
     absl::Span<const Bytes> blocks,
     absl::FunctionRef<absl::Status(const DigestPiece& piece, char* to)> read);
 
-// As people compare it: 64 lower-case hexadecimal digits.
+// 64 lower-case hexadecimal digits.
 TENURE_EXPORT std::string DigestInHex(const std::string& digest);
 
 }  // namespace tenure

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include <nlohmann/json.hpp>
 
+#include "common/status_macros.h"
+
 namespace tenure {
 namespace {
 
@@ -32,7 +34,7 @@ absl::Status Wrong(absl::string_view tensor, absl::string_view what) {
       "safetensors header: tensor '", absl::Utf8SafeCHexEscape(tensor.substr(0, 100)), "' ", what));
 }
 
-// nullopt when it does not fit in 64 bits of bits.
+// The number of bits of a tensor; nullopt when it does not fit in 64 bits.
 std::optional<uint64_t> Product(const std::vector<uint64_t>& shape, uint64_t bits) {
   // A dimension of 0 makes the product 0, however large the others are.
   if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
@@ -46,7 +48,7 @@ std::optional<uint64_t> Product(const std::vector<uint64_t>& shape, uint64_t bit
 absl::Status CheckSize(const FileTensor& tensor) {
   const auto row = std::find_if(kRows.begin(), kRows.end(),
                                 [&](const Row& one) { return one.dtype == tensor.dtype; });
-  // Of one that came into use later only the place is known.
+  // A dtype that is newer than this table has an unknown size: only its position can be checked.
   if (row == kRows.end()) return absl::OkStatus();
   const std::optional<uint64_t> bits = Product(tensor.shape, row->bits);
   if (bits && *bits % 8 == 0 && *bits / 8 == tensor.size.value()) return absl::OkStatus();
@@ -83,12 +85,12 @@ absl::StatusOr<FileTensor> ReadTensor(const std::string& name, const Json& json)
   tensor.dtype = dtype->get<std::string>();
   tensor.offset = Bytes(offsets[0]);
   tensor.size = Bytes(offsets[1] - offsets[0]);
-  const absl::Status fits = CheckSize(tensor);
-  if (!fits.ok()) return fits;
+  TENURE_RETURN_IF_ERROR(CheckSize(tensor));
   return tensor;
 }
 
-// Of two tensors of one name only one would be seen.
+// Sets *twice when two keys at the top are equal. The parser itself would keep the second of them
+// and drop the first without an error.
 Json Parse(absl::string_view header, bool* twice) {
   std::set<std::string> names;
   const Json::parser_callback_t note = [&](int depth, Json::parse_event_t event, Json& parsed) {
@@ -148,16 +150,15 @@ absl::StatusOr<std::vector<FileTensor>> ParseSafetensorsHeader(absl::string_view
   std::vector<FileTensor> tensors;
   for (const auto& [name, description] : json.items()) {
     if (name == kMetadata) continue;
-    absl::StatusOr<FileTensor> tensor = ReadTensor(name, description);
-    if (!tensor.ok()) return tensor.status();
-    tensors.push_back(*std::move(tensor));
+    TENURE_ASSIGN_OR_RETURN(FileTensor tensor, ReadTensor(name, description));
+    tensors.push_back(std::move(tensor));
   }
-  // Those of no bytes before the one that begins where they do.
+  // A tensor without bytes comes before the one with the same offset: then CheckTiling sees each
+  // begin where the one before ends.
   std::sort(tensors.begin(), tensors.end(), [](const FileTensor& a, const FileTensor& b) {
     return std::pair(a.offset, a.size) < std::pair(b.offset, b.size);
   });
-  const absl::Status tiled = CheckTiling(tensors, data);
-  if (!tiled.ok()) return tiled;
+  TENURE_RETURN_IF_ERROR(CheckTiling(tensors, data));
   return tensors;
 }
 

@@ -1,4 +1,4 @@
-// What a safetensors file says of itself.
+// Parses the header of a safetensors file.
 #ifndef CLIENT_WEIGHTS_SAFETENSORS_H_
 #define CLIENT_WEIGHTS_SAFETENSORS_H_
 
@@ -18,8 +18,8 @@ namespace tenure {
 // and then the tensors' bytes to the end of the file.
 // Source: https://huggingface.co/docs/safetensors, "Format".
 inline constexpr Bytes kSafetensorsPrefix = Bytes(8);
-// The format allows 100 MB. A segment has at most 8192 tensors, which are described in 16 MiB many
-// times over.
+// The format allows 100 MB. A segment has at most kMaxSegmentTensors = 8192 tensors, and 16 MiB are
+// 2 KiB for the description of each.
 inline constexpr Bytes kMaxSafetensorsHeader = MiB(16);
 
 struct FileTensor {
@@ -30,15 +30,15 @@ struct FileTensor {
   Bytes size;
 };
 
-// How long the header of a file of `file_size` bytes is that begins with `prefix`.
-// Errors: INVALID_ARGUMENT: longer than the file, or than kMaxSafetensorsHeader.
+// The size of the header in a file of `file_size` bytes that begins with `prefix`.
+// Errors: INVALID_ARGUMENT: it is larger than the file, or than kMaxSafetensorsHeader.
 absl::StatusOr<Bytes> SafetensorsHeaderSize(
     const std::array<unsigned char, kSafetensorsPrefix.value()>& prefix, Bytes file_size);
 
-// The tensors that a header describes, in order of their offsets; `data` is how many bytes follow
-// the header. They lie side by side and are all of the data, as the format demands; the size of
-// each is that of its shape, where the dtype is a known one.
-// Errors: INVALID_ARGUMENT: anything else. The message names the tensor.
+// The tensors that a header describes, in order of their offsets. `data` is the number of bytes
+// that follow the header. As the format demands, the tensors fill these bytes without gaps or
+// overlaps, and if the dtype is known the size of a tensor is that of its shape. Errors:
+// INVALID_ARGUMENT: the header breaks one of these rules. The message names the tensor.
 absl::StatusOr<std::vector<FileTensor>> ParseSafetensorsHeader(absl::string_view header,
                                                                Bytes data);
 

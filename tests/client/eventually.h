@@ -1,3 +1,4 @@
+// Waits in a test until a condition holds.
 #ifndef TESTS_CLIENT_EVENTUALLY_H_
 #define TESTS_CLIENT_EVENTUALLY_H_
 
@@ -7,7 +8,7 @@
 
 namespace tenure::testing {
 
-// Looks until `condition` holds, for at most 20 s; whether it held.
+// Waits until `condition` holds, for at most 20 s. Returns whether it did.
 template <typename Condition>
 bool Eventually(Condition condition) {
   const Deadline deadline = Deadline::After(absl::Seconds(20));

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -14,6 +15,9 @@
 #include "client/segment.h"
 #include "client/weights_file.h"
 #include "common/bytes.h"
+#include "common/cuda/driver.h"
+#include "common/cuda/driver_path.h"
+#include "common/cuda/emulated/control.h"
 #include "tests/integration/segment_fixture.h"
 #include "tests/support/lease_client_process.h"
 #include "tests/support/raw_session.h"
@@ -79,6 +83,25 @@ TEST_F(SegmentTest, WhatOnePublishesOthersReadAndNobodyWrites) {
   EXPECT_EQ(theirs->Find("nothing"), nullptr);
   EXPECT_EQ(List().at(0).attached_session_ids_size(), 2);
   EXPECT_EQ(daemon_.GetStats().active_allocations(), 0u) << "the blocks have left the lease";
+}
+
+TEST_F(SegmentTest, PublicationThatThisProcessCannotMapIsAnErrorAndStaysPublished) {
+  if (OnRealDevice()) GTEST_SKIP() << "a real driver cannot be told to fail";
+  const absl::StatusOr<std::unique_ptr<cuda::Driver>> driver =
+      cuda::Driver::Load(*cuda::ResolveDriver("emulated"));
+  ASSERT_TRUE(driver.ok()) << driver.status();
+  const absl::StatusOr<cuda::emulated::Control> control = cuda::emulated::Control::Open(**driver);
+  ASSERT_TRUE(control.ok()) << control.status();
+  Client publisher = Connect();
+  absl::StatusOr<SegmentContents> contents = MakeContents(publisher, {MiB(2), MiB(4)});
+  ASSERT_TRUE(contents.ok()) << contents.status();
+  control->Fail("cuMemImportFromShareableHandle", 2, CUDA_ERROR_UNKNOWN);
+  EXPECT_FALSE(publisher.Publish("w", *std::move(contents)).ok());
+  control->Clear();
+  EXPECT_EQ(publisher.Flush(), absl::OkStatus()) << "a published block must not be freed as well";
+  const absl::StatusOr<Segment> attached = publisher.Attach("w");
+  ASSERT_TRUE(attached.ok()) << attached.status();
+  EXPECT_TRUE(attached->Verify().ok());
 }
 
 TEST_F(SegmentTest, AttachedTwiceInOneProcessItIsMappedUntilTheLastIsGone) {

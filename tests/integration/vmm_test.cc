@@ -10,8 +10,8 @@
 
 #include <gtest/gtest.h>
 
-#include "client/session/channel.h"
 #include "client/session/deadline.h"
+#include "client/session/socket_probe.h"
 #include "client/session/ticket_exchange.h"
 #include "common/bytes.h"
 #include "common/cuda/device.h"

@@ -16,7 +16,7 @@
 #include "client/ctl/replay/replay_report.h"
 #include "client/ctl/replay/trace.h"
 #include "client/ctl/replay/worker_process.h"
-#include "client/session/channel.h"
+#include "client/session/socket_probe.h"
 
 namespace tenure::ctl {
 namespace {

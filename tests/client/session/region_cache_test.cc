@@ -58,9 +58,9 @@ class RegionCacheTest : public ::testing::Test {
       return Mapping(*base);
     };
   }
-  absl::StatusOr<cuda::DevicePointer> Use(RegionCache& cache, uint64_t id,
-                                          const cuda::IpcHandle& handle) {
-    return cache.Use(id, MapBy(handle), Deadline::After(absl::Seconds(20)));
+  absl::StatusOr<cuda::DevicePointer> Acquire(RegionCache& cache, uint64_t id,
+                                              const cuda::IpcHandle& handle) {
+    return cache.Acquire(id, MapBy(handle), Deadline::After(absl::Seconds(20)));
   }
   uint64_t Imports() const { return control_.Calls("cuIpcOpenMemHandle_v2"); }
   uint64_t Closes() const { return control_.Calls("cuIpcCloseMemHandle"); }
@@ -74,35 +74,35 @@ TEST_F(RegionCacheTest, MapsARegionOnceForAllItsBlocks) {
   RegionCache cache(*device_);
   const cuda::IpcHandle handle = NewRegion();
   const uint64_t before = Imports();
-  const absl::StatusOr<cuda::DevicePointer> first = Use(cache, 1, handle);
+  const absl::StatusOr<cuda::DevicePointer> first = Acquire(cache, 1, handle);
   ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_EQ(Use(cache, 1, handle), first);
+  EXPECT_EQ(Acquire(cache, 1, handle), first);
   EXPECT_EQ(Imports(), before + 1);
-  EXPECT_FALSE(cache.Drop(1, WhenEmpty::kUnmap)) << "another block uses it";
+  EXPECT_FALSE(cache.Release(1, WhenEmpty::kUnmap)) << "another block uses it";
   EXPECT_EQ(cache.size(), 1u);
-  EXPECT_TRUE(cache.Drop(1, WhenEmpty::kUnmap));
+  EXPECT_TRUE(cache.Release(1, WhenEmpty::kUnmap));
   EXPECT_EQ(cache.size(), 0u);
 }
 
 TEST_F(RegionCacheTest, KeptRegionStaysMappedForTheNextBlock) {
   RegionCache cache(*device_);
   const cuda::IpcHandle handle = NewRegion();
-  ASSERT_TRUE(Use(cache, 1, handle).ok());
+  ASSERT_TRUE(Acquire(cache, 1, handle).ok());
   const uint64_t imports = Imports();
-  EXPECT_FALSE(cache.Drop(1, WhenEmpty::kKeep));
-  ASSERT_TRUE(Use(cache, 1, handle).ok());
+  EXPECT_FALSE(cache.Release(1, WhenEmpty::kKeep));
+  ASSERT_TRUE(Acquire(cache, 1, handle).ok());
   EXPECT_EQ(Imports(), imports);
-  EXPECT_FALSE(cache.Drop(1, WhenEmpty::kKeep));
+  EXPECT_FALSE(cache.Release(1, WhenEmpty::kKeep));
 }
 
 TEST_F(RegionCacheTest, FailedImportIsNotKeptAndMayBeTriedAgain) {
   RegionCache cache(*device_);
   const cuda::IpcHandle handle = NewRegion();
   control_.Fail("cuIpcOpenMemHandle_v2", 1, CUDA_ERROR_OUT_OF_MEMORY);
-  EXPECT_FALSE(Use(cache, 1, handle).ok());
+  EXPECT_FALSE(Acquire(cache, 1, handle).ok());
   EXPECT_EQ(cache.size(), 0u);
-  EXPECT_TRUE(Use(cache, 1, handle).ok());
-  cache.Drop(1, WhenEmpty::kUnmap);
+  EXPECT_TRUE(Acquire(cache, 1, handle).ok());
+  cache.Release(1, WhenEmpty::kUnmap);
 }
 
 TEST_F(RegionCacheTest, ThreadsThatAskForOneRegionMapItOnce) {
@@ -112,73 +112,73 @@ TEST_F(RegionCacheTest, ThreadsThatAskForOneRegionMapItOnce) {
   const uint64_t before = Imports();
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
-    threads.emplace_back([&] { EXPECT_TRUE(Use(cache, 1, handle).ok()); });
+    threads.emplace_back([&] { EXPECT_TRUE(Acquire(cache, 1, handle).ok()); });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(Imports(), before + 1);
-  for (int i = 0; i < 8; ++i) cache.Drop(1, WhenEmpty::kUnmap);
+  for (int i = 0; i < 8; ++i) cache.Release(1, WhenEmpty::kUnmap);
   EXPECT_EQ(cache.size(), 0u);
 }
 
-TEST_F(RegionCacheTest, RetireUnmapsWhatNoBlockUsesAndLeavesTheRest) {
+TEST_F(RegionCacheTest, ReturnUnmapsRegionsWithoutBlocksAndSkipsTheOthers) {
   RegionCache cache(*device_);
-  ASSERT_TRUE(Use(cache, 1, NewRegion()).ok());
-  ASSERT_TRUE(Use(cache, 2, NewRegion()).ok());
-  cache.Drop(1, WhenEmpty::kKeep);
+  ASSERT_TRUE(Acquire(cache, 1, NewRegion()).ok());
+  ASSERT_TRUE(Acquire(cache, 2, NewRegion()).ok());
+  cache.Release(1, WhenEmpty::kKeep);
   const uint64_t closes = Closes();
-  EXPECT_EQ(cache.Retire({1, 2, 3, 1}), std::vector<uint64_t>({1, 3}));
+  EXPECT_EQ(cache.BeginReturn({1, 2, 3, 1}), std::vector<uint64_t>({1, 3}));
   EXPECT_EQ(Closes(), closes + 1);
   EXPECT_EQ(cache.size(), 1u);
-  EXPECT_EQ(cache.Retire({1}), std::vector<uint64_t>()) << "it is on its way already";
-  cache.Unbar({1, 3});
-  cache.Drop(2, WhenEmpty::kUnmap);
+  EXPECT_EQ(cache.BeginReturn({1}), std::vector<uint64_t>()) << "it is being returned already";
+  cache.EndReturn({1, 3});
+  cache.Release(2, WhenEmpty::kUnmap);
 }
 
 TEST_F(RegionCacheTest, RegionGrantedAgainWaitsUntilTheDaemonHasAnswered) {
   RegionCache cache(*device_);
   const cuda::IpcHandle handle = NewRegion();
-  ASSERT_TRUE(Use(cache, 1, handle).ok());
-  cache.Drop(1, WhenEmpty::kKeep);
-  ASSERT_EQ(cache.Retire({1}), std::vector<uint64_t>({1}));
+  ASSERT_TRUE(Acquire(cache, 1, handle).ok());
+  cache.Release(1, WhenEmpty::kKeep);
+  ASSERT_EQ(cache.BeginReturn({1}), std::vector<uint64_t>({1}));
   EXPECT_TRUE(absl::IsDeadlineExceeded(
-      cache.Use(1, MapBy(handle), Deadline::After(absl::Milliseconds(1))).status()));
-  std::thread waiter([&] { EXPECT_TRUE(Use(cache, 1, handle).ok()); });
+      cache.Acquire(1, MapBy(handle), Deadline::After(absl::Milliseconds(1))).status()));
+  std::thread waiter([&] { EXPECT_TRUE(Acquire(cache, 1, handle).ok()); });
   EXPECT_EQ(cache.size(), 0u);
-  cache.Unbar({1});
+  cache.EndReturn({1});
   waiter.join();
   EXPECT_EQ(cache.size(), 1u);
-  cache.Drop(1, WhenEmpty::kUnmap);
+  cache.Release(1, WhenEmpty::kUnmap);
 }
 
-TEST_F(RegionCacheTest, RefusedUnmapIsNotCalledUnmapped) {
+TEST_F(RegionCacheTest, RefusedUnmapIsReported) {
   RegionCache cache(*device_);
-  ASSERT_TRUE(Use(cache, 1, NewRegion()).ok());
+  ASSERT_TRUE(Acquire(cache, 1, NewRegion()).ok());
   control_.Fail("cuIpcCloseMemHandle", 1, CUDA_ERROR_UNKNOWN);
-  EXPECT_FALSE(cache.Drop(1, WhenEmpty::kUnmap));
+  EXPECT_FALSE(cache.Release(1, WhenEmpty::kUnmap));
 }
 
-TEST_F(RegionCacheTest, OrphansAreUnmappedWithTheirLastBlock) {
+TEST_F(RegionCacheTest, AfterTheSessionsEndTheLastBlockUnmapsItsRegion) {
   RegionCache cache(*device_);
-  ASSERT_TRUE(Use(cache, 1, NewRegion()).ok());
-  ASSERT_TRUE(Use(cache, 2, NewRegion()).ok());
-  cache.Drop(1, WhenEmpty::kKeep);
-  cache.Orphan();
+  ASSERT_TRUE(Acquire(cache, 1, NewRegion()).ok());
+  ASSERT_TRUE(Acquire(cache, 2, NewRegion()).ok());
+  cache.Release(1, WhenEmpty::kKeep);
+  cache.EndSession();
   EXPECT_EQ(cache.size(), 1u);
-  EXPECT_TRUE(cache.Drop(2, WhenEmpty::kKeep));
+  EXPECT_TRUE(cache.Release(2, WhenEmpty::kKeep));
   EXPECT_EQ(cache.size(), 0u);
 }
 
-TEST_F(RegionCacheTest, EndUnmapsWhatIsLeft) {
+TEST_F(RegionCacheTest, DestructorUnmapsTheRest) {
   const uint64_t closes = Closes();
   {
     RegionCache cache(*device_);
-    ASSERT_TRUE(Use(cache, 1, NewRegion()).ok());
-    cache.Drop(1, WhenEmpty::kKeep);
+    ASSERT_TRUE(Acquire(cache, 1, NewRegion()).ok());
+    cache.Release(1, WhenEmpty::kKeep);
   }
   EXPECT_EQ(Closes(), closes + 1);
 }
 
-// Blocks come and go in a few regions on several threads, while another one retires whatever is
+// Blocks come and go in a few regions on several threads, while another one returns whatever is
 // idle, as the upkeep does. The test is that no used region is ever unmapped, which reading through
 // the pointer would show.
 TEST_F(RegionCacheTest, UsedRegionIsNeverUnmappedUnderItsBlock) {
@@ -186,10 +186,10 @@ TEST_F(RegionCacheTest, UsedRegionIsNeverUnmappedUnderItsBlock) {
   std::vector<cuda::IpcHandle> handles;
   for (int i = 0; i < 3; ++i) handles.push_back(NewRegion());
   std::atomic<bool> over = false;
-  std::thread retirer([&] {
+  std::thread returner([&] {
     while (!over) {
-      const std::vector<uint64_t> retired = cache.Retire({0, 1, 2});
-      cache.Unbar(retired);
+      const std::vector<uint64_t> returning = cache.BeginReturn({0, 1, 2});
+      cache.EndReturn(returning);
     }
   });
   std::vector<std::thread> users;
@@ -197,18 +197,18 @@ TEST_F(RegionCacheTest, UsedRegionIsNeverUnmappedUnderItsBlock) {
     users.emplace_back([&, user] {
       for (uint64_t i = 0; i < 300; ++i) {
         const uint64_t id = (user + i) % 3;
-        const absl::StatusOr<cuda::DevicePointer> base = Use(cache, id, handles[id]);
+        const absl::StatusOr<cuda::DevicePointer> base = Acquire(cache, id, handles[id]);
         ASSERT_TRUE(base.ok()) << base.status();
         uint64_t word = 0;
         EXPECT_TRUE(device_->CopyToHost(&word, *base, Bytes(sizeof(word))).ok());
-        cache.Drop(id, i % 2 == 0 ? WhenEmpty::kKeep : WhenEmpty::kUnmap);
+        cache.Release(id, i % 2 == 0 ? WhenEmpty::kKeep : WhenEmpty::kUnmap);
       }
     });
   }
   for (std::thread& user : users) user.join();
   over = true;
-  retirer.join();
-  cache.Orphan();
+  returner.join();
+  cache.EndSession();
   EXPECT_EQ(cache.size(), 0u);
 }
 

@@ -1,5 +1,7 @@
-// What a client does when its daemon is slow, deaf, gone or new. The daemon is a fake one in this
-// process.
+// What a client does when its daemon is slow, does not answer, has ended or is a new one. The
+// daemon is a fake one in this process.
+#include "client/client.h"
+
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,7 +14,6 @@
 #include "absl/synchronization/notification.h"
 #include <gtest/gtest.h>
 
-#include "client/client.h"
 #include "tests/client/eventually.h"
 #include "tests/client/fake_daemon.h"
 
@@ -50,7 +51,7 @@ void ExpectOneRequestId(const std::vector<Call>& calls) {
   EXPECT_FALSE(ids.contains(0));
 }
 
-TEST(Session, AllocateIsRepeatedWithItsRequestIdUntilTheDaemonAnswers) {
+TEST(Client, AllocateIsRepeatedWithItsRequestIdUntilTheDaemonAnswers) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   daemon.SetObstacle(RefuseFirst("Allocate", 3, Unavailable()));
@@ -60,7 +61,7 @@ TEST(Session, AllocateIsRepeatedWithItsRequestIdUntilTheDaemonAnswers) {
   ExpectOneRequestId(daemon.Calls("Allocate"));
 }
 
-TEST(Session, LostReplyOfAllocateLeaksNothing) {
+TEST(Client, LostReplyOfAllocateLeaksNothing) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   daemon.LoseReplies("Allocate", 2);
@@ -69,7 +70,7 @@ TEST(Session, LostReplyOfAllocateLeaksNothing) {
   EXPECT_EQ(daemon.allocations(), 1u);
 }
 
-TEST(Session, LostReplyOfFreeIsNoError) {
+TEST(Client, LostReplyOfFreeIsNoError) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   absl::StatusOr<DeviceBuffer> buffer = client.Allocate(Bytes(100));
@@ -81,7 +82,7 @@ TEST(Session, LostReplyOfFreeIsNoError) {
   EXPECT_EQ(daemon.Calls("Free").size(), 2u);
 }
 
-TEST(Session, HangingAttemptDoesNotUseUpTheCall) {
+TEST(Client, HangingAttemptDoesNotUseUpTheCall) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::atomic<bool> hung = false;
@@ -95,7 +96,7 @@ TEST(Session, HangingAttemptDoesNotUseUpTheCall) {
   ExpectOneRequestId(daemon.Calls("Allocate"));
 }
 
-TEST(Session, CallGivesUpAtItsTimeout) {
+TEST(Client, CallGivesUpAtItsTimeout) {
   FakeDaemon daemon;
   ConnectOptions options = OptionsFor(daemon);
   options.call_timeout = absl::Milliseconds(50);
@@ -106,7 +107,7 @@ TEST(Session, CallGivesUpAtItsTimeout) {
   EXPECT_GE(daemon.Calls("Allocate").size(), 2u);
 }
 
-TEST(Session, RefusalIsNotRepeated) {
+TEST(Client, RefusalIsNotRepeated) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   daemon.SetObstacle(
@@ -117,7 +118,7 @@ TEST(Session, RefusalIsNotRepeated) {
   EXPECT_EQ(daemon.Calls("Allocate").size(), 1u);
 }
 
-TEST(Session, FullDaemonIsAskedAgainAfterQueuedFreesHaveReachedIt) {
+TEST(Client, FullDaemonIsAskedAgainAfterQueuedFreesHaveReachedIt) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> held = *client.Allocate(Bytes(100));
@@ -136,7 +137,7 @@ TEST(Session, FullDaemonIsAskedAgainAfterQueuedFreesHaveReachedIt) {
   EXPECT_EQ(daemon.allocations(), 1u);
 }
 
-TEST(Session, SuspendedSessionSpeaksUpAndAsksAgain) {
+TEST(Client, SuspendedSessionSpeaksUpAndAsksAgain) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::atomic<bool> suspended = true;
@@ -150,14 +151,14 @@ TEST(Session, SuspendedSessionSpeaksUpAndAsksAgain) {
   ExpectOneRequestId(daemon.Calls("Allocate"));
 }
 
-TEST(Session, IdleClientRenewsItsLease) {
+TEST(Client, IdleClientRenewsItsLease) {
   FakeDaemon daemon(/*lease_ttl_ms=*/60);
   Client client = ConnectTo(daemon);
   EXPECT_TRUE(Eventually([&] { return daemon.Calls("KeepAlive").size() >= 3; }));
   EXPECT_EQ(client.status(), absl::OkStatus());
 }
 
-TEST(Session, LeaseIsRenewedWhileFreesAreNotAnswered) {
+TEST(Client, LeaseIsRenewedWhileFreesAreNotAnswered) {
   FakeDaemon daemon(/*lease_ttl_ms=*/60);
   Client client = ConnectTo(daemon);
   { const DeviceBuffer buffer = *client.Allocate(Bytes(100)); }
@@ -169,7 +170,7 @@ TEST(Session, LeaseIsRenewedWhileFreesAreNotAnswered) {
   }));
 }
 
-TEST(Session, LostSessionStaysLostAndIsReportedOnce) {
+TEST(Client, LostSessionStaysLostAndIsReportedOnce) {
   FakeDaemon daemon;
   std::atomic<int> reports = 0;
   absl::Notification reported;
@@ -194,7 +195,7 @@ TEST(Session, LostSessionStaysLostAndIsReportedOnce) {
   EXPECT_EQ(reports, 1);
 }
 
-TEST(Session, ForgottenAllocationMakesTheClientLookAfterItsSession) {
+TEST(Client, ForgottenAllocationMakesTheClientLookAfterItsSession) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   DeviceBuffer buffer = *client.Allocate(Bytes(100));
@@ -203,7 +204,7 @@ TEST(Session, ForgottenAllocationMakesTheClientLookAfterItsSession) {
   EXPECT_TRUE(Eventually([&] { return absl::IsAborted(client.status()); }));
 }
 
-TEST(Session, ReplyOfAnotherEpochEndsTheSession) {
+TEST(Client, ReplyOfAnotherEpochEndsTheSession) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   daemon.SetObstacle(RefuseFirst("Allocate", 1, {grpc::StatusCode::ABORTED, "another epoch"}));
@@ -211,7 +212,7 @@ TEST(Session, ReplyOfAnotherEpochEndsTheSession) {
   EXPECT_TRUE(absl::IsAborted(client.status()));
 }
 
-TEST(Session, DroppedBuffersAreFreedInBatches) {
+TEST(Client, DroppedBuffersAreFreedInBatches) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::vector<DeviceBuffer> buffers;
@@ -228,7 +229,7 @@ TEST(Session, DroppedBuffersAreFreedInBatches) {
   EXPECT_LE(daemon.Calls("FreeBatch").size(), 3u);
 }
 
-TEST(Session, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
+TEST(Client, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));
@@ -240,7 +241,7 @@ TEST(Session, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
   EXPECT_EQ(daemon.allocations(), 0u);
 }
 
-TEST(Session, FlushTellsOfAFreeThatFailed) {
+TEST(Client, FlushTellsOfAFreeThatFailed) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));
@@ -250,7 +251,7 @@ TEST(Session, FlushTellsOfAFreeThatFailed) {
   EXPECT_EQ(client.Flush(), absl::OkStatus()) << "told once";
 }
 
-TEST(Session, IdleRegionsGoBackToTheDaemon) {
+TEST(Client, IdleRegionsGoBackToTheDaemon) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   DeviceBuffer first = *client.Allocate(Bytes(100));
@@ -266,7 +267,7 @@ TEST(Session, IdleRegionsGoBackToTheDaemon) {
   })) << "a release is repeated until it is answered";
 }
 
-TEST(Session, LastHandleEndsTheSession) {
+TEST(Client, LastHandleEndsTheSession) {
   FakeDaemon daemon;
   std::optional<Client> client = ConnectTo(daemon);
   std::optional<Client> copy = *client;
@@ -278,7 +279,7 @@ TEST(Session, LastHandleEndsTheSession) {
   EXPECT_EQ(daemon.sessions(), 0u);
 }
 
-TEST(Session, EndsWhileTheDaemonHangs) {
+TEST(Client, EndsWhileTheDaemonHangs) {
   FakeDaemon daemon(/*lease_ttl_ms=*/30);
   std::optional<Client> client = ConnectTo(daemon);
   absl::Notification over;
@@ -293,7 +294,7 @@ TEST(Session, EndsWhileTheDaemonHangs) {
   over.Notify();
 }
 
-TEST(Session, ForkedChildIsToldSoAndTouchesNothing) {
+TEST(Client, ForkedChildIsToldSoAndTouchesNothing) {
   FakeDaemon daemon;
   std::optional<Client> client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client->Allocate(Bytes(100));
@@ -317,7 +318,7 @@ TEST(Session, ForkedChildIsToldSoAndTouchesNothing) {
   EXPECT_EQ(client->status(), absl::OkStatus()) << "the parent goes on";
 }
 
-TEST(Session, ThreadsShareOneSession) {
+TEST(Client, ThreadsShareOneSession) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::vector<std::thread> threads;
@@ -338,7 +339,7 @@ TEST(Session, ThreadsShareOneSession) {
   EXPECT_EQ(daemon.allocations(), 0u);
 }
 
-TEST(Session, BatchBeyondTheDaemonsLimitIsRefusedHere) {
+TEST(Client, BatchBeyondTheDaemonsLimitIsRefusedHere) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   EXPECT_TRUE(
@@ -346,7 +347,7 @@ TEST(Session, BatchBeyondTheDaemonsLimitIsRefusedHere) {
   EXPECT_TRUE(client.AllocateBatch({}).ok());
 }
 
-TEST(Session, BufferWithoutMappingSaysSo) {
+TEST(Client, BufferWithoutMappingSaysSo) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   DeviceBuffer buffer = *client.Allocate(Bytes(100));
