@@ -227,7 +227,7 @@ absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   options.allowed = *std::move(allowed);
   Listener::Options fd_options = options;
   fd_options.path = FdSocketPath(options.path);
-  options.on_look = [this] { connections_->CutStuck(); };
+  options.on_tick = [this] { connections_->CutStuck(); };
   absl::StatusOr<std::unique_ptr<Listener>> listener =
       Listener::Bind(*connections_, clock_, std::move(options));
   if (!listener.ok()) return listener.status();
@@ -302,12 +302,13 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
   if (grpc_ == nullptr)
     return absl::InternalError("gRPC cannot start a server; the log above says why");
   grpc_->GetHealthCheckService()->SetServingStatus(true);
-  listener_->Start([this](Listener::Arrival arrival) {
-    connections_->Enter(arrival.socket.get(), std::move(arrival.caller), std::move(arrival.ticket));
-    grpc::AddInsecureChannelFromFd(grpc_.get(), arrival.socket.Release());
+  listener_->Start([this](Listener::Accepted accepted) {
+    connections_->Add(accepted.socket.get(), std::move(accepted.caller),
+                      std::move(accepted.permit));
+    grpc::AddInsecureChannelFromFd(grpc_.get(), accepted.socket.Release());
   });
-  fd_listener_->Start([this](Listener::Arrival arrival) {
-    fd_exchange_->Answer(std::move(arrival.socket), arrival.caller);
+  fd_listener_->Start([this](Listener::Accepted accepted) {
+    fd_exchange_->Answer(std::move(accepted.socket), accepted.caller);
   });
   return absl::OkStatus();
 }
