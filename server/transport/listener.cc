@@ -221,8 +221,12 @@ bool Listener::MayRetryAccept(int error) {
   // would report it again and again: the thread would spin. So the reserve descriptor is closed,
   // the connection takes its place, and is closed as well. The caller sees its connection end.
   reserve_.Reset();
-  const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const bool progress = static_cast<bool>(turned_away);
+  bool progress = false;
+  {
+    // Closed before the reserve is opened again, which finds no descriptor otherwise.
+    const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    progress = static_cast<bool>(turned_away);
+  }
   reserve_ = OpenReserve();
   return progress;
 }
