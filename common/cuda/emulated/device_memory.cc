@@ -28,6 +28,7 @@ CUresult DeviceMemory::AllocateLarge(size_t bytes, CUdeviceptr* pointer) {
   OwnBacking backing;
   const CUresult result = card_.Allocate(rounded->value(), &backing.mapping);
   if (result != CUDA_SUCCESS) return result;
+  // The size as asked for, not rounded: it is what cuMemGetAddressRange answers.
   *pointer = ToPointer(backing.mapping.address);
   allocations_[*pointer] = Allocation{bytes, backing.mapping.id};
   backings_[backing.mapping.id] = std::move(backing);
@@ -71,13 +72,13 @@ CUresult DeviceMemory::Free(CUdeviceptr pointer, bool* still_imported) {
   const size_t bytes = found->second.size;
   allocations_.erase(found);
   *still_imported = false;
-  if (backing->second.shared && !GiveBack(backing->second, offset, bytes)) return CUDA_SUCCESS;
+  if (backing->second.shared && !FreeRange(backing->second, offset, bytes)) return CUDA_SUCCESS;
   *still_imported = !card_.Free(backing->second.mapping);
   backings_.erase(backing);
   return CUDA_SUCCESS;
 }
 
-bool DeviceMemory::GiveBack(OwnBacking& backing, size_t offset, size_t bytes) {
+bool DeviceMemory::FreeRange(OwnBacking& backing, size_t offset, size_t bytes) {
   size_t length = RoundedSmall(bytes);
   const auto after = backing.free.lower_bound(offset);
   if (after != backing.free.begin()) {
@@ -121,12 +122,15 @@ CUresult DeviceMemory::Import(const CUipcMemHandle& handle, CUdeviceptr* pointer
   if (named.pid == card_.pid() && named.start_time == card_.start_time()) {
     return CUDA_ERROR_INVALID_CONTEXT;
   }
-  // What is open opens again without a look at its exporter, be that dead or the memory freed.
+  // An import that is open opens again, also when its exporter is dead or has freed the memory: the
+  // real driver does not ask the exporter again.
   const auto imported = imports_.find(named.id);
   if (imported != imports_.end() && OpenAgain(named, named.id, pointer)) return CUDA_SUCCESS;
   Mapping mapping;
   const CUresult result = card_.Import(named, &mapping);
   if (result != CUDA_SUCCESS) return result;
+  // The handle may name a newer backing than its id says, see Handle. So the id of the mapping
+  // decides whether this backing is imported already; then the second import is given up.
   const auto [known, is_new] = imports_.try_emplace(mapping.id, ImportedBacking{mapping, 0});
   if (!is_new) {
     card_.EndImport(mapping);

@@ -9,7 +9,7 @@
 
 namespace tenure::cuda::emulated {
 
-std::optional<int> Faults::Meet(Entry entry) {
+std::optional<int> Faults::OnCall(Entry entry) {
   absl::Duration delay;
   std::optional<int> result;
   {
@@ -23,6 +23,7 @@ std::optional<int> Faults::Meet(Entry entry) {
         });
     if (fault != state.faults.end()) result = fault->result;
   }
+  // Without the lock: a slow call must not make the calls of other threads wait.
   if (delay > absl::ZeroDuration()) absl::SleepFor(delay);
   return result;
 }

@@ -62,11 +62,11 @@ CUresult VirtualMemory::Release(CUmemGenericAllocationHandle handle) {
   const auto found = FindHandle(handle);
   if (found == objects_.end()) return CUDA_ERROR_INVALID_VALUE;
   found->second.released = true;
-  Drop(found);
+  FreeIfUnused(found);
   return CUDA_SUCCESS;
 }
 
-void VirtualMemory::Drop(Objects::iterator object) {
+void VirtualMemory::FreeIfUnused(Objects::iterator object) {
   const Object& what = object->second;
   if (!what.released || what.mappings > 0) return;
   if (what.imported) {
@@ -130,6 +130,7 @@ CUresult VirtualMemory::Unmap(CUdeviceptr pointer, size_t bytes) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   auto mapping = mappings_.lower_bound(pointer);
+  // Advanced before UnmapOne erases it.
   while (mapping != mappings_.end() && mapping->first - pointer < bytes) UnmapOne(mapping++);
   return CUDA_SUCCESS;
 }
@@ -139,7 +140,7 @@ void VirtualMemory::UnmapOne(Mappings::iterator mapping) {
   const auto object = objects_.find(mapping->second.object);
   mappings_.erase(mapping);
   --object->second.mappings;
-  Drop(object);
+  FreeIfUnused(object);
 }
 
 CUresult VirtualMemory::SetAccess(CUdeviceptr pointer, size_t bytes, CUmemAccess_flags access) {
@@ -205,6 +206,7 @@ const Card* VirtualMemory::CardAt(CUdeviceptr pointer) const {
 }
 
 void VirtualMemory::ReleaseAll(const Card& card) {
+  // The mappings first: the last one frees an object whose handle was released, and may erase it.
   for (auto mapping = mappings_.begin(); mapping != mappings_.end();) {
     const auto next = std::next(mapping);
     if (objects_.at(mapping->second.object).card == &card) UnmapOne(mapping);
@@ -214,7 +216,7 @@ void VirtualMemory::ReleaseAll(const Card& card) {
     const auto next = std::next(object);
     if (object->second.card == &card) {
       object->second.released = true;
-      Drop(object);
+      FreeIfUnused(object);
     }
     object = next;
   }
