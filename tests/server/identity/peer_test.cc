@@ -42,9 +42,10 @@ class Child {
     waitpid(pid_, nullptr, 0);
     pid_ = 0;
   }
-  // Whether the process comes into this state within 20 s.
+  // Whether the condition holds within 20 s.
   template <typename Condition>
   static bool Eventually(Condition condition) {
+    // Nothing reports that a process has stopped or continued.
     for (int i = 0; i < 2'000 && !condition(); ++i) absl::SleepFor(absl::Milliseconds(10));
     return condition();
   }
@@ -74,7 +75,8 @@ TEST(PeerTest, ALivingProcessIsNamedByPidAndStartTime) {
 
 TEST(PeerTest, AProcessThatStartedLaterHasAnotherKeyEvenWithTheSamePid) {
   const Child earlier;
-  absl::SleepFor(absl::Milliseconds(30));  // a clock tick is 10 ms
+  // Time is the point: start times are counted in ticks of 10 ms.
+  absl::SleepFor(absl::Milliseconds(30));
   const Child later;
   const ProcessKey first = PeerOf(earlier)->key();
   const ProcessKey second = PeerOf(later)->key();
