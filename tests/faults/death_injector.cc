@@ -1,6 +1,6 @@
 // Loaded before everything else into a daemon under its keeper (LD_PRELOAD): ends the daemon's
 // process by SIGKILL at its n-th write to the journal, or its n-th message to the keeper's store.
-// The file that TENURE_DEATH_FILE names says when.
+// The file that TENURE_DEATH_FILE names holds the commands.
 
 #include "tests/faults/death_injector.h"
 

@@ -1,9 +1,9 @@
 // Loaded before everything else into a daemon under test (LD_PRELOAD): makes the n-th allocation or
-// system call of the daemon's own code fail, and passes on what the emulated driver is to fail. The
-// file that TENURE_FAULT_FILE names says what, when.
+// system call of the daemon's own code fail, and passes faults on to the emulated driver. The file
+// that TENURE_FAULT_FILE names holds the commands.
 //
-// The daemon's own code is what lies in the program's file; gRPC, the C++ library and the driver
-// lie in others and are left alone.
+// The daemon's own code is the code in the program's file. gRPC, the C++ library and the driver are
+// in other files and are not affected.
 
 #include "tests/faults/fault_injector.h"
 

@@ -1,4 +1,4 @@
-// Processes and their sessions: how they come, fall silent and go.
+// Processes and their sessions: how they start, fall silent and end.
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ using server::SessionId;
 namespace {
 
 constexpr size_t kMostSessions = 3;
-// Beyond what any host gives to a process, so nobody of this name lives.
+// Beyond the largest pid of Linux (2^22), so no process has such a pid.
 constexpr int kFirstPid = 1 << 23;
 
 }  // namespace
