@@ -68,7 +68,7 @@ class Device {
   // For calls that this class does not offer, inside a ScopedContext.
   CUctx_st* context() const { return context_; }
 
-  // What the driver counts over all processes.
+  // The memory in use and in total, over all processes.
   absl::StatusOr<MemoryInfo> GetMemoryInfo();
 
   // One driver allocation. RESOURCE_EXHAUSTED: the device has no room for it.

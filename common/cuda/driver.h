@@ -37,7 +37,7 @@ class Driver {
   TENURE_CUDA_SYMBOLS(TENURE_CUDA_MEMBER)
 #undef TENURE_CUDA_MEMBER
 
-  // What Load was given.
+  // The path that Load was given.
   const std::string& path() const { return path_; }
   // As CUDA writes it: 13000 is CUDA 13.0.
   int version() const { return version_; }

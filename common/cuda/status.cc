@@ -34,9 +34,9 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_ERROR_DEVICE_NOT_LICENSED:
       return absl::StatusCode::kPermissionDenied;
 
-    // The person who installs or starts the programs can act: the parts do not fit together, or
-    // were used in a wrong order. A forked child that uses its parent's driver gets
-    // NOT_INITIALIZED, a process that opens its own handle INVALID_CONTEXT.
+    // The administrator or the program's author can act: the parts do not fit together, or were
+    // used in a wrong order. A forked child that uses its parent's driver gets NOT_INITIALIZED. A
+    // process that opens its own handle gets INVALID_CONTEXT.
     case CUDA_ERROR_NOT_INITIALIZED:
     case CUDA_ERROR_DEINITIALIZED:
     case CUDA_ERROR_STUB_LIBRARY:

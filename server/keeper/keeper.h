@@ -28,7 +28,7 @@ struct KeeperOptions {
 // and only with its child. If the keeper itself has a supervisor, it passes the child's READY=1,
 // STATUS= and WATCHDOG=1 to that one.
 //
-// If the keeper is killed, its child goes on serving and its clients lose nothing. From then on the
+// If the keeper is killed, its child keeps serving and its clients lose nothing. From then on the
 // descriptors end with the child.
 //
 // The keeper uses neither the driver nor gRPC and starts no thread, so that little can end it.

@@ -87,7 +87,7 @@ class FrameMeter {
   size_t header_seen_ = 0;
   uint32_t payload_left_ = 0;
 
-  // What the client has sent.
+  // Counts of the frames so far.
   uint32_t header_block_ = 0;  // bytes of a header block that has not ended; 0: none is open
   uint32_t last_stream_ = 0;
   uint32_t streams_seen_ = 0;  // until the settings are acknowledged

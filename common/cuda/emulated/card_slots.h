@@ -1,4 +1,4 @@
-// The records of an emulated device that its processes share: who has which memory.
+// The records of an emulated device that its processes share: the owner of each piece of memory.
 #ifndef COMMON_CUDA_EMULATED_CARD_SLOTS_H_
 #define COMMON_CUDA_EMULATED_CARD_SLOTS_H_
 

@@ -59,7 +59,7 @@ class Process {
   Process() = default;
 
   Faults faults_;
-  std::atomic<pid_t> user_ = 0;  // 0: nobody yet
+  std::atomic<pid_t> user_ = 0;  // 0: none yet
   std::atomic<bool> shut_down_ = false;
   absl::Mutex mutex_;
   Devices devices_ ABSL_GUARDED_BY(mutex_);

@@ -15,7 +15,7 @@
 
 namespace tenure::cuda::emulated {
 
-// What an access needs of a mapping.
+// The kinds of access, which a mapping may allow.
 enum class Use { kRead, kWrite };
 
 // The handles that this process has, the address ranges that it reserved, and the mappings in them,
