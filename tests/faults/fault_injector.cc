@@ -36,7 +36,7 @@ bool IsOwnCode(const void* caller) {
   return address >= program_begin && address < program_end;
 }
 
-// Whether this call is the one that fails.
+// Counts a call. Whether it fails.
 bool Fails(FaultKind kind, const void* caller) {
   if (control == nullptr || control->kind.load(std::memory_order_acquire) != kind) return false;
   if (!IsOwnCode(caller)) return false;
@@ -87,7 +87,7 @@ __attribute__((constructor)) void Load() {
 
 void* Allocate(size_t size, const void* caller) {
   if (Fails(FaultKind::kAllocation, caller)) {
-    // As the C++ library's own operator new does when there is nothing left.
+    // As the C++ library's own operator new does when no memory is left.
     if (const std::new_handler handler = std::get_new_handler()) handler();
     throw std::bad_alloc();
   }
@@ -156,14 +156,15 @@ int shutdown(int socket, int how) noexcept {
   return next(socket, how);
 }
 
-// recvmsg and sendmsg, which the socket gate calls this way, and the calls that have no function.
+// The socket gate makes recvmsg, sendmsg and close with this function, and the daemon all calls for
+// which the C library has none.
 long syscall(long number, ...) noexcept {
   va_list list;
   va_start(list, number);
   long words[6];
   for (long& word : words) word = va_arg(list, long);
   va_end(list);
-  // A close that fails has closed; there is nothing to fail.
+  // close(2) closes the descriptor also when it reports an error, so it is not made to fail.
   if (number != SYS_close) {
     TENURE_FAULT(number == SYS_recvmsg || number == SYS_sendmsg ? ECONNRESET : EMFILE)
   }
