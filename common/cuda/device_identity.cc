@@ -35,6 +35,7 @@ absl::StatusOr<DeviceIdentity> Describe(const Driver& driver, int ordinal) {
   CUuuid uuid = {};
   std::array<char, 256> name = {};
   size_t total = 0;
+  // `call` names the call that `result` came from, for the error message.
   absl::string_view call = "cuDeviceGet";
   CUresult result = driver.cuDeviceGet(&device, ordinal);
   if (result == CUDA_SUCCESS) {

@@ -117,6 +117,7 @@ absl::Status Kernel::Launch(const Dimensions& grid, const Dimensions& block,
                             absl::Span<void* const> arguments) {
   const ScopedContext scope(device_.driver(), device_.context());
   TENURE_RETURN_IF_ERROR(scope.status());
+  // A copy, because cuLaunchKernel takes a pointer to pointers that are not const.
   std::vector<void*> pointers(arguments.begin(), arguments.end());
   const CUresult result =
       table_->cuLaunchKernel(function_, grid.x, grid.y, grid.z, block.x, block.y, block.z,

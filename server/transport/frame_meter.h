@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/clock.h"
+#include "common/limits.h"
 #include "server/transport/token_bucket.h"
 
 namespace tenure::server {
@@ -35,8 +36,8 @@ class FrameMeter {
   struct Limits {
     // A call of tenure's client has 300 bytes of header; one of grpcurl has twice that.
     uint32_t header_block_bytes = 16 << 10;
-    // The largest message is kMaxMessageBytes, and a client may send it in one frame.
-    uint32_t frame_bytes = 5 << 20;
+    // A client may send the largest message in one frame, with a few bytes before it.
+    uint32_t frame_bytes = kMaxMessageBytes + (1 << 20);
     double streams_per_second = 100'000;
     // Until the client has acknowledged the daemon's settings, which it does with its first read.
     uint32_t unacknowledged_streams = 256;

@@ -15,6 +15,8 @@ std::optional<int> Faults::OnCall(Entry entry) {
   {
     const absl::MutexLock lock(&mutex_);
     State& state = StateOf(entry);
+    // A failed call counts as well, so that "the n-th call" means the same with and without a
+    // fault.
     const uint64_t call = ++state.calls;
     delay = state.delay;
     const auto fault =
@@ -60,6 +62,7 @@ std::vector<pid_t> Faults::Pretended() const {
 
 void Faults::Clear() {
   const absl::MutexLock lock(&mutex_);
+  // The counts of calls stay, and so do the processes of Pretend: they are not faults.
   for (State& state : states_) {
     state.delay = absl::ZeroDuration();
     state.faults.clear();
