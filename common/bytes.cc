@@ -51,7 +51,7 @@ absl::StatusOr<Bytes> ParseBytes(absl::string_view text, std::optional<Bytes> wh
     double value = 0;
     if (!absl::SimpleAtod(number, &value)) return Malformed(text);
     const double bytes = std::ldexp(value, *shift);
-    // 2^63 keeps the conversion exact enough; nobody types larger fractions.
+    // Below 2^63 the conversion to an integer is defined. Larger sizes are not typed as fractions.
     if (!(bytes >= 0 && bytes < 9.2e18) || bytes != std::floor(bytes)) return Malformed(text);
     return Bytes(static_cast<uint64_t>(bytes));
   }
@@ -60,7 +60,7 @@ absl::StatusOr<Bytes> ParseBytes(absl::string_view text, std::optional<Bytes> wh
     return Malformed(text);
   }
   if (percent == 100) return *whole;
-  // A long double holds any 64-bit size exactly, and less than the whole fits where the whole does.
+  // A long double holds each 64-bit size exactly. The result is less than the whole, so it fits.
   return Bytes(static_cast<uint64_t>(static_cast<long double>(whole->value()) * percent / 100));
 }
 

@@ -1,6 +1,4 @@
-// Sizes. Inside the program a number of bytes is a Bytes, so that it cannot be mistaken for a
-// count, an offset into something else or a page number; at the edges it is a plain integer in a
-// field whose name ends in _bytes.
+// Sizes in bytes: a type for them, and how they are read and printed.
 #ifndef COMMON_BYTES_H_
 #define COMMON_BYTES_H_
 
@@ -17,11 +15,12 @@
 
 namespace tenure {
 
-// A number of bytes, or an offset in bytes from a named base.
+// A number of bytes, or an offset in bytes from a named base. It is a type of its own, so that it
+// cannot be mistaken for a count, another offset or a page number. In messages, flags and reports
+// it is a plain integer in a field whose name ends in _bytes.
 //
-// Invariants: sums and differences never wrap: a result that does not fit aborts, because every
-// size from outside is checked where it enters (CheckedAdd, RoundUp) and a wrap further in is our
-// own bug.
+// Invariants: sums and differences never wrap: a result that does not fit aborts. Each size from
+// outside is checked where it enters (RoundUp), so a wrap further in is a bug of tenure's.
 // Thread safety: immutable value.
 class Bytes {
  public:
@@ -61,8 +60,8 @@ constexpr std::optional<Bytes> RoundUp(Bytes size, Bytes unit) {
 }
 
 // Reads "4096", "512M", "1.5GiB" or, where `whole` is given, "80%" of it. K, M, G, T with or
-// without "iB" or "B" mean powers of 1024, in any case. INVALID_ARGUMENT for anything else, for
-// fractions of a byte and for what does not fit.
+// without "iB" or "B" mean powers of 1024, in upper or lower case.
+// Errors: INVALID_ARGUMENT: any other text, a fraction of a byte, or a size beyond 64 bits.
 absl::StatusOr<Bytes> ParseBytes(absl::string_view text, std::optional<Bytes> whole = std::nullopt);
 
 // "0 B", "512 B", "1.5 GiB": at most two decimals, in the largest IEC unit that leaves at least 1.

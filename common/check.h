@@ -1,12 +1,13 @@
-// Assertions about our own code. A failed check is a bug of tenure's, never of a client, a user or
-// the driver: those get an absl::Status. Checks stay on in release builds, debug checks only where
-// NDEBUG is not defined.
+// Assertions about tenure's own code.
 #ifndef COMMON_CHECK_H_
 #define COMMON_CHECK_H_
 
+// A failed check is a bug of tenure's. An error of a client, a user or the driver is an
+// absl::Status and never a failed check. TENURE_CHECK stays on in release builds; TENURE_DCHECK is
+// on only where NDEBUG is not defined.
 namespace tenure {
 
-// Prints the place and the broken claim to stderr and aborts.
+// Prints the file, the line and the claim to stderr, and aborts.
 [[noreturn]] void CheckFailed(const char* file, int line, const char* claim);
 
 }  // namespace tenure

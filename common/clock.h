@@ -1,5 +1,4 @@
-// The clock seam: one of the two places where tests put something of their own (the other is the
-// driver table).
+// The clock by which leases and limits are measured.
 #ifndef COMMON_CLOCK_H_
 #define COMMON_CLOCK_H_
 
@@ -7,10 +6,12 @@
 
 namespace tenure {
 
-// A moment on the host's boot-time clock, which runs on through suspend and is never set.
+// A time on the host's boot-time clock, which is never set and also counts while the host sleeps.
 using BootTime = absl::Duration;
 
-// Reads time. Leases are judged on it, so it is monotonic and counts the time the host slept.
+// Reads the time. It is one of the two places where tests put an implementation of their own; the
+// other is the driver table. Leases expire by it, so it is monotonic and counts the time in which
+// the host slept.
 // Thread safety: thread-safe.
 class Clock {
  public:

@@ -1,11 +1,13 @@
-// How much one request may hold: what the daemon refuses beyond, and the client does not send.
-// The .proto names the same numbers for clients in other languages; tests/tidy compares them.
+// The sizes of the wire: how much one request may hold.
 #ifndef COMMON_LIMITS_H_
 #define COMMON_LIMITS_H_
 
 #include <cstddef>
 
 namespace tenure {
+
+// The daemon refuses more, and the client does not send more. The .proto files name the same
+// numbers for clients in other languages; tests/tidy compares them.
 
 // Allocations in one AllocateBatch, frees in one FreeBatch, regions in one ReleaseRegions.
 inline constexpr size_t kMaxBatch = 1024;

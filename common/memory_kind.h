@@ -1,4 +1,4 @@
-// How a region reaches the process that maps it.
+// The memory kinds: the two ways in which a region reaches the process that maps it.
 #ifndef COMMON_MEMORY_KIND_H_
 #define COMMON_MEMORY_KIND_H_
 
@@ -11,10 +11,11 @@
 namespace tenure {
 
 enum class MemoryKind : uint8_t {
-  // A 64-byte handle of cuIpcGetMemHandle. Any process that may open the GPU's device files can map
-  // it, so it keeps accidents apart and no enemies; it ends with the daemon's process.
+  // A 64-byte handle of cuIpcGetMemHandle. Any process that may open the GPU's device files can
+  // guess
+  // and map it, so it protects against accidents and not against attacks. It ends with the daemon.
   kCudaIpc,
-  // A file descriptor of cuMemCreate's memory, which only those get whom the daemon gives it.
+  // A file descriptor of memory of cuMemCreate. Only a process that was given it can map it.
   kVmmFd,
 };
 inline constexpr std::array<MemoryKind, 2> kMemoryKinds = {MemoryKind::kCudaIpc,

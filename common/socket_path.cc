@@ -33,6 +33,8 @@ std::string ListenPath(int device_ordinal) {
 std::string ConnectPath() {
   const absl::string_view named = Environment("TENURE_SOCKET");
   if (!named.empty()) return std::string(named);
+  // The host's daemon before the user's own: a user without one of its own uses the host's, and a
+  // user with both names one in $TENURE_SOCKET.
   for (const std::string& path : {HostPath(0), ListenPath(0)}) {
     if (access(path.c_str(), F_OK) == 0) return path;
   }

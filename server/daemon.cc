@@ -164,7 +164,7 @@ absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   Listener::Options fd_options = options;
   fd_options.path = FdSocketPath(options.path);
   // One of the two listeners looks after the connections that gRPC serves.
-  options.on_look = [this] { connections_->CutStuck(); };
+  options.on_tick = [this] { connections_->CutStuck(); };
   TENURE_ASSIGN_OR_RETURN(listener_, Listener::Bind(*connections_, clock_, std::move(options)));
   TENURE_ASSIGN_OR_RETURN(fd_listener_,
                           Listener::Bind(*connections_, clock_, std::move(fd_options)));
@@ -256,13 +256,14 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
 }
 
 void Daemon::StartListeners() {
-  listener_->Start([this](Listener::Arrival arrival) {
+  listener_->Start([this](Listener::Accepted accepted) {
     // Entered before gRPC has the socket: the first call on it may come at once.
-    connections_->Enter(arrival.socket.get(), std::move(arrival.caller), std::move(arrival.ticket));
-    grpc_->Adopt(std::move(arrival.socket));
+    connections_->Add(accepted.socket.get(), std::move(accepted.caller),
+                      std::move(accepted.permit));
+    grpc_->AddConnection(std::move(accepted.socket));
   });
-  fd_listener_->Start([this](Listener::Arrival arrival) {
-    fd_exchange_->Answer(std::move(arrival.socket), arrival.caller);
+  fd_listener_->Start([this](Listener::Accepted accepted) {
+    fd_exchange_->Answer(std::move(accepted.socket), accepted.caller);
   });
 }
 

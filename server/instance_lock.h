@@ -1,4 +1,4 @@
-// One daemon per device.
+// The lock that keeps a second daemon off a device.
 #ifndef SERVER_INSTANCE_LOCK_H_
 #define SERVER_INSTANCE_LOCK_H_
 
@@ -10,12 +10,13 @@
 
 namespace tenure::server {
 
-// Claims a device for this process until it ends, whichever way it ends. ALREADY_EXISTS when
-// another daemon has it.
+// Claims a device for as long as the returned descriptor is open, and so at most until this process
+// ends.
 //
-// The claim is a name in the kernel's table of abstract unix sockets: it needs no folder that all
-// users can write, is gone with the process, and leaves no file behind. Its limit: a daemon in
-// another network namespace is not seen.
+// The claim is a name in the kernel's table of abstract unix sockets. It needs no folder that all
+// users can write, ends with the process, and leaves no file behind. It does not see a daemon in
+// another network namespace.
+// Errors: ALREADY_EXISTS: another daemon has claimed the device.
 absl::StatusOr<UniqueFd> ClaimDevice(const std::string& device_uuid);
 
 }  // namespace tenure::server

@@ -11,23 +11,23 @@
 #include "common/cuda/driver.h"
 #include "common/cuda/scoped_context.h"
 #include "common/cuda/status.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(const Driver& driver,
                                                      absl::string_view selector) {
-  absl::StatusOr<DeviceIdentity> identity = Identify(driver, selector);
-  if (!identity.ok()) return identity.status();
+  TENURE_ASSIGN_OR_RETURN(DeviceIdentity identity, Identify(driver, selector));
   CUcontext context = nullptr;
   // Device handles of the driver are its ordinals.
-  const CUresult result = driver.cuDevicePrimaryCtxRetain(&context, identity->ordinal);
+  const CUresult result = driver.cuDevicePrimaryCtxRetain(&context, identity.ordinal);
   if (result != CUDA_SUCCESS) {
     return ToStatus(driver, result, "cuDevicePrimaryCtxRetain",
-                    absl::StrCat("open a context on ", identity->uuid));
+                    absl::StrCat("open a context on ", identity.uuid));
   }
   std::unique_ptr<Device> device =
-      absl::WrapUnique(new Device(driver, *std::move(identity), context));
-  if (absl::Status made = device->MakeStream(); !made.ok()) return made;
+      absl::WrapUnique(new Device(driver, std::move(identity), context));
+  TENURE_RETURN_IF_ERROR(device->MakeStream());
   return device;
 }
 
@@ -45,27 +45,25 @@ Device::~Device() {
 absl::Status Device::MakeStream() {
   return CallOn(
       *this, "cuStreamCreate", [] { return "create a stream"; },
-      // Not ordered with the legacy stream: clearing must not wait for whatever a library queued
-      // there.
+      // Not ordered with the legacy default stream: clearing must not wait for work that a library
+      // queued there.
       [&] { return driver_.cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING); });
 }
 
 absl::StatusOr<MemoryInfo> Device::GetMemoryInfo() {
   size_t free = 0;
   size_t total = 0;
-  const absl::Status status = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuMemGetInfo", [] { return "read the memory in use"; },
-      [&] { return driver_.cuMemGetInfo(&free, &total); });
-  if (!status.ok()) return status;
+      [&] { return driver_.cuMemGetInfo(&free, &total); }));
   return MemoryInfo{Bytes(free), Bytes(total)};
 }
 
 absl::StatusOr<DevicePointer> Device::Allocate(Bytes size) {
   CUdeviceptr pointer = 0;
-  const absl::Status status = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuMemAlloc", [&] { return absl::StrCat("allocate ", FormatBytes(size)); },
-      [&] { return driver_.cuMemAlloc(&pointer, size.value()); });
-  if (!status.ok()) return status;
+      [&] { return driver_.cuMemAlloc(&pointer, size.value()); }));
   return DevicePointer{pointer};
 }
 
@@ -78,10 +76,9 @@ absl::Status Device::Free(DevicePointer pointer) {
 absl::StatusOr<IpcHandle> Device::Export(DevicePointer pointer) {
   CUipcMemHandle handle = {};
   static_assert(sizeof(handle.reserved) == IpcHandle::kSize);
-  const absl::Status status = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuIpcGetMemHandle", [] { return "export an allocation"; },
-      [&] { return driver_.cuIpcGetMemHandle(&handle, pointer); });
-  if (!status.ok()) return status;
+      [&] { return driver_.cuIpcGetMemHandle(&handle, pointer); }));
   return IpcHandle::FromBytes(absl::string_view(handle.reserved, sizeof(handle.reserved)));
 }
 
@@ -89,12 +86,11 @@ absl::StatusOr<DevicePointer> Device::Import(const IpcHandle& handle) {
   CUipcMemHandle raw = {};
   std::memcpy(raw.reserved, handle.AsBytes().data(), sizeof(raw.reserved));
   CUdeviceptr pointer = 0;
-  const absl::Status status = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuIpcOpenMemHandle", [] { return "map another process's allocation"; },
       [&] {
         return driver_.cuIpcOpenMemHandle(&pointer, raw, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
-      });
-  if (!status.ok()) return status;
+      }));
   return DevicePointer{pointer};
 }
 
@@ -106,20 +102,19 @@ absl::Status Device::CloseImport(DevicePointer pointer) {
 
 absl::Status Device::Clear(DevicePointer pointer, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("clear ", FormatBytes(size)); };
-  const absl::Status queued = CallOn(*this, "cuMemsetD8Async", attempt, [&] {
+  TENURE_RETURN_IF_ERROR(CallOn(*this, "cuMemsetD8Async", attempt, [&] {
     return driver_.cuMemsetD8Async(pointer, 0, size.value(), stream_);
-  });
-  if (!queued.ok()) return queued;
+  }));
   return CallOn(*this, "cuStreamSynchronize", attempt,
                 [&] { return driver_.cuStreamSynchronize(stream_); });
 }
 
 absl::Status Device::CopyToDevice(DevicePointer to, const void* from, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " to the device"); };
-  const absl::Status copied = CallOn(*this, "cuMemcpyHtoD", attempt,
-                                     [&] { return driver_.cuMemcpyHtoD(to, from, size.value()); });
-  if (!copied.ok()) return copied;
-  // The copy returns once the bytes left pageable memory, which is before they have arrived.
+  TENURE_RETURN_IF_ERROR(CallOn(*this, "cuMemcpyHtoD", attempt,
+                                [&] { return driver_.cuMemcpyHtoD(to, from, size.value()); }));
+  // The copy returns when the bytes have left pageable memory, which may be before they are in
+  // device memory.
   return CallOn(*this, "cuStreamSynchronize", attempt,
                 [&] { return driver_.cuStreamSynchronize(nullptr); });
 }
@@ -133,9 +128,8 @@ absl::Status Device::CopyToHost(void* to, DevicePointer from, Bytes size) {
 
 absl::Status Device::CopyOnDevice(DevicePointer to, DevicePointer from, Bytes size) {
   const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " on the device"); };
-  const absl::Status queued = CallOn(*this, "cuMemcpyDtoD", attempt,
-                                     [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); });
-  if (!queued.ok()) return queued;
+  TENURE_RETURN_IF_ERROR(CallOn(*this, "cuMemcpyDtoD", attempt,
+                                [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); }));
   // The call only queues the copy.
   return CallOn(*this, "cuStreamSynchronize", attempt,
                 [&] { return driver_.cuStreamSynchronize(nullptr); });

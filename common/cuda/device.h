@@ -1,4 +1,4 @@
-// One GPU, as the rest of the program uses it. Needs no CUDA header.
+// One GPU: its name, its memory and copies. Includes no CUDA header.
 #ifndef COMMON_CUDA_DEVICE_H_
 #define COMMON_CUDA_DEVICE_H_
 
@@ -27,7 +27,7 @@ using DevicePointer = uint64_t;
 
 struct DeviceIdentity {
   int ordinal = 0;   // the driver's; depends on CUDA_VISIBLE_DEVICES
-  std::string uuid;  // "GPU-" and 36 characters; the name that stays
+  std::string uuid;  // "GPU-" and 36 characters; does not change
   std::string name;
   Bytes total;
 };
@@ -45,8 +45,7 @@ struct MemoryInfo {
 absl::StatusOr<DeviceIdentity> Identify(const Driver& driver, absl::string_view selector);
 
 // One GPU with its primary context retained. Each call makes that context current on the calling
-// thread for its own duration only, so any thread may call and finds its own context unchanged
-// afterwards.
+// thread and then restores the former one, so that any thread may call.
 //
 // Borrows: the driver.
 // Owns: one reference to the primary context, and a private stream.
@@ -69,7 +68,7 @@ class Device {
   // For calls that this class does not offer, inside a ScopedContext.
   CUctx_st* context() const { return context_; }
 
-  // What the driver counts over all processes.
+  // The memory in use and in total, over all processes.
   absl::StatusOr<MemoryInfo> GetMemoryInfo();
 
   // One driver allocation. RESOURCE_EXHAUSTED: the device has no room for it.
@@ -86,28 +85,30 @@ class Device {
   absl::StatusOr<DevicePointer> Import(const IpcHandle& handle);
   absl::Status CloseImport(DevicePointer pointer);
 
-  // Memory that a file descriptor names, mapped for reading and writing. `size` is a multiple of
-  // 2 MiB. It leaves nothing behind when it fails; RESOURCE_EXHAUSTED: the device has no room.
+  // Memory that a file descriptor can name, mapped for reading and writing. `size` is a multiple of
+  // 2 MiB. A call that fails leaves nothing behind.
+  // Errors: RESOURCE_EXHAUSTED: the device has no room.
   absl::StatusOr<VmmMemory> CreateVmm(Bytes size);
-  // A new descriptor of memory that this process created; closed on exec. Each is a reference: the
-  // memory stays while a copy of one is open anywhere.
-  // INVALID_ARGUMENT: imported memory, which only its own descriptors can pass on.
+  // A new descriptor of memory that this process created; closed on exec. The memory stays while a
+  // copy of a descriptor is open in any process.
+  // Errors: INVALID_ARGUMENT: the memory is imported, and only the descriptor that it was imported
+  // from can be passed on.
   absl::StatusOr<UniqueFd> ExportVmm(const VmmMemory& memory);
-  // Maps what `fd` names, which stays the caller's and may be closed at once.
-  // INVALID_ARGUMENT: it names no memory of this device, or not of that size. It leaves nothing
-  // behind when it fails.
+  // Maps the memory that `fd` names. The caller still owns `fd`, and may close it at once. A call
+  // that fails leaves nothing behind.
+  // Errors: INVALID_ARGUMENT: it names no memory of this device, or memory of another size.
   absl::StatusOr<VmmMemory> ImportVmm(int fd, Bytes size, VmmAccess access);
-  // Ends what CreateVmm or ImportVmm made. The memory lives on while somebody else has it.
+  // Releases memory of CreateVmm or ImportVmm. It lives on while another process has it.
   absl::Status ReleaseVmm(const VmmMemory& memory);
 
   // Zeroes at memory speed, on the private stream, and waits for that stream only.
   absl::Status Clear(DevicePointer pointer, Bytes size);
-  // Copies that have landed in device memory when they return, so that another process may be told.
-  // They run on the legacy default stream and wait for what this process queued there before.
+  // Copies. When they return, the bytes are in device memory, and another process may be told so.
+  // They run on the legacy default stream, after all work that this process queued there before.
   absl::Status CopyToDevice(DevicePointer to, const void* from, Bytes size);
   absl::Status CopyToHost(void* to, DevicePointer from, Bytes size);
   absl::Status CopyOnDevice(DevicePointer to, DevicePointer from, Bytes size);
-  // Waits for everything that this process has queued on the device.
+  // Waits for all work that this process has queued on the device.
   absl::Status Synchronize();
 
  private:

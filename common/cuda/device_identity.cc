@@ -1,5 +1,7 @@
+// How a device is found by its ordinal or UUID.
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +15,7 @@
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/status.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 namespace {
@@ -32,6 +35,7 @@ absl::StatusOr<DeviceIdentity> Describe(const Driver& driver, int ordinal) {
   CUuuid uuid = {};
   std::array<char, 256> name = {};
   size_t total = 0;
+  // `call` names the call that `result` came from, for the error message.
   absl::string_view call = "cuDeviceGet";
   CUresult result = driver.cuDeviceGet(&device, ordinal);
   if (result == CUDA_SUCCESS) {
@@ -60,9 +64,8 @@ absl::StatusOr<std::vector<DeviceIdentity>> DescribeAll(const Driver& driver) {
   }
   std::vector<DeviceIdentity> devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) {
-    absl::StatusOr<DeviceIdentity> device = Describe(driver, ordinal);
-    if (!device.ok()) return device.status();
-    devices.push_back(*std::move(device));
+    TENURE_ASSIGN_OR_RETURN(DeviceIdentity device, Describe(driver, ordinal));
+    devices.push_back(std::move(device));
   }
   return devices;
 }
@@ -84,31 +87,30 @@ bool IsOrdinal(absl::string_view selector) {
 }  // namespace
 
 absl::StatusOr<DeviceIdentity> Identify(const Driver& driver, absl::string_view selector) {
-  const absl::StatusOr<std::vector<DeviceIdentity>> devices = DescribeAll(driver);
-  if (!devices.ok()) return devices.status();
+  TENURE_ASSIGN_OR_RETURN(const std::vector<DeviceIdentity> devices, DescribeAll(driver));
   const bool is_ordinal = IsOrdinal(selector);
   if (!is_ordinal && !absl::StartsWithIgnoreCase(selector, "GPU-")) {
     return absl::InvalidArgumentError(absl::StrCat("'", selector,
                                                    "' names no device: write an ordinal or a UUID "
                                                    "that begins with GPU-; ",
-                                                   ListOf(*devices)));
+                                                   ListOf(devices)));
   }
   const DeviceIdentity* match = nullptr;
-  for (const DeviceIdentity& device : *devices) {
-    // "00" and "+1" are no ordinals of ours: one spelling per device keeps logs and paths
-    // comparable.
+  for (const DeviceIdentity& device : devices) {
+    // "00" and "+1" are refused: with one spelling for each ordinal, logs and paths can be
+    // compared.
     const bool matches = is_ordinal ? absl::StrCat(device.ordinal) == selector
                                     : absl::StartsWithIgnoreCase(device.uuid, selector);
     if (!matches) continue;
     if (match != nullptr) {
       return absl::InvalidArgumentError(
-          absl::StrCat("'", selector, "' matches several devices; ", ListOf(*devices)));
+          absl::StrCat("'", selector, "' matches several devices; ", ListOf(devices)));
     }
     match = &device;
   }
   if (match == nullptr) {
     return absl::NotFoundError(
-        absl::StrCat("there is no device '", selector, "'; ", ListOf(*devices)));
+        absl::StrCat("there is no device '", selector, "'; ", ListOf(devices)));
   }
   return *match;
 }

@@ -1,4 +1,4 @@
-// What a Device does with memory that file descriptors name.
+// The functions of Device for memory that file descriptors name.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +7,7 @@
 #include "common/cuda/device.h"
 #include "common/cuda/device_internal.h"
 #include "common/cuda/driver.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 namespace {
@@ -18,7 +19,8 @@ CUmemLocation LocationOf(const Device& device) {
   return location;
 }
 
-// Gives back what is complete. Every step is tried: what one leaves behind another may still free.
+// Unmaps the memory and frees its addresses. The second step is tried also when the first one
+// fails; the first error is returned.
 absl::Status Unmap(const Device& device, const VmmMemory& memory) {
   const auto attempt = [&] { return absl::StrCat("unmap ", FormatBytes(memory.size)); };
   absl::Status status = CallOn(device, "cuMemUnmap", attempt, [&] {
@@ -47,7 +49,8 @@ absl::Status SetAccess(const Device& device, const VmmMemory& memory, VmmAccess 
       [&] { return device.driver().cuMemSetAccess(memory.base, memory.size.value(), &wanted, 1); });
 }
 
-// The driver maps whole objects only, and answers NOT_SUPPORTED to any size that is not theirs.
+// Maps the handle at memory.base. The driver maps whole objects only, and answers NOT_SUPPORTED to
+// any other size.
 absl::Status MapHandle(const Device& device, const VmmMemory& memory) {
   bool other_size = false;
   absl::Status status = CallOn(
@@ -65,7 +68,7 @@ absl::Status MapHandle(const Device& device, const VmmMemory& memory) {
 
 // Maps what memory.handle names at a new address, or leaves everything as it was.
 absl::StatusOr<VmmMemory> MapSomewhere(const Device& device, VmmMemory memory, VmmAccess access) {
-  const absl::Status reserved = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       device, "cuMemAddressReserve",
       [&] { return absl::StrCat("reserve addresses for ", FormatBytes(memory.size)); },
       [&] {
@@ -74,17 +77,16 @@ absl::StatusOr<VmmMemory> MapSomewhere(const Device& device, VmmMemory memory, V
             device.driver().cuMemAddressReserve(&base, memory.size.value(), 0, 0, 0);
         memory.base = base;
         return result;
-      });
-  if (!reserved.ok()) return reserved;
+      }));
   absl::Status status = MapHandle(device, memory);
   if (status.ok()) status = SetAccess(device, memory, access);
   if (status.ok()) return memory;
-  // Addresses that nothing is mapped at may be unmapped as well.
+  // If MapHandle failed, nothing is mapped there; unmapping such addresses is allowed.
   static_cast<void>(Unmap(device, memory));
   return status;
 }
 
-// Takes the handle over.
+// The same; releases the handle on failure.
 absl::StatusOr<VmmMemory> MapOrRelease(const Device& device, uint64_t handle, Bytes size,
                                        VmmAccess access) {
   VmmMemory memory;
@@ -103,23 +105,21 @@ absl::StatusOr<VmmMemory> Device::CreateVmm(Bytes size) {
   properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
   properties.location = LocationOf(*this);
   CUmemGenericAllocationHandle handle = 0;
-  const absl::Status created = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuMemCreate", [&] { return absl::StrCat("create ", FormatBytes(size)); },
-      [&] { return driver_.cuMemCreate(&handle, size.value(), &properties, 0); });
-  if (!created.ok()) return created;
+      [&] { return driver_.cuMemCreate(&handle, size.value(), &properties, 0); }));
   return MapOrRelease(*this, handle, size, VmmAccess::kReadWrite);
 }
 
 absl::StatusOr<UniqueFd> Device::ExportVmm(const VmmMemory& memory) {
   int fd = -1;
-  const absl::Status status = CallOn(
+  TENURE_RETURN_IF_ERROR(CallOn(
       *this, "cuMemExportToShareableHandle",
       [&] { return absl::StrCat("export ", FormatBytes(memory.size)); },
       [&] {
         return driver_.cuMemExportToShareableHandle(&fd, memory.handle,
                                                     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
-      });
-  if (!status.ok()) return status;
+      }));
   return UniqueFd(fd);
 }
 
@@ -133,7 +133,7 @@ absl::StatusOr<VmmMemory> Device::ImportVmm(int fd, Bytes size, VmmAccess access
         const CUresult result = driver_.cuMemImportFromShareableHandle(
             &handle, reinterpret_cast<void*>(static_cast<intptr_t>(fd)),
             CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-        // The driver's answer to a closed descriptor, a pipe, and any other file.
+        // The driver was seen to answer this to a closed descriptor, a pipe and any other file.
         no_memory = result == CUDA_ERROR_UNKNOWN;
         return result;
       });

@@ -1,4 +1,4 @@
-// The CUDA driver, opened at run time.
+// The CUDA driver as a table of entry points, opened at run time.
 #ifndef COMMON_CUDA_DRIVER_H_
 #define COMMON_CUDA_DRIVER_H_
 
@@ -22,7 +22,7 @@ namespace tenure::cuda {
 // Thread safety: immutable after construction.
 class Driver {
  public:
-  // CUDA 12.0. An older driver is refused by this figure, not by a surprise later.
+  // CUDA 12.0. An older driver is refused at once, and not by the first call that it lacks.
   static constexpr int kMinimumVersion = 12000;
 
   // Opens a library (a path, or a name that the dynamic linker searches for) and initialises it.
@@ -37,7 +37,7 @@ class Driver {
   TENURE_CUDA_SYMBOLS(TENURE_CUDA_MEMBER)
 #undef TENURE_CUDA_MEMBER
 
-  // What Load was given.
+  // The path that Load was given.
   const std::string& path() const { return path_; }
   // As CUDA writes it: 13000 is CUDA 13.0.
   int version() const { return version_; }

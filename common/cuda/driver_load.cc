@@ -6,6 +6,7 @@
 #include "common/cuda/driver.h"
 #include "common/cuda/library.h"
 #include "common/cuda/status.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 namespace {
@@ -28,16 +29,17 @@ absl::Status TooOld(absl::string_view path, absl::string_view what) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Driver>> Driver::Load(absl::string_view path) {
-  const absl::StatusOr<void*> library =
-      OpenLibrary(path, "install the NVIDIA driver, or use the emulated one: --driver emulated");
-  if (!library.ok()) return library.status();
+  TENURE_ASSIGN_OR_RETURN(
+      void* const library,
+      OpenLibrary(path, "install the NVIDIA driver, or use the emulated one: --driver emulated"));
   std::unique_ptr<Driver> driver(new Driver(path));
-  if (absl::Status filled = driver->Fill(*library); !filled.ok()) return filled;
-  if (absl::Status ready = driver->Initialise(); !ready.ok()) return ready;
+  TENURE_RETURN_IF_ERROR(driver->Fill(library));
+  TENURE_RETURN_IF_ERROR(driver->Initialise());
   return driver;
 }
 
 absl::Status Driver::Fill(void* library) {
+  // Asked first, for a message of its own: a file without cuInit is no old driver but none at all.
   if (FindSymbol(library, "cuInit") == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat(
         "'", path_, "' is no CUDA driver: it exports no cuInit; name a libcuda.so.1 instead"));

@@ -36,6 +36,7 @@ std::string FolderOfThisCode() {
 absl::StatusOr<std::string> FindEmulated() {
   const std::string program = FolderOf("/proc/self/exe");
   const std::string library = FolderOfThisCode();
+  // Beside the program: a build folder. In ../lib: an installation. Beside this code: a wheel.
   std::vector<std::string> places = {absl::StrCat(program, "/", kEmulatedFile),
                                      absl::StrCat(program, "/../lib/", kEmulatedFile)};
   if (!library.empty() && library != program) {

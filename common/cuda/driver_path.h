@@ -1,5 +1,4 @@
-// Which file is the driver: from the word that a flag or a daemon's answer carries to a path for
-// Driver::Load.
+// Finds the library of the driver from the name that a flag or a daemon gives.
 #ifndef COMMON_CUDA_DRIVER_PATH_H_
 #define COMMON_CUDA_DRIVER_PATH_H_
 

@@ -1,3 +1,4 @@
+// The handle by which another process maps a region of kind CUDA_IPC.
 #ifndef COMMON_CUDA_IPC_HANDLE_H_
 #define COMMON_CUDA_IPC_HANDLE_H_
 
@@ -9,9 +10,8 @@
 
 namespace tenure::cuda {
 
-// What another process needs to map a region of kind CUDA_IPC: the driver's 64 opaque bytes.
-// Whoever knows them and may use the device can map the region, so they never appear in a message
-// or a log.
+// The driver's 64 opaque bytes. Every process that knows them and may use the device can map the
+// region, so they never appear in a message or a log.
 //
 // Thread safety: immutable value.
 // Source: CU_IPC_HANDLE_SIZE in cuda.h.

@@ -12,6 +12,7 @@
 #include "common/cuda/nvrtc.h"
 #include "common/cuda/scoped_context.h"
 #include "common/cuda/status.h"
+#include "common/status_macros.h"
 
 #define TENURE_CUDA_LAUNCH_SYMBOLS(X) \
   X(cuModuleLoadData)                 \
@@ -21,7 +22,7 @@
 
 namespace tenure::cuda {
 
-// What Driver leaves out. Same rule: all or nothing.
+// The entry points that Driver leaves out. As there, either all are set or there is no table.
 struct LaunchTable {
 #define TENURE_CUDA_LAUNCH_MEMBER(symbol) decltype(&::symbol) symbol = nullptr;
   TENURE_CUDA_LAUNCH_SYMBOLS(TENURE_CUDA_LAUNCH_MEMBER)
@@ -31,12 +32,12 @@ struct LaunchTable {
 namespace {
 
 absl::StatusOr<std::unique_ptr<const LaunchTable>> LoadTable(const Driver& driver) {
-  const absl::StatusOr<void*> library = OpenLibrary(driver.path(), "it was there a moment ago");
-  if (!library.ok()) return library.status();
+  TENURE_ASSIGN_OR_RETURN(void* const library,
+                          OpenLibrary(driver.path(), "it was there a moment ago"));
   auto table = std::make_unique<LaunchTable>();
 // None of these four names is a macro in cuda.h.
 #define TENURE_CUDA_LAUNCH_FILL(symbol)                                                          \
-  table->symbol = reinterpret_cast<decltype(table->symbol)>(FindSymbol(*library, #symbol));      \
+  table->symbol = reinterpret_cast<decltype(table->symbol)>(FindSymbol(library, #symbol));       \
   if (table->symbol == nullptr) {                                                                \
     return absl::FailedPreconditionError(                                                        \
         absl::StrCat("this driver runs no kernels: '", driver.path(), "' exports no " #symbol)); \
@@ -66,26 +67,22 @@ absl::StatusOr<std::string> ArchitectureOf(const Driver& driver, const Device& d
 
 absl::StatusOr<Kernel> Kernel::Compile(const Driver& driver, Device& device,
                                        absl::string_view source, absl::string_view function) {
-  absl::StatusOr<std::unique_ptr<const LaunchTable>> table = LoadTable(driver);
-  if (!table.ok()) return table.status();
-  const absl::StatusOr<std::string> architecture = ArchitectureOf(driver, device);
-  if (!architecture.ok()) return architecture.status();
-  const absl::StatusOr<std::string> cubin = CompileToCubin(source, *architecture);
-  if (!cubin.ok()) return cubin.status();
-  return Make(device, *std::move(table), cubin->data(), function);
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<const LaunchTable> table, LoadTable(driver));
+  TENURE_ASSIGN_OR_RETURN(const std::string architecture, ArchitectureOf(driver, device));
+  TENURE_ASSIGN_OR_RETURN(const std::string cubin, CompileToCubin(source, architecture));
+  return Make(device, std::move(table), cubin.data(), function);
 }
 
 absl::StatusOr<Kernel> Kernel::Load(const Driver& driver, Device& device, const char* image,
                                     absl::string_view function) {
-  absl::StatusOr<std::unique_ptr<const LaunchTable>> table = LoadTable(driver);
-  if (!table.ok()) return table.status();
-  return Make(device, *std::move(table), image, function);
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<const LaunchTable> table, LoadTable(driver));
+  return Make(device, std::move(table), image, function);
 }
 
 absl::StatusOr<Kernel> Kernel::Make(Device& device, std::unique_ptr<const LaunchTable> table,
                                     const void* image, absl::string_view function) {
   Kernel kernel(device, std::move(table));
-  if (absl::Status loaded = kernel.LoadModule(image, function); !loaded.ok()) return loaded;
+  TENURE_RETURN_IF_ERROR(kernel.LoadModule(image, function));
   return kernel;
 }
 
@@ -106,7 +103,7 @@ Kernel::~Kernel() {
 
 absl::Status Kernel::LoadModule(const void* image, absl::string_view function) {
   const ScopedContext scope(device_.driver(), device_.context());
-  if (!scope.status().ok()) return scope.status();
+  TENURE_RETURN_IF_ERROR(scope.status());
   absl::string_view call = "cuModuleLoadData";
   CUresult result = table_->cuModuleLoadData(&module_, image);
   if (result == CUDA_SUCCESS) {
@@ -119,7 +116,8 @@ absl::Status Kernel::LoadModule(const void* image, absl::string_view function) {
 absl::Status Kernel::Launch(const Dimensions& grid, const Dimensions& block,
                             absl::Span<void* const> arguments) {
   const ScopedContext scope(device_.driver(), device_.context());
-  if (!scope.status().ok()) return scope.status();
+  TENURE_RETURN_IF_ERROR(scope.status());
+  // A copy, because cuLaunchKernel takes a pointer to pointers that are not const.
   std::vector<void*> pointers(arguments.begin(), arguments.end());
   const CUresult result =
       table_->cuLaunchKernel(function_, grid.x, grid.y, grid.z, block.x, block.y, block.z,

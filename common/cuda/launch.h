@@ -1,5 +1,4 @@
-// Running kernels: for examples and for tests on a GPU. The daemon never does, so these entry
-// points are not in Driver, and this is a library of its own.
+// Kernels: how examples and tests on a GPU compile and launch them.
 #ifndef COMMON_CUDA_LAUNCH_H_
 #define COMMON_CUDA_LAUNCH_H_
 
@@ -26,7 +25,8 @@ struct Dimensions {
   unsigned int z = 1;
 };
 
-// One compiled kernel, loaded on one device.
+// One compiled kernel, loaded on one device. The daemon launches no kernels, so the entry points
+// for it are not in Driver, and this is a library of its own.
 //
 // Borrows: the device, which must outlive it.
 // Owns: the loaded module.

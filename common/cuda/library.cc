@@ -17,8 +17,8 @@ absl::StatusOr<void*> OpenLibrary(absl::string_view path, absl::string_view reme
   if (library != nullptr) return library;
   const char* reason = dlerror();
   const std::string words = reason != nullptr ? reason : "no reason given";
-  // A library that is there may still lack one of its own dependencies, which reads alike: only the
-  // file's own name before "cannot open" means that it is missing itself.
+  // If the library exists and one of its own dependencies is missing, the message of dlerror reads
+  // alike. Only the library's own name before "cannot open" means that the library is missing.
   const bool missing = absl::StrContains(file, '/')
                            ? access(file.c_str(), F_OK) != 0
                            : absl::StartsWith(words, absl::StrCat(file, ": cannot open"));

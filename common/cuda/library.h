@@ -1,4 +1,4 @@
-// Opening a shared library whose absence is somebody's to mend, with a message that says how.
+// Opens shared libraries, with error messages that say what to install.
 #ifndef COMMON_CUDA_LIBRARY_H_
 #define COMMON_CUDA_LIBRARY_H_
 
@@ -7,8 +7,8 @@
 
 namespace tenure::cuda {
 
-// Opens `path` as dlopen(3) finds it. The library is never closed again: the drivers behind these
-// names run threads and exit handlers of their own. `remedy` says what to do without it.
+// Opens `path` as dlopen(3) finds it. The library is never closed, because drivers run threads and
+// exit handlers of their own. `remedy` is the part of the error message that says what to do.
 // Errors: NOT_FOUND: no such file. FAILED_PRECONDITION: the file is there and cannot be loaded.
 absl::StatusOr<void*> OpenLibrary(absl::string_view path, absl::string_view remedy);
 

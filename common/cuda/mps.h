@@ -1,3 +1,4 @@
+// Whether CUDA's Multi-Process Service (MPS) runs.
 #ifndef COMMON_CUDA_MPS_H_
 #define COMMON_CUDA_MPS_H_
 
@@ -6,9 +7,9 @@
 
 namespace tenure::cuda {
 
-// Where an MPS control daemon listens that programs of this environment would use; nullopt when
-// there is none. Under MPS all clients share one context: the driver's list names the server
-// instead of them, and a fault of one ends all.
+// The folder in which an MPS control daemon listens that programs with this environment would use;
+// nullopt when there is none. Under MPS all clients share one context. The driver's list of
+// processes then names the MPS server instead of them, and a fault of one client ends all.
 //
 // Thread safety: thread-safe.
 // Source: NVIDIA's Multi-Process Service documentation: the folder is CUDA_MPS_PIPE_DIRECTORY, by

@@ -1,4 +1,4 @@
-// Locks under which nobody may wait for the driver.
+// Locks under which a driver call is a bug, and aborts a debug build.
 #ifndef COMMON_CUDA_NO_DRIVER_CALLS_H_
 #define COMMON_CUDA_NO_DRIVER_CALLS_H_
 
@@ -7,9 +7,9 @@
 
 namespace tenure::cuda {
 
-// While one of these lives, a driver call on the same thread is a bug and aborts a debug build. Put
-// it beside a lock under which nobody may wait for the driver: an allocation can take 250 ms, a
-// free 33 ms.
+// While an object of this class lives, a driver call on the same thread aborts a debug build. It
+// stands beside a lock that other clients' calls wait for: an allocation can take 250 ms, a free
+// 33 ms.
 //
 // Thread safety: thread-confined; guards of one thread nest.
 class NoDriverCalls {
@@ -23,8 +23,8 @@ class NoDriverCalls {
   static bool Held();
 };
 
-// An absl::MutexLock for a mutex under which a driver call is a bug: every lock that promises so in
-// its comment is taken by this.
+// An absl::MutexLock for a mutex under which a driver call is a bug. Every mutex whose comment says
+// that no driver call is made under it is locked with this class.
 //
 // Thread safety: thread-confined.
 class ABSL_SCOPED_LOCKABLE NoDriverCallsLock {

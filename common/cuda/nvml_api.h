@@ -1,9 +1,9 @@
-// The handful of NVIDIA Management Library declarations that tenure needs. The CUDA toolkit's
-// wheels bring no nvml.h, so they are written out here; names, values and layouts are those of
-// NVIDIA's nvml.h (NVML 12 and 13).
+// The declarations of NVIDIA's Management Library (NVML) that tenure uses.
 #ifndef COMMON_CUDA_NVML_API_H_
 #define COMMON_CUDA_NVML_API_H_
 
+// The CUDA toolkit's wheels bring no nvml.h, so they are written out here. Names, values and
+// layouts are those of NVIDIA's nvml.h (NVML 12 and 13).
 extern "C" {
 
 using nvmlReturn_t = int;  // an enum in nvml.h, with these values among others

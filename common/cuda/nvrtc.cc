@@ -7,9 +7,10 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/cuda/library.h"
+#include "common/status_macros.h"
 
-// Written out by hand, since a toolkit without the compiler still has to build this. Source:
-// NVIDIA's nvrtc.h, whose nvrtcResult is an enum with 0 for success.
+// Written out here, so that this builds with a toolkit that has no nvrtc.h.
+// Source: NVIDIA's nvrtc.h, whose nvrtcResult is an enum with 0 for success.
 extern "C" {
 
 using nvrtcResult = int;
@@ -61,13 +62,12 @@ absl::StatusOr<void*> OpenCompiler() {
 }
 
 absl::StatusOr<Compiler> LoadCompiler() {
-  const absl::StatusOr<void*> library = OpenCompiler();
-  if (!library.ok()) return library.status();
+  TENURE_ASSIGN_OR_RETURN(void* const library, OpenCompiler());
   Compiler compiler;
-#define TENURE_NVRTC_FILL(symbol)                                                               \
-  compiler.symbol = reinterpret_cast<decltype(compiler.symbol)>(FindSymbol(*library, #symbol)); \
-  if (compiler.symbol == nullptr) {                                                             \
-    return absl::FailedPreconditionError("the NVRTC library exports no " #symbol);              \
+#define TENURE_NVRTC_FILL(symbol)                                                              \
+  compiler.symbol = reinterpret_cast<decltype(compiler.symbol)>(FindSymbol(library, #symbol)); \
+  if (compiler.symbol == nullptr) {                                                            \
+    return absl::FailedPreconditionError("the NVRTC library exports no " #symbol);             \
   }
   TENURE_NVRTC_SYMBOLS(TENURE_NVRTC_FILL)
 #undef TENURE_NVRTC_FILL
@@ -115,9 +115,8 @@ class Program {
 
 absl::StatusOr<std::string> CompileToCubin(absl::string_view source,
                                            absl::string_view architecture) {
-  const absl::StatusOr<Compiler> compiler = LoadCompiler();
-  if (!compiler.ok()) return compiler.status();
-  Program program(*compiler);
+  TENURE_ASSIGN_OR_RETURN(const Compiler compiler, LoadCompiler());
+  Program program(compiler);
   std::string cubin;
   nvrtcResult result = program.Create(std::string(source));
   if (result == kNvrtcSuccess) {
@@ -126,7 +125,7 @@ absl::StatusOr<std::string> CompileToCubin(absl::string_view source,
   if (result == kNvrtcSuccess) result = program.GetCubin(&cubin);
   if (result == kNvrtcSuccess) return cubin;
   return absl::InvalidArgumentError(absl::StrCat("NVRTC could not compile for ", architecture, ": ",
-                                                 compiler->nvrtcGetErrorString(result), "\n",
+                                                 compiler.nvrtcGetErrorString(result), "\n",
                                                  program.GetLog()));
 }
 

@@ -1,3 +1,4 @@
+// Compiles CUDA C++ with NVIDIA's run-time compiler.
 #ifndef COMMON_CUDA_NVRTC_H_
 #define COMMON_CUDA_NVRTC_H_
 
@@ -8,11 +9,11 @@
 
 namespace tenure::cuda {
 
-// Compiles CUDA C++ to a cubin for one architecture ("sm_90"), with NVIDIA's run-time compiler.
-// That is opened at run time: the library that TENURE_NVRTC names, else libnvrtc.so.13 or .12.
-// Errors: NOT_FOUND: no compiler is installed. FAILED_PRECONDITION: it is not one.
-// INVALID_ARGUMENT: it refused the source or the architecture; the message carries its log. Thread
-// safety: thread-safe.
+// Compiles CUDA C++ to a cubin for one architecture ("sm_90"). The compiler is a library that is
+// opened at run time: the one that TENURE_NVRTC names, else libnvrtc.so.13 or .12.
+// Thread safety: thread-safe.
+// Errors: NOT_FOUND: no compiler is installed. FAILED_PRECONDITION: the library is no compiler.
+// INVALID_ARGUMENT: it refused the source or the architecture; the message contains its log.
 absl::StatusOr<std::string> CompileToCubin(absl::string_view source,
                                            absl::string_view architecture);
 

@@ -11,10 +11,11 @@
 #include "common/cuda/library.h"
 #include "common/cuda/mps.h"
 #include "common/cuda/nvml_api.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda {
 
-// NVML as a table, like Driver. Initialised while it lives.
+// NVML as a table of entry points, like Driver.
 struct NvmlLibrary {
 #define TENURE_NVML_MEMBER(symbol) decltype(&::symbol) symbol = nullptr;
   TENURE_NVML_SYMBOLS(TENURE_NVML_MEMBER)
@@ -23,10 +24,10 @@ struct NvmlLibrary {
 
 namespace {
 
-// Room for the processes of a busy device; the list grows from there.
+// Room for the processes of a busy device; it is doubled as needed.
 constexpr size_t kFirstRoom = 64;
-// Between two calls more processes may have come. No device holds this many contexts, so a list
-// that still does not fit is not a list.
+// The most room that is tried. No device has so many contexts, so a longer list is an error of the
+// library.
 constexpr size_t kMostRoom = 65536;
 
 absl::StatusCode CodeOfNvml(nvmlReturn_t result) {
@@ -56,12 +57,11 @@ absl::Status ToNvmlStatus(const NvmlLibrary& library, nvmlReturn_t result, absl:
 }
 
 absl::StatusOr<std::unique_ptr<NvmlLibrary>> LoadNvml(absl::string_view path) {
-  const absl::StatusOr<void*> file =
-      OpenLibrary(path, "it comes with the NVIDIA driver, in the same version");
-  if (!file.ok()) return file.status();
+  TENURE_ASSIGN_OR_RETURN(
+      void* const file, OpenLibrary(path, "it comes with the NVIDIA driver, in the same version"));
   auto library = std::make_unique<NvmlLibrary>();
 #define TENURE_NVML_FILL(symbol)                                                               \
-  library->symbol = reinterpret_cast<decltype(library->symbol)>(FindSymbol(*file, #symbol));   \
+  library->symbol = reinterpret_cast<decltype(library->symbol)>(FindSymbol(file, #symbol));    \
   if (library->symbol == nullptr) {                                                            \
     return absl::FailedPreconditionError(                                                      \
         absl::StrCat("'", path,                                                                \
@@ -83,9 +83,8 @@ std::string ProcessListLibraryFor(const Driver& driver) {
 
 absl::StatusOr<std::unique_ptr<ProcessList>> ProcessList::Open(absl::string_view path,
                                                                absl::string_view device_uuid) {
-  absl::StatusOr<std::unique_ptr<NvmlLibrary>> library = LoadNvml(path);
-  if (!library.ok()) return library.status();
-  const NvmlLibrary& nvml = **library;
+  TENURE_ASSIGN_OR_RETURN(std::unique_ptr<NvmlLibrary> library, LoadNvml(path));
+  const NvmlLibrary& nvml = *library;
   const nvmlReturn_t ready = nvml.nvmlInit_v2();
   if (ready != kNvmlSuccess) {
     return ToNvmlStatus(nvml, ready, "nvmlInit_v2", absl::StrCat("initialise '", path, "'"));
@@ -98,7 +97,7 @@ absl::StatusOr<std::unique_ptr<ProcessList>> ProcessList::Open(absl::string_view
     return ToNvmlStatus(nvml, found, "nvmlDeviceGetHandleByUUID",
                         absl::StrCat("find device ", device_uuid));
   }
-  return absl::WrapUnique(new ProcessList(*std::move(library), device));
+  return absl::WrapUnique(new ProcessList(std::move(library), device));
 }
 
 ProcessList::ProcessList(std::unique_ptr<const NvmlLibrary> library, void* device)
@@ -107,6 +106,7 @@ ProcessList::ProcessList(std::unique_ptr<const NvmlLibrary> library, void* devic
 ProcessList::~ProcessList() { library_->nvmlShutdown(); }
 
 absl::StatusOr<std::vector<pid_t>> ProcessList::ComputeProcesses() {
+  // Asked each time: MPS may be started under a running daemon.
   if (const std::optional<std::string> mps = FindMps()) {
     return absl::UnavailableError(absl::StrCat(
         "an MPS control daemon listens in ", *mps,
@@ -114,6 +114,8 @@ absl::StatusOr<std::vector<pid_t>> ProcessList::ComputeProcesses() {
         "nvidia-cuda-mps-control`"));
   }
   std::vector<nvmlProcessInfo_t> infos(kFirstRoom);
+  // Between two calls more processes may have come, so the length of one answer is no safe size for
+  // the next call.
   for (;;) {
     auto count = static_cast<unsigned int>(infos.size());
     const nvmlReturn_t result = library_->nvmlDeviceGetComputeRunningProcesses_v3(

@@ -1,5 +1,4 @@
-// Which processes the driver still knows on a device: the second half of the proof that a dead
-// client is silent.
+// The driver's list of processes on a device, the second half of the proof that a process is gone.
 #ifndef COMMON_CUDA_PROCESS_LIST_H_
 #define COMMON_CUDA_PROCESS_LIST_H_
 
@@ -17,16 +16,16 @@ namespace tenure::cuda {
 class Driver;
 struct NvmlLibrary;
 
-// The file that has the process list belonging to `driver`: the driver's own when that exports it,
-// else NVIDIA's management library.
+// The library with the process list that belongs to `driver`: the driver's own library if that
+// exports it (the emulated one does), else NVIDIA's management library.
 std::string ProcessListLibraryFor(const Driver& driver);
 
 // The driver's list of compute processes on one device.
 //
-// A process stands on it from the creation of its context until the kernel has closed the last of
-// its open device files. When it forked a child that lives on, that is later than its own death: a
-// kernel of a killed process was seen running and writing on in that time, and the dead pid stayed
-// on this list for exactly as long. So a pid that is dead and not listed can write no more.
+// A process is on it from the creation of its context until the kernel has closed the last of its
+// open device files. If it forked a child that lives on, that is later than its own death. In that
+// time a kernel of a killed process was seen to run on and to write, and its pid stayed on the list
+// for exactly as long. So a process that is dead and not listed can write no more.
 //
 // Thread safety: thread-safe.
 // Source: NVIDIA's nvml.h: nvmlDeviceGetComputeRunningProcesses_v3.

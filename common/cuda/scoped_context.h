@@ -1,3 +1,4 @@
+// A device's context, current on a thread for one scope.
 #ifndef COMMON_CUDA_SCOPED_CONTEXT_H_
 #define COMMON_CUDA_SCOPED_CONTEXT_H_
 
@@ -7,14 +8,15 @@
 
 namespace tenure::cuda {
 
-// A device's context made current on the calling thread, and the former one again afterwards.
+// The constructor makes the context current on the calling thread; the destructor makes the former
+// one current again.
 //
-// Every driver call on a device stands inside one, so this is where a call under a NoDriverCalls
-// guard aborts a debug build.
+// Every driver call on a device is made inside one of these. So this is the place where a call
+// under a NoDriverCalls guard aborts a debug build.
 //
 // Borrows: the driver.
 // Thread safety: thread-confined.
-// Errors: status(): whatever cuCtxPushCurrent answered; without OK no call may follow.
+// Errors: status() is the answer of cuCtxPushCurrent. Unless it is OK, no call may follow.
 class ScopedContext {
  public:
   ScopedContext(const Driver& driver, CUcontext context);

@@ -9,11 +9,11 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_SUCCESS:
       return absl::StatusCode::kOk;
 
-    // Whoever holds memory on the device can act; the same call may succeed later.
+    // A holder of memory on the device can act; the same call may succeed later.
     case CUDA_ERROR_OUT_OF_MEMORY:
       return absl::StatusCode::kResourceExhausted;
 
-    // The caller passed something wrong and can act; the device is as well as before.
+    // The caller passed a wrong argument and can act. The device is not affected.
     case CUDA_ERROR_INVALID_VALUE:
     case CUDA_ERROR_INVALID_HANDLE:
     case CUDA_ERROR_INVALID_IMAGE:
@@ -22,7 +22,7 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
       return absl::StatusCode::kInvalidArgument;
 
-    // Nothing has that name: the operator named a device, the caller a symbol.
+    // There is no device or symbol of that name. The operator or the caller can act.
     case CUDA_ERROR_NO_DEVICE:
     case CUDA_ERROR_INVALID_DEVICE:
     case CUDA_ERROR_NOT_FOUND:
@@ -34,9 +34,9 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_ERROR_DEVICE_NOT_LICENSED:
       return absl::StatusCode::kPermissionDenied;
 
-    // Whoever installs or starts the programs can act: the pieces do not fit together, or not in
-    // this order. A forked child that uses its parent's driver gets NOT_INITIALIZED, a process that
-    // opens its own handle INVALID_CONTEXT.
+    // The administrator or the program's author can act: the parts do not fit together, or were
+    // used in a wrong order. A forked child that uses its parent's driver gets NOT_INITIALIZED. A
+    // process that opens its own handle gets INVALID_CONTEXT.
     case CUDA_ERROR_NOT_INITIALIZED:
     case CUDA_ERROR_DEINITIALIZED:
     case CUDA_ERROR_STUB_LIBRARY:
@@ -55,7 +55,8 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE:
       return absl::StatusCode::kFailedPrecondition;
 
-    // Nobody here can act: the device, or the service in front of it, is away and may come back.
+    // The device, or a service in front of it, is not available now and may come back. The caller
+    // can try again.
     case CUDA_ERROR_DEVICE_UNAVAILABLE:
     case CUDA_ERROR_NOT_READY:
     case CUDA_ERROR_SYSTEM_NOT_READY:
@@ -67,13 +68,13 @@ absl::StatusCode CodeOf(CUresult result) {
     case CUDA_ERROR_EXTERNAL_DEVICE:
       return absl::StatusCode::kUnavailable;
 
-    // The memory itself lied: contents are gone, and the context with them.
+    // The memory is faulty. Its contents are lost, and the context with them.
     case CUDA_ERROR_ECC_UNCORRECTABLE:
     case CUDA_ERROR_NVLINK_UNCORRECTABLE:
       return absl::StatusCode::kDataLoss;
 
-    // The context is dead for good: every later call in this process fails the same way, so only a
-    // new process helps.
+    // The context is lost: every later call in this process fails in the same way. Only a new
+    // process helps.
     case CUDA_ERROR_ILLEGAL_ADDRESS:
     case CUDA_ERROR_LAUNCH_TIMEOUT:
     case CUDA_ERROR_ASSERT:

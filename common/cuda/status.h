@@ -1,4 +1,4 @@
-// What the driver's errors mean to the rest of the program.
+// The driver's errors as absl::Status.
 #ifndef COMMON_CUDA_STATUS_H_
 #define COMMON_CUDA_STATUS_H_
 
@@ -10,7 +10,8 @@
 
 namespace tenure::cuda {
 
-// Sorts the driver's errors by who can act on them. The only switch over CUresult.
+// Sorts the driver's errors by the person or program that can act on them. This is the only switch
+// over CUresult.
 absl::StatusCode CodeOf(CUresult result);
 
 // The answer of `call` as a status; OK for CUDA_SUCCESS. `attempt` says in words what was tried and

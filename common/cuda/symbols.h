@@ -1,11 +1,12 @@
-// The driver's entry points that tenure calls, one line each. To use another one, add its line here
-// and its function to common/cuda/emulated; nothing else names them all.
-//
-// The names are cuda.h's. Several of them are macros there (cuMemAlloc stands for cuMemAlloc_v2),
-// so whoever turns a line into text does it in two steps and gets the exported name.
+// The list of the driver's entry points that tenure calls.
 #ifndef COMMON_CUDA_SYMBOLS_H_
 #define COMMON_CUDA_SYMBOLS_H_
 
+// One line each. To use another entry point, add its line here and its function to
+// common/cuda/emulated; no other file lists them.
+//
+// The names are those of cuda.h, where several are macros (cuMemAlloc stands for cuMemAlloc_v2). A
+// macro that turns a line into text must therefore do it in two steps, to get the exported name.
 #define TENURE_CUDA_SYMBOLS(X)      \
   X(cuInit)                         \
   X(cuDriverGetVersion)             \

@@ -1,3 +1,4 @@
+// Device memory that a file descriptor names.
 #ifndef COMMON_CUDA_VMM_H_
 #define COMMON_CUDA_VMM_H_
 
@@ -7,17 +8,17 @@
 
 namespace tenure::cuda {
 
-// A piece of device memory that a file descriptor names: mapped here, and shared with whoever gets
-// the descriptor. It lives as long as anybody has it mapped or holds a descriptor of it.
+// A piece of device memory, mapped in this process. It lives as long as any process has it mapped
+// or holds a descriptor of it.
 //
-// Made by Device::CreateVmm and Device::ImportVmm, and given back by Device::ReleaseVmm.
+// Device::CreateVmm and Device::ImportVmm make it, Device::ReleaseVmm releases it.
 struct VmmMemory {
-  uint64_t handle = 0;  // cuda.h's CUmemGenericAllocationHandle; of no use in another process
+  uint64_t handle = 0;  // cuda.h's CUmemGenericAllocationHandle; valid in this process only
   uint64_t base = 0;    // the DevicePointer where it is mapped
   Bytes size;
 };
 
-// Read-only protects against accidents: an importer can give itself the right to write.
+// Read-only protects against accidents only: an importer can give itself the right to write.
 enum class VmmAccess { kRead, kReadWrite };
 
 }  // namespace tenure::cuda

@@ -44,7 +44,7 @@ void GrpcServer::SetServing(bool serving) {
   server_->GetHealthCheckService()->SetServingStatus(serving);
 }
 
-void GrpcServer::Adopt(UniqueFd socket) {
+void GrpcServer::AddConnection(UniqueFd socket) {
   grpc::AddInsecureChannelFromFd(server_.get(), socket.Release());
 }
 

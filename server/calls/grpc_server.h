@@ -20,7 +20,7 @@ namespace tenure::server {
 //
 // Owns: gRPC's server, and the sockets that it is handed.
 // Borrows: the services.
-// Thread safety: Adopt and SetServing from any thread; the rest from one.
+// Thread safety: AddConnection and SetServing from any thread; the rest from one.
 class GrpcServer {
  public:
   // Errors: INTERNAL: gRPC refused to start; it has logged the reason.
@@ -31,7 +31,7 @@ class GrpcServer {
   void SetServing(bool serving);
   // Serves a connected socket. REQUIRES: Shutdown was not called: gRPC would never close the
   // socket.
-  void Adopt(UniqueFd socket);
+  void AddConnection(UniqueFd socket);
   // Cancels the calls in progress, and returns when none is left.
   void Shutdown();
 

@@ -1,7 +1,4 @@
-// Ids that travel. An id names a slot in a table of the daemon, the generation of what stands in it
-// and the daemon's epoch, so that an id of something gone, or of an earlier life of the daemon,
-// never names something new. An id has no power: what a caller may do follows from its session's
-// process, which the kernel names.
+// The ids of sessions, allocations and regions, which travel over the wire.
 #ifndef SERVER_IDENTITY_IDS_H_
 #define SERVER_IDENTITY_IDS_H_
 
@@ -9,14 +6,19 @@
 
 namespace tenure::server {
 
-// One life of the daemon; never 0.
+// An id names a slot in a table of the daemon, the generation of the value in that slot, and the
+// daemon's epoch. An id of a value that is gone, or of an earlier daemon, therefore never names a
+// new value. An id has no power: what a caller may do follows from its process, which the kernel
+// names.
+
+// Counts the starts of the daemon; never 0.
 using Epoch = uint16_t;
 
 using SessionId = uint64_t;
 using AllocationId = uint64_t;
 using RegionId = uint64_t;
 
-// How an id is laid out, from the high bits: epoch, generation, slot.
+// The layout of an id, from the high bits: epoch (16), generation (28), slot (20).
 inline constexpr int kSlotBits = 20;
 inline constexpr int kGenerationBits = 28;
 inline constexpr uint64_t kMaxSlots = uint64_t{1} << kSlotBits;

@@ -16,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "common/status_macros.h"
+
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59  // asm-generic/socket.h since 4.13
 #endif
@@ -31,8 +33,9 @@ bool IsReadable(int fd) {
   return poll(&entry, 1, 0) == 1 && (entry.revents & POLLIN) != 0;
 }
 
-// The fields of /proc/PID/stat from the third on; empty when the process is gone. The second field,
-// the program's name, may hold spaces and parentheses, so they are counted from the last ')'.
+// The fields of /proc/PID/stat from the third on; empty when there is no such process. The second
+// field is the program's name, which may hold spaces and parentheses. So the fields are counted
+// from the last ')'.
 std::vector<std::string> StatFields(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
   std::stringstream text;
@@ -54,10 +57,11 @@ absl::StatusOr<uint64_t> StartTime(pid_t pid) {
   return start;
 }
 
-// Empty also when they cannot be read: then nobody is let in for their sake.
+// The supplementary groups of the process that connected. Empty when they cannot be read, so that
+// a failure allows no user anything.
 std::vector<gid_t> GroupsOf(int socket) {
   socklen_t length = 0;
-  // Says how much room they need.
+  // The first call fails and writes the length that the second one needs.
   getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
   std::vector<gid_t> groups(length / sizeof(gid_t));
   if (groups.empty() ||
@@ -75,7 +79,7 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfSocket(int socket) {
   ucred credentials = {};
   socklen_t length = sizeof credentials;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot read who connected");
+    return absl::ErrnoToStatus(errno, "cannot read which process connected");
   }
   if (credentials.pid == 0) {
     return absl::PermissionDeniedError(
@@ -83,15 +87,18 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfSocket(int socket) {
         "host's PID namespace "
         "(hostPID: true, --pid=host)");
   }
+  // First the pidfd, then everything that is read about the process by its pid, then the check that
+  // it had not exited meanwhile (in Make). In another order the pid may belong to one process when
+  // it is read and to another one when it is used.
   UniqueFd pidfd;
   int fd = -1;
   length = sizeof fd;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &length) == 0) {
     pidfd.Reset(fd);
   } else {
-    // Before kernel 6.5: the pid may have come to mean another process in between. Make notices an
-    // exit that is done; the listener asks for the credentials of the first message, written after
-    // this point, as the second check.
+    // Before kernel 6.5 there is no SO_PEERPIDFD. The process may have exited since it connected,
+    // and another one may have its pid, which this would then open. The listener therefore also
+    // compares pid, uid and gid of the process that wrote the first bytes.
     pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, credentials.pid, 0)));
   }
   return Make(std::move(pidfd), credentials.pid, credentials.uid, credentials.gid,
@@ -113,14 +120,14 @@ std::shared_ptr<const Peer> Peer::Imagined(UniqueFd pidfd, ProcessKey key, uid_t
 absl::StatusOr<std::shared_ptr<const Peer>> Peer::Make(UniqueFd pidfd, pid_t pid, uid_t uid,
                                                        gid_t gid, std::vector<gid_t> groups) {
   if (!pidfd) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
-  const absl::StatusOr<uint64_t> start = StartTime(pid);
-  if (!start.ok()) return start.status();
-  // The start time is that of the process behind the pidfd only if that one had not exited when it
-  // was read.
-  if (IsReadable(pidfd.get()))
+  TENURE_ASSIGN_OR_RETURN(const uint64_t start, StartTime(pid));
+  // /proc is read by pid. While the process behind the pidfd lives, its pid is its own. If it had
+  // exited, the start time may be that of a later process with the same pid.
+  if (IsReadable(pidfd.get())) {
     return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
+  }
   return std::shared_ptr<const Peer>(
-      new Peer(std::move(pidfd), ProcessKey{pid, *start}, uid, gid, std::move(groups)));
+      new Peer(std::move(pidfd), ProcessKey{pid, start}, uid, gid, std::move(groups)));
 }
 
 bool Peer::IsOperator() const { return uid_ == 0 || uid_ == geteuid(); }
@@ -133,6 +140,7 @@ bool Peer::Stopped() const {
 }
 
 absl::Status Peer::Kill() const {
+  // Through the pidfd: kill(2) with a pid could hit a later process.
   if (syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0) == 0) {
     return absl::OkStatus();
   }

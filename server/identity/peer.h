@@ -1,4 +1,4 @@
-// Who is at the other end of a connection, as the kernel says.
+// The process at the other end of a connection, as the kernel names it.
 #ifndef SERVER_IDENTITY_PEER_H_
 #define SERVER_IDENTITY_PEER_H_
 
@@ -28,8 +28,8 @@ struct Tenant {
   std::string ToString() const;
 };
 
-// One process among all that ever lived on this host: pids come again, start times do not come
-// again with them.
+// Names one process among all that ever ran on this host since its boot. A pid is used again, but
+// not together with the same start time.
 struct ProcessKey {
   pid_t pid = 0;
   // In clock ticks after boot: field 22 of /proc/PID/stat.
@@ -41,8 +41,8 @@ struct ProcessKey {
   }
 };
 
-// A process that connected. Holds it by a pidfd, so that its pid cannot come to mean another
-// process unnoticed.
+// A process and the rights with which it connected. It is held by a pidfd, which refers to this
+// process even after its pid belongs to another one.
 //
 // Owns: the pidfd.
 // Thread safety: immutable after construction.
@@ -50,20 +50,23 @@ struct ProcessKey {
 // pidfd_send_signal(2), proc(5).
 class Peer {
  public:
-  // The process that connected `socket`. PERMISSION_DENIED when it cannot be named: it lives in a
-  // PID namespace that this one does not contain. NOT_FOUND when it is gone already.
+  // The process that connected `socket`.
+  // Errors: PERMISSION_DENIED: the process has no pid here, because it lives in a PID namespace
+  // that this one does not contain. NOT_FOUND: it has exited.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfSocket(int socket);
-  // A process by number; for tests and for this process itself.
+  // The process with this pid, which is taken to have these rights. For tests and for processes
+  // that an earlier daemon served.
+  // Errors: NOT_FOUND: it has exited.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfProcess(pid_t pid, uid_t uid, gid_t gid);
-  // A process that was there once and is not any more.
+  // A process that has exited, without a pidfd.
   static std::shared_ptr<const Peer> Gone(ProcessKey key, uid_t uid, gid_t gid);
-  // A process that is not one: it has exited once `pidfd` is readable. For simulations.
+  // A process that does not exist. It counts as exited once `pidfd` is readable. For tests.
   static std::shared_ptr<const Peer> Imagined(UniqueFd pidfd, ProcessKey key, uid_t uid);
 
   pid_t pid() const { return key_.pid; }
   uid_t uid() const { return uid_; }
   gid_t gid() const { return gid_; }
-  // Beside the gid.
+  // The supplementary groups; gid() is not among them.
   const std::vector<gid_t>& groups() const { return groups_; }
   Tenant tenant() const { return Tenant{uid_}; }
   ProcessKey key() const { return key_; }
@@ -71,13 +74,13 @@ class Peer {
   // Root, or the user that the daemon runs as.
   bool IsOperator() const;
 
-  // Whether the whole process has exited: the pidfd is readable. One system call, never blocks.
-  // What has no pidfd has exited long ago.
+  // Whether the whole process has exited, which makes its pidfd readable. One system call; never
+  // blocks. A Peer without a pidfd has exited.
   bool Exited() const;
-  // Whether it is stopped, by SIGSTOP or a debugger: state T or t in /proc/PID/stat.
+  // Whether it is stopped by SIGSTOP or a debugger: state T or t in /proc/PID/stat.
   bool Stopped() const;
-  // SIGKILL, to this process and no other that may have its pid. PERMISSION_DENIED: the daemon may
-  // not; NOT_FOUND: it is gone already.
+  // Sends SIGKILL to this process.
+  // Errors: PERMISSION_DENIED: the daemon may not. NOT_FOUND: the process has exited.
   absl::Status Kill() const;
 
  private:

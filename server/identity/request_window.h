@@ -1,4 +1,4 @@
-// The last requests of one session and what became of them.
+// The last requests of one session and their results, so that a repeated one takes effect once.
 #ifndef SERVER_IDENTITY_REQUEST_WINDOW_H_
 #define SERVER_IDENTITY_REQUEST_WINDOW_H_
 
@@ -11,8 +11,8 @@
 
 namespace tenure::server {
 
-// Remembers the last kRemembered requests, so that a repeated one takes effect once. A client
-// repeats a request within its deadline, and has far fewer under way at once.
+// Remembers the last kRemembered requests. A client repeats a request only within its deadline, and
+// has far fewer requests under way at once.
 //
 // Thread safety: thread-compatible.
 class RequestWindow {
@@ -25,15 +25,14 @@ class RequestWindow {
     uint64_t id = 0;  // of the allocation, or with kAttached of the attachment
   };
 
-  // What is known of this request; nullptr when nothing is. Valid until the next call of another
-  // method.
+  // This request; nullptr when it is not remembered. Valid until the next call of another method.
   const Request* Find(uint64_t request_id) const {
     const auto found = requests_.find(request_id);
     return found == requests_.end() ? nullptr : &found->second;
   }
 
-  // Takes note of a request, in place of what was known of it. Forgets the oldest when there are
-  // too many.
+  // Records the state of a request, in place of an earlier state. Forgets the oldest request when
+  // there are too many.
   void Note(uint64_t request_id, Request request) {
     const auto [place, added] = requests_.insert_or_assign(request_id, request);
     if (!added) return;
@@ -43,11 +42,11 @@ class RequestWindow {
     order_.pop_front();
   }
 
-  // The request came to nothing and may be tried again. Its place in the order stays until it is
-  // the oldest.
+  // Forgets a request that failed, so that it may be tried again. Its id stays in order_ until it
+  // is the oldest: a search for it there would take time in proportion to kRemembered.
   void Forget(uint64_t request_id) { requests_.erase(request_id); }
 
-  // Calls `visit(request_id, request)` for what is remembered, oldest first.
+  // Calls `visit(request_id, request)` for each remembered request, oldest first.
   template <typename Visit>
   void ForEach(Visit visit) const {
     for (const uint64_t request_id : order_) {

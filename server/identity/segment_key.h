@@ -1,3 +1,4 @@
+// The name of a segment within the daemon: its owner and the name that the owner gave it.
 #ifndef SERVER_IDENTITY_SEGMENT_KEY_H_
 #define SERVER_IDENTITY_SEGMENT_KEY_H_
 
@@ -8,7 +9,7 @@
 
 namespace tenure::server {
 
-// A segment's name is its owner's: two users may use the same.
+// Two users may give the same name to segments of their own.
 struct SegmentKey {
   uid_t owner = 0;
   std::string name;

@@ -14,10 +14,10 @@
 
 namespace tenure::server {
 
-// Values under ids: constant-time insert, find and take; slots are used again, ids are not (a
-// slot's generation wraps after 2^28 uses, and even then an id only works for the session that
-// holds what it names). Values that outlived an earlier life of the daemon keep the ids of that
-// life.
+// Values under ids, with insert, find and take in constant time. Slots are used again, ids are not:
+// the generation in an id changes with each use of its slot. It wraps after 2^28 uses, and even
+// then an id works only for the session that holds the value. Values that outlived an earlier
+// daemon keep the ids of its epoch.
 //
 // Thread safety: thread-compatible.
 template <typename T>
@@ -43,9 +43,9 @@ class SlotTable {
     return Compose(slot.generation, index);
   }
 
-  // Puts a value of an earlier life of the daemon under the id that it had, which nothing has. Such
-  // values lie beside the slots: in that life a slot may have been used again while something else
-  // still remembered its former value.
+  // Inserts a value of an earlier daemon under the id that it had. REQUIRES: no value has that id.
+  // Restored values do not use the slots: two of them may have the same slot, because that daemon
+  // used a slot again while a record of its former value still existed.
   void Restore(uint64_t id, T&& value) {
     TENURE_CHECK(EpochOf(id) != epoch_ && restored_.emplace(id, std::move(value)).second);
     ++size_;
@@ -78,11 +78,11 @@ class SlotTable {
     return value;
   }
 
-  // Where a value stands in the order of ForEach: its slot, or behind all slots the id of a
-  // restored one.
+  // The position of a value in the order of ForEach. Values of this epoch come first, by slot;
+  // restored ones follow, by id. No id of another epoch is as small as a slot.
   uint64_t Place(uint64_t id) const { return EpochOf(id) == epoch_ ? id & (kMaxSlots - 1) : id; }
 
-  // Calls `visit(id, value)` for values in their order, starting at `first` (a Place), until it
+  // Calls `visit(id, value)` for the values in their order from `first` (a Place) on, until it
   // returns false.
   template <typename Visit>
   void ForEach(Visit visit, uint64_t first = 0) const {

@@ -1,15 +1,15 @@
-// What the daemon's exit code tells its supervisor, scripts and units.
+// The daemon's exit codes.
 #ifndef SERVER_KEEPER_EXIT_CODE_H_
 #define SERVER_KEEPER_EXIT_CODE_H_
 
 namespace tenure::server {
 
-// Exit codes that scripts and units may rely on (sysexits.h).
+// Scripts, units and the keeper rely on these. The numbers are those of sysexits.h.
 enum ExitCode : int {
   kExitOk = 0,
   kExitUsage = 64,  // a flag, the config file or the environment is wrong
-  // No driver, no such device, another daemon owns it, or MPS runs: trying again at once is
-  // useless.
+  // There is no driver or no such device, another daemon owns it, or MPS runs. A restart at once
+  // would fail in the same way.
   kExitUnavailable = 69,
   kExitLost = 70,      // the driver failed while serving: start the daemon again
   kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again

@@ -1,4 +1,4 @@
-// Names of stored file descriptors, as both sides of the protocol must see them.
+// The rules for names of stored file descriptors, which FdStore and the keeper share.
 #ifndef SERVER_KEEPER_FD_NAME_H_
 #define SERVER_KEEPER_FD_NAME_H_
 
@@ -11,12 +11,12 @@ namespace tenure::server {
 
 inline constexpr size_t kMaxFdNameBytes = 255;
 
-// The names travel in one environment variable, LISTEN_FDNAMES, with a colon between them. The
-// kernel takes no string longer than 128 KiB (MAX_ARG_STRLEN, execve(2)); the variable's own name
-// and the terminating zero are in it.
+// The names of all descriptors reach a new daemon in one environment variable, LISTEN_FDNAMES,
+// separated by colons. The kernel allows a string of 128 KiB (MAX_ARG_STRLEN, execve(2)), which
+// includes the name of the variable and the terminating zero.
 inline constexpr size_t kMaxFdNamesBytes = 128 * 1024 - sizeof "LISTEN_FDNAMES=";
 
-// ASCII without control characters and without the colon.
+// A name is printable ASCII without a colon.
 inline bool IsValidFdName(absl::string_view name) {
   return !name.empty() && name.size() <= kMaxFdNameBytes &&
          std::all_of(name.begin(), name.end(),

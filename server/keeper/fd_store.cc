@@ -14,13 +14,14 @@
 #include "absl/strings/str_cat.h"
 #include <systemd/sd-daemon.h>
 
+#include "common/status_macros.h"
 #include "common/unique_fd.h"
 #include "server/keeper/fd_name.h"
 
 namespace tenure::server {
 namespace {
 
-// sd_listen_fds_with_names passes malloc'ed strings.
+// The strings of sd_listen_fds_with_names, which its caller frees.
 class FdNames {
  public:
   ~FdNames() {
@@ -49,13 +50,14 @@ absl::StatusOr<size_t> MaximumOr(size_t default_max) {
   if (text == nullptr) return default_max;
   uint32_t max = 0;
   if (!absl::SimpleAtoi(text, &max)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "$FDSTORE is '", text, "', and not how many file descriptors the supervisor keeps"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("$FDSTORE is '", text, "', which is not a number of file descriptors"));
   }
   return max;
 }
 
-// Sends one message. OK says that it lies in the supervisor's socket, no more.
+// Sends one message. After OK it is in the supervisor's socket; the supervisor may not have read
+// it.
 absl::Status Notify(const std::string& message, const int* fd, absl::string_view what) {
   const int result = sd_pid_notify_with_fds(0, 0, message.c_str(), fd, fd == nullptr ? 0 : 1);
   if (result < 0) return SupervisorError(-result, what);
@@ -63,6 +65,8 @@ absl::Status Notify(const std::string& message, const int* fd, absl::string_view
   return absl::OkStatus();
 }
 
+// Waits until the supervisor has handled all messages that were sent before. It learns that from a
+// pipe: the message carries one end, and the supervisor closes it when it comes to the message.
 absl::Status Barrier() {
   const uint64_t timeout =
       static_cast<uint64_t>(absl::ToInt64Microseconds(FdStore::kBarrierTimeout));
@@ -81,27 +85,27 @@ absl::Status Barrier() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FdStore>> FdStore::FromEnvironment(size_t default_max) {
-  const absl::StatusOr<size_t> max = MaximumOr(default_max);
-  if (!max.ok()) return max.status();
+  TENURE_ASSIGN_OR_RETURN(const size_t max, MaximumOr(default_max));
   FdNames names;
   const int count = sd_listen_fds_with_names(/*unset_environment=*/1, names.out());
   if (count < 0) {
     return absl::InvalidArgumentError(
         "$LISTEN_PID, $LISTEN_FDS and $LISTEN_FDNAMES contradict each other");
   }
-  std::map<std::string, UniqueFd> inherited;
+  std::map<std::string, UniqueFd> received;
   for (int i = 0; i < count; ++i) {
-    inherited.try_emplace(std::string(names[i]), UniqueFd(SD_LISTEN_FDS_START + i));
+    received.try_emplace(std::string(names[i]), UniqueFd(SD_LISTEN_FDS_START + i));
   }
+  // A child of the daemon must not take these for its own.
   unsetenv("FDSTORE");
   const char* socket = std::getenv("NOTIFY_SOCKET");
   const bool supervised = socket != nullptr && *socket != 0;
-  return std::unique_ptr<FdStore>(new FdStore(supervised, *max, std::move(inherited)));
+  return std::unique_ptr<FdStore>(new FdStore(supervised, max, std::move(received)));
 }
 
-FdStore::FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> inherited)
-    : supervised_(supervised), max_(max), inherited_(std::move(inherited)) {
-  for (const auto& [name, fd] : inherited_) {
+FdStore::FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> received)
+    : supervised_(supervised), max_(max), received_(std::move(received)) {
+  for (const auto& [name, fd] : received_) {
     names_.insert(name);
     names_bytes_ += name.size() + 1;
   }
@@ -113,10 +117,11 @@ absl::Status FdStore::CheckSupervisor() const {
   address.sun_family = AF_UNIX;
   const absl::string_view path = name == nullptr ? "" : name;
   const bool is_unix = absl::StartsWith(path, "/") || absl::StartsWith(path, "@");
-  // Another kind of socket, which sd_notify(3) knows and this does not, says nothing here.
+  // sd_notify(3) also knows other kinds of sockets, which cannot be asked this way.
   if (!is_unix || path.size() > sizeof address.sun_path) return absl::OkStatus();
   path.copy(address.sun_path, sizeof address.sun_path);
   if (path.front() == '@') address.sun_path[0] = 0;  // an abstract name
+  // A datagram socket connects without a message, and only if a process has the name bound.
   const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   if (probe && connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 &&
@@ -131,22 +136,25 @@ size_t FdStore::size() const {
   return names_.size();
 }
 
-std::map<std::string, UniqueFd> FdStore::TakeInherited() {
+std::map<std::string, UniqueFd> FdStore::TakeStored() {
   const absl::MutexLock lock(&mutex_);
-  return std::exchange(inherited_, {});
+  return std::exchange(received_, {});
 }
 
 absl::Status FdStore::Store(absl::Span<const NamedFd> fds) {
   {
     const absl::MutexLock lock(&mutex_);
-    if (absl::Status admitted = Admit(fds); !admitted.ok()) return admitted;
-    if (absl::Status sent = Send(fds); !sent.ok()) return sent;
+    TENURE_RETURN_IF_ERROR(CheckStorable(fds));
+    TENURE_RETURN_IF_ERROR(SendAll(fds));
   }
-  // Outside the lock, so that others store meanwhile: what they send comes after ours.
+  // Without the lock, so that other threads can store meanwhile. Their messages come after these,
+  // so the answer to this barrier covers these.
   absl::Status stored = Barrier();
   if (!stored.ok()) {
+    // Whether they are stored is not known. They are removed, so that the caller can try again
+    // under the same names.
     const absl::MutexLock lock(&mutex_);
-    Withdraw(fds);
+    RemoveAll(fds);
   }
   return stored;
 }
@@ -156,13 +164,13 @@ absl::Status FdStore::Remove(absl::string_view name) {
   if (!names_.contains(name)) {
     return absl::NotFoundError(absl::StrCat("no file descriptor is stored as '", name, "'"));
   }
-  return Forget(name);
+  return RemoveOne(name);
 }
 
-absl::Status FdStore::Admit(absl::Span<const NamedFd> fds) const {
+absl::Status FdStore::CheckStorable(absl::Span<const NamedFd> fds) const {
   if (!available()) {
     return absl::UnavailableError(
-        "nobody keeps file descriptors for this daemon: run it under systemd with "
+        "no supervisor keeps file descriptors for this daemon: run it under systemd with "
         "FileDescriptorStoreMax=, or as `tenured --keeper`");
   }
   std::set<absl::string_view> batch;
@@ -198,31 +206,35 @@ absl::Status FdStore::Admit(absl::Span<const NamedFd> fds) const {
   return absl::OkStatus();
 }
 
-absl::Status FdStore::Send(absl::Span<const NamedFd> fds) {
+absl::Status FdStore::SendAll(absl::Span<const NamedFd> fds) {
   for (size_t i = 0; i < fds.size(); ++i) {
     const NamedFd& named = fds[i];
+    // Recorded before the message is sent: if sending fails half-way, RemoveAll finds it.
     names_.emplace(named.name);
     names_bytes_ += named.name.size() + 1;
-    // FDPOLL=0: what is stored is memory, which never hangs up.
+    // FDPOLL=0: the supervisor need not watch it, because memory never hangs up.
     const absl::Status sent =
         Notify(absl::StrCat("FDSTORE=1\nFDPOLL=0\nFDNAME=", named.name), &named.fd,
                absl::StrCat("cannot store a file descriptor as '", named.name, "'"));
     if (!sent.ok()) {
-      Withdraw(fds.first(i + 1));
+      RemoveAll(fds.first(i + 1));
       return sent;
     }
   }
   return absl::OkStatus();
 }
 
-void FdStore::Withdraw(absl::Span<const NamedFd> fds) {
-  // A supervisor that hears nothing any more keeps nothing either, so the outcome does not matter.
+void FdStore::RemoveAll(absl::Span<const NamedFd> fds) {
+  // The result does not matter: a supervisor that gets no message any more has ended, and keeps no
+  // descriptor either.
   for (const NamedFd& named : fds) {
-    if (names_.contains(named.name)) Forget(named.name).IgnoreError();
+    if (names_.contains(named.name)) RemoveOne(named.name).IgnoreError();
   }
 }
 
-absl::Status FdStore::Forget(absl::string_view name) {
+absl::Status FdStore::RemoveOne(absl::string_view name) {
+  // Also when the message cannot be sent: the name is free again, and a supervisor that is gone
+  // keeps nothing.
   names_.erase(names_.find(name));
   names_bytes_ -= name.size() + 1;
   return Notify(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name), nullptr,

@@ -1,4 +1,4 @@
-// File descriptors that outlive the daemon.
+// The daemon's client for a store of file descriptors that outlives the daemon.
 #ifndef SERVER_KEEPER_FD_STORE_H_
 #define SERVER_KEEPER_FD_STORE_H_
 
@@ -20,80 +20,88 @@
 
 namespace tenure::server {
 
-// A descriptor and the name by which the next daemon finds it again.
+// A descriptor and the name under which the next daemon gets it.
 struct NamedFd {
   absl::string_view name;
   int fd = -1;
 };
 
-// The daemon's side of the file descriptor store of its supervisor, systemd or `tenured --keeper`.
-// The supervisor keeps a copy of each stored descriptor and gives all of them back to every daemon
-// that it starts, until they are removed.
+// Talks to the daemon's supervisor, which is systemd or `tenured --keeper`. The supervisor keeps a
+// copy of each stored descriptor, and passes all of them to each daemon that it starts, until they
+// are removed.
 //
 // Invariants:
-//   1. A name is stored once. (The supervisor would keep both.)
-//   2. Never more than max() descriptors, and never more names than one environment variable holds:
-//      systemd drops what is too much and tells nobody, and could start nothing if it did not.
+//   1. A name is stored once. (The supervisor would keep both descriptors.)
+//   2. There are never more than max() descriptors, and never more names than one environment
+//      variable holds. systemd drops a descriptor beyond its maximum without an answer, and could
+//      not start the next daemon if the variable grew too long.
 //
-// Owns: the descriptors that came with the start, until TakeInherited.
+// Owns: the descriptors that came with the start, until TakeStored.
 // Thread safety: thread-safe. A call waits while the supervisor's socket is full.
-// Errors: UNAVAILABLE, there is no supervisor, or it is gone; DEADLINE_EXCEEDED, it does not
-// answer; RESOURCE_EXHAUSTED, invariant 2; ALREADY_EXISTS, invariant 1; INVALID_ARGUMENT, a name
-// that cannot be passed on. Source: sd_listen_fds_with_names(3), sd_pid_notify_with_fds(3),
-// sd_notify_barrier(3).
+// Errors: UNAVAILABLE: there is no supervisor, or it has ended. DEADLINE_EXCEEDED: it does not
+// answer. RESOURCE_EXHAUSTED: invariant 2. ALREADY_EXISTS: invariant 1. INVALID_ARGUMENT: a name
+// that cannot be passed on.
+// Source: sd_listen_fds_with_names(3), sd_pid_notify_with_fds(3), sd_notify_barrier(3).
 class FdStore {
  public:
-  // The longest that Store waits for the supervisor's word.
+  // The longest time that Store waits for the supervisor's answer.
   static constexpr absl::Duration kBarrierTimeout = absl::Seconds(5);
 
-  // Takes over what the supervisor passed on, and its variables out of the environment. $FDSTORE,
-  // which systemd sets from version 254 on and the keeper always, is the maximum; without it
-  // `default_max` must be what the unit says in FileDescriptorStoreMax=. No threads may run yet.
-  // INVALID_ARGUMENT when the supervisor's variables make no sense.
+  // Reads the descriptors that the supervisor passed on, and removes its variables from the
+  // environment. The maximum is $FDSTORE, which the keeper sets always and systemd from version 254
+  // on. Without it, it is `default_max`, which must equal FileDescriptorStoreMax= of the unit.
+  // REQUIRES: no other thread runs.
+  // Errors: INVALID_ARGUMENT: the variables contradict each other.
   static absl::StatusOr<std::unique_ptr<FdStore>> FromEnvironment(size_t default_max);
 
   FdStore(const FdStore&) = delete;
   FdStore& operator=(const FdStore&) = delete;
 
-  // Whether there is a store at all: a supervisor that hears, and a maximum above 0.
+  // Whether there is a store: a supervisor that takes messages, and a maximum above 0.
   bool available() const { return supervised_ && max_ > 0; }
   size_t max() const { return max_; }
-  // UNAVAILABLE when the supervisor has ended, as far as its socket tells. Sends nothing.
+  // Whether the supervisor still listens on its socket. Sends nothing.
+  // Errors: UNAVAILABLE: it has ended.
   absl::Status CheckSupervisor() const;
-  // How many descriptors the supervisor keeps for us.
-  size_t size() const;
+  // How many descriptors the supervisor keeps for this daemon.
+  size_t size() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // What the daemon before this one stored, once. It stays stored. Of descriptors with the same
-  // name, which none of our daemons leaves, only the first is there.
-  std::map<std::string, UniqueFd> TakeInherited();
+  // Returns the descriptors that earlier daemons stored, by name; a second call returns none. The
+  // supervisor keeps its copies. If several have the same name, which no tenured leaves behind,
+  // only the first is returned.
+  std::map<std::string, UniqueFd> TakeStored() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // All of them or none, in one wait: once it returns OK, the supervisor has them and the death of
-  // this process loses nothing. systemd keeps one copy of descriptors that are the same open file,
-  // under the name that came first.
-  absl::Status Store(absl::Span<const NamedFd> fds);
+  // Stores all of them or none, and waits once. After OK the supervisor has them, and the death of
+  // this process loses none. If two are the same open file, systemd keeps one copy, under the name
+  // that came first.
+  absl::Status Store(absl::Span<const NamedFd> fds) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Store(absl::string_view name, int fd) { return Store({{name, fd}}); }
 
-  // Tells the supervisor to close its copy, and does not wait. NOT_FOUND for a name that is not
-  // stored. A process that dies at this moment may leave its successor what it removed.
-  absl::Status Remove(absl::string_view name);
+  // Tells the supervisor to close its copy, and does not wait for that. If this process dies now,
+  // the next daemon may still get the descriptor.
+  // Errors: NOT_FOUND: no descriptor has this name.
+  absl::Status Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> inherited);
+  FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> received);
 
-  absl::Status Admit(absl::Span<const NamedFd> fds) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Send(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes back what Send sent.
-  void Withdraw(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Forget(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether these can be stored beside those that are.
+  absl::Status CheckStorable(absl::Span<const NamedFd> fds) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status SendAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Removes those that SendAll sent.
+  void RemoveAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RemoveOne(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const bool supervised_;
   const size_t max_;
-  // The order in which the supervisor hears of a name is the order in which the books have it.
+  // Messages are sent under this lock, so that the supervisor gets them in the order in which
+  // names_ changes. No barrier is waited for under it.
   mutable absl::Mutex mutex_;
-  std::set<std::string, std::less<>> names_ ABSL_GUARDED_BY(mutex_);
-  // Of the names, each with what separates it from the next.
+  std::set<std::string, std::less<>> names_ ABSL_GUARDED_BY(mutex_);  // of all stored descriptors
+  // Of all names, each with its separator.
   size_t names_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, UniqueFd> inherited_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, UniqueFd> received_ ABSL_GUARDED_BY(mutex_);  // until TakeStored
 };
 
 }  // namespace tenure::server

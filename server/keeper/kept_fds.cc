@@ -16,7 +16,7 @@
 namespace tenure::server {
 
 KeptFds::~KeptFds() {
-  for (Place place = fds_.begin(); place != fds_.end();) place = Drop(place);
+  for (Iterator kept = fds_.begin(); kept != fds_.end();) kept = Close(kept);
 }
 
 absl::Status KeptFds::Add(absl::string_view name, UniqueFd fd, bool until_hang_up) {
@@ -30,12 +30,14 @@ absl::Status KeptFds::Add(absl::string_view name, UniqueFd fd, bool until_hang_u
                                                      names_bytes_, " bytes of at most ",
                                                      kMaxFdNamesBytes));
   }
+  // A copy with a high number, invariant 2. `fd` itself is closed when this returns.
   UniqueFd high(fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirst + static_cast<int>(max_)));
   if (!high) {
     return absl::ResourceExhaustedError(
         absl::StrCat("'", name, "' would be more open files than this process may have"));
   }
-  // Not everything can be watched: files and memory never hang up, and epoll refuses them.
+  // No events are asked for: epoll always reports a hang-up. It refuses files and memory, which
+  // never hang up; these are kept and not watched.
   epoll_event event = {};
   event.data.u64 = static_cast<uint64_t>(high.get());
   const bool watched = until_hang_up && epoll_ctl(epoll_, EPOLL_CTL_ADD, high.get(), &event) == 0;
@@ -46,23 +48,24 @@ absl::Status KeptFds::Add(absl::string_view name, UniqueFd fd, bool until_hang_u
 
 size_t KeptFds::Remove(absl::string_view name) {
   size_t removed = 0;
-  for (Place place = fds_.begin(); place != fds_.end();) {
-    if (place->name == name) {
-      place = Drop(place);
+  for (Iterator kept = fds_.begin(); kept != fds_.end();) {
+    if (kept->name == name) {
+      kept = Close(kept);
       ++removed;
     } else {
-      ++place;
+      ++kept;
     }
   }
   return removed;
 }
 
-void KeptFds::HungUp(int fd) {
-  for (Place place = fds_.begin(); place != fds_.end(); ++place) {
-    if (place->fd.get() != fd) continue;
-    // The report may be about an earlier descriptor with this number.
+void KeptFds::CloseIfHungUp(int fd) {
+  for (Iterator kept = fds_.begin(); kept != fds_.end(); ++kept) {
+    if (kept->fd.get() != fd) continue;
+    // One epoll_wait may report several events. While an earlier one was handled, this number may
+    // have been closed and given to another descriptor. So the descriptor itself is asked.
     pollfd entry = {fd, 0, 0};
-    if (poll(&entry, 1, 0) == 1) Drop(place);
+    if (poll(&entry, 1, 0) == 1) Close(kept);
     return;
   }
 }
@@ -71,7 +74,7 @@ std::string KeptFds::Names() const {
   return absl::StrJoin(fds_, ":", [](std::string* out, const Kept& kept) { *out += kept.name; });
 }
 
-bool KeptFds::MoveIntoPlace() const {
+bool KeptFds::PlaceForExec() const {
   int target = kFirst;
   for (const Kept& kept : fds_) {
     if (dup2(kept.fd.get(), target++) < 0) return false;
@@ -79,11 +82,13 @@ bool KeptFds::MoveIntoPlace() const {
   return true;
 }
 
-KeptFds::Place KeptFds::Drop(Place place) {
-  // Closing is not enough: it stays watched for as long as the daemon has it open.
-  if (place->watched) epoll_ctl(epoll_, EPOLL_CTL_DEL, place->fd.get(), nullptr);
-  names_bytes_ -= place->name.size() + 1;
-  return fds_.erase(place);
+KeptFds::Iterator KeptFds::Close(Iterator kept) {
+  // epoll watches the open file, not the number. The daemon has the same file open, so closing this
+  // number alone would leave the file watched, and its hang-up reported under a number that may
+  // mean something else by then.
+  if (kept->watched) epoll_ctl(epoll_, EPOLL_CTL_DEL, kept->fd.get(), nullptr);
+  names_bytes_ -= kept->name.size() + 1;
+  return fds_.erase(kept);
 }
 
 }  // namespace tenure::server

@@ -19,7 +19,8 @@
 namespace tenure::server {
 namespace {
 
-// As much text as systemd takes, and as many descriptors as the kernel carries (SCM_MAX_FD).
+// The longest text that systemd accepts, and the most descriptors that one message can carry
+// (SCM_MAX_FD in the kernel).
 constexpr size_t kMaxText = 4096;
 constexpr size_t kMaxFds = 253;
 
@@ -31,7 +32,8 @@ std::string RuntimeFolder() {
   return "/tmp";
 }
 
-void TakeControl(const cmsghdr& header, NotifyMessage& message) {
+// Adds one piece of control data, descriptors or the sender, to the message.
+void AddControl(const cmsghdr& header, NotifyMessage& message) {
   const unsigned char* data = CMSG_DATA(&header);
   const size_t bytes = header.cmsg_len - CMSG_LEN(0);
   if (header.cmsg_level != SOL_SOCKET) return;
@@ -84,7 +86,7 @@ absl::StatusOr<std::unique_ptr<NotifySocket>> NotifySocket::Open() {
   if (mkdtemp(folder.data()) == nullptr) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot make the folder ", folder));
   }
-  // From here on the destructor removes what was made.
+  // The object is made before bind(2), so that its destructor removes the folder if that fails.
   std::unique_ptr<NotifySocket> made(new NotifySocket(std::move(fd), folder, folder + name));
   std::memcpy(address.sun_path, made->path_.data(), made->path_.size());
   if (bind(made->fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -117,10 +119,12 @@ std::optional<NotifyMessage> NotifySocket::Receive() {
   } while (length < 0 && errno == EINTR);
   if (length < 0) return std::nullopt;
   NotifyMessage message;
+  // Before any check: from recvmsg(2) on this process owns the descriptors, and `message` closes
+  // them if the text is refused below.
   for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-    TakeControl(*part, message);
+    AddControl(*part, message);
   }
-  // MSG_CTRUNC also says that this process could take no more descriptors.
+  // MSG_CTRUNC is also set when this process has no number left for a descriptor of the message.
   const bool whole = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
   const absl::string_view words(text.data(), static_cast<size_t>(length));
   if (!whole || absl::StrContains(words, '\0')) return NotifyMessage{};

@@ -1,4 +1,4 @@
-// Where a supervised process sends what sd_notify(3) says.
+// The socket on which the keeper receives the sd_notify(3) messages of the daemon.
 #ifndef SERVER_KEEPER_NOTIFY_SOCKET_H_
 #define SERVER_KEEPER_NOTIFY_SOCKET_H_
 
@@ -16,7 +16,7 @@
 
 namespace tenure::server {
 
-// One message, and who sent it: as the kernel says, not as the sender does.
+// One message and its sender. The kernel names the sender; the text of the message is not trusted.
 struct NotifyMessage {
   pid_t pid = 0;
   uid_t uid = 0;
@@ -24,17 +24,17 @@ struct NotifyMessage {
   std::vector<UniqueFd> fds;
 
   bool Has(absl::string_view line) const;
-  // What follows `key` and '=' on the first line that begins so.
+  // The text after `key` and '=' on the first line that begins with both.
   std::optional<std::string> Value(absl::string_view key) const;
 };
 
-// A datagram socket in a folder that only this user may enter, so that strangers cannot fill it.
+// A datagram socket in a folder that only this user may enter, so that no other user can fill it.
 //
-// Owns: the socket and the folder, which go with it; a killed owner leaves both behind.
-// Thread safety: thread-compatible.
+// Owns: the socket and its folder. The destructor removes both; a killed process leaves them
+// behind. Thread safety: thread-compatible.
 class NotifySocket {
  public:
-  // In $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp.
+  // Makes the folder in $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp.
   static absl::StatusOr<std::unique_ptr<NotifySocket>> Open();
   ~NotifySocket();
   NotifySocket(const NotifySocket&) = delete;
@@ -43,8 +43,8 @@ class NotifySocket {
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }
 
-  // The next message that has come; nullopt when there is none. What is no whole message, or none
-  // of this protocol, comes without lines and descriptors, and from nobody: pid 0.
+  // The next message; nullopt when there is none. A message that is incomplete or not of this
+  // protocol is returned empty, with pid 0.
   std::optional<NotifyMessage> Receive();
 
  private:

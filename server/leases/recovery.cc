@@ -19,7 +19,7 @@ class Recovering {
         heap_(heap),
         registry_(registry),
         journal_(journal),
-        fds_(store.TakeInherited()) {}
+        fds_(store.TakeStored()) {}
 
   RecoveryReport Run() {
     report_.previous_epoch = static_cast<Epoch>(state_.opening().epoch());

@@ -23,6 +23,8 @@ absl::StatusOr<AllowList> AllowList::Make(const std::vector<std::string>& users,
   AllowList list;
   for (const std::string& user : users) {
     uid_t uid = 0;
+    // The name comes first: a user may be named "1000". A number needs no entry in the user
+    // database, because a container often has none for the users of its host.
     const passwd* const entry = getpwnam(user.c_str());
     if (entry == nullptr && !absl::SimpleAtoi(user, &uid)) {
       return absl::InvalidArgumentError(
@@ -45,14 +47,15 @@ absl::StatusOr<AllowList> AllowList::Make(const std::vector<std::string>& users,
 absl::Status AllowList::Check(const Peer& peer) const {
   const bool open = users_.empty() && groups_.empty();
   if (open || peer.IsOperator()) return absl::OkStatus();
+  // The gid of a process is not among its supplementary groups, so both are looked up.
   const bool listed = Contains(users_, peer.uid()) || Contains(groups_, peer.gid()) ||
                       std::any_of(peer.groups().begin(), peer.groups().end(),
                                   [this](gid_t gid) { return Contains(groups_, gid); });
   if (listed) return absl::OkStatus();
   return absl::PermissionDeniedError(
       absl::StrCat("uid ", peer.uid(),
-                   " is not among those whom this daemon serves; its operator "
-                   "adds users with --allow-user and groups with --allow-group"));
+                   " may not use this daemon; its operator adds users with --allow-user and "
+                   "groups with --allow-group"));
 }
 
 }  // namespace tenure::server

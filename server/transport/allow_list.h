@@ -1,4 +1,4 @@
-// Whom the operator lets in.
+// The users and groups that may use the daemon.
 #ifndef SERVER_TRANSPORT_ALLOW_LIST_H_
 #define SERVER_TRANSPORT_ALLOW_LIST_H_
 
@@ -14,18 +14,21 @@
 
 namespace tenure::server {
 
-// Users and groups who may lease. Empty: everybody whom the socket's mode lets connect.
+// The users and groups that the operator names with --allow-user and --allow-group. An empty list
+// allows every user; the mode of the socket file still limits which users can connect.
 //
 // Thread safety: immutable after construction.
 class AllowList {
  public:
   AllowList() = default;
-  // Each is a name or a number. INVALID_ARGUMENT: there is no such user or group on this host.
+  // Each entry is a name or a number.
+  // Errors: INVALID_ARGUMENT: this host has no such user or group.
   static absl::StatusOr<AllowList> Make(const std::vector<std::string>& users,
                                         const std::vector<std::string>& groups);
 
   // OK for root and the daemon's own user, for a user on the list, and for a member of a group on
-  // it. PERMISSION_DENIED otherwise.
+  // the list.
+  // Errors: PERMISSION_DENIED: any other user.
   absl::Status Check(const Peer& peer) const;
 
  private:

@@ -22,7 +22,8 @@
 
 namespace tenure::server {
 
-// What one tenant asks of the daemon's attention. Thread safety: thread-safe.
+// How many connections one tenant has, and how fast it may send requests over all of them.
+// Thread safety: thread-safe.
 struct TenantLoad {
   explicit TenantLoad(double requests_per_second)
       : requests(requests_per_second, requests_per_second) {}
@@ -30,15 +31,16 @@ struct TenantLoad {
   TokenBucket requests;
 };
 
-// A tenant's claim on one connection; gives it back when it goes. Thread safety: thread-compatible.
-class ConnectionTicket {
+// The permit for one connection of a tenant. Its destruction makes room for another connection.
+// Thread safety: thread-compatible.
+class ConnectionPermit {
  public:
-  ConnectionTicket() = default;
-  // `load` counts the connection already.
-  explicit ConnectionTicket(std::shared_ptr<TenantLoad> load) : load_(std::move(load)) {}
-  ConnectionTicket(ConnectionTicket&& other) noexcept = default;
-  ConnectionTicket& operator=(ConnectionTicket&&) = delete;
-  ~ConnectionTicket() {
+  ConnectionPermit() = default;
+  // REQUIRES: `load` has counted the connection already.
+  explicit ConnectionPermit(std::shared_ptr<TenantLoad> load) : load_(std::move(load)) {}
+  ConnectionPermit(ConnectionPermit&& other) noexcept = default;
+  ConnectionPermit& operator=(ConnectionPermit&&) = delete;
+  ~ConnectionPermit() {
     if (load_ != nullptr) load_->connections.fetch_sub(1, std::memory_order_relaxed);
   }
   TenantLoad& load() const { return *load_; }
@@ -47,60 +49,68 @@ class ConnectionTicket {
   std::shared_ptr<TenantLoad> load_;
 };
 
-// Who is at the other end, and whether what comes from there may reach gRPC.
+// The process at the other end of a connection, and the checks that bytes from there must pass
+// before gRPC reads them.
 //
-// Borrows: the socket, which gRPC closes; NoteClosed tells. Until then its number means this
+// Borrows: the socket, which gRPC closes. Until NoteClosed, the number of the socket means this
 // connection and no other.
-// Thread safety: OnRead from one thread at a time; the rest thread-safe.
+// Thread safety: OnRead is called by one thread at a time; everything else is thread-safe. The
+// mutex is a leaf: no other lock is taken under it. ConnectionTable takes it under its own.
 class Connection {
  public:
-  // A process, or why nobody is served: what every call on this connection will get.
+  // The process that connected, or the error that every call on this connection gets.
   using Caller = absl::StatusOr<std::shared_ptr<const Peer>>;
 
-  // `resets`: as FrameMeter.
-  Connection(int socket, Caller caller, ConnectionTicket ticket,
+  // `resets`: see FrameMeter.
+  Connection(int socket, Caller caller, ConnectionPermit permit,
              std::shared_ptr<TokenBucket> resets)
       : socket_(socket),
         caller_(std::move(caller)),
-        ticket_(std::move(ticket)),
+        permit_(std::move(permit)),
         meter_(std::move(resets)) {}
 
   int socket() const { return socket_; }
   const Caller& caller() const { return caller_; }
-  TenantLoad& load() const { return ticket_.load(); }
+  TenantLoad& load() const { return permit_.load(); }
 
-  // Bytes were read, the first `length` of `buffers`, written by `writer`, null when the kernel
-  // does not say. PERMISSION_DENIED: they are another process's than the one that connected, or of
-  // a user that it was not then. Otherwise as FrameMeter. After an error the connection is to be
-  // cut.
+  // Checks bytes that were read from the socket: the first `length` bytes of `buffers`. `writer` is
+  // the process that wrote them, or null when the kernel does not name it. After an error the
+  // connection must be cut.
+  // Errors: PERMISSION_DENIED: the writer is another process than the one that connected, or has
+  // changed its user or group since. RESOURCE_EXHAUSTED: the client sends more requests without
+  // reading its answers. Otherwise as FrameMeter.
   absl::Status OnRead(absl::Span<const iovec> buffers, size_t length, const ucred* writer,
                       BootTime now);
 
-  // A write was tried, and all of it went into the socket, or not all of it.
+  // Records the result of a write: whether all of it fit into the socket.
   void OnWritten(bool all, BootTime now) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Ends the connection under gRPC's hands, in both directions. Idempotent.
+  // Shuts the connection down in both directions; gRPC then closes the socket. Idempotent.
   void Cut() ABSL_LOCKS_EXCLUDED(mu_);
+  // gRPC is about to close the socket.
   void NoteClosed() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Whether the client has left unread for `patience` what fills its socket.
+  // Whether the socket has been full for `patience` because the client does not read its answers.
   bool IsStuck(BootTime now, absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   absl::Status CheckWriter(const ucred* writer) const;
-  // A client that leaves its answers unread may not ask for more and more.
+  // Limits how much a client may send while it leaves its answers unread.
   absl::Status CheckUnread(size_t length);
 
   const int socket_;
   const Caller caller_;
-  const ConnectionTicket ticket_;
-  FrameMeter meter_;  // touched by the reading thread only
+  const ConnectionPermit permit_;
 
-  // While a write is stuck: what came meanwhile.
-  size_t read_while_stuck_ = 0;  // touched by the reading thread only
+  // Used by the reading thread only.
+  FrameMeter meter_;
+  size_t read_while_stuck_ = 0;  // bytes read since the last write stopped short
+
+  // Whether the last write did not fit into the socket. Written under mu_, read without it.
   std::atomic<bool> stuck_ = false;
 
-  // Guards what the socket's number means.
+  // Guards the meaning of the socket's number: under this lock, and while closed_ is false, the
+  // number is this connection.
   mutable absl::Mutex mu_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   BootTime stuck_since_ ABSL_GUARDED_BY(mu_);

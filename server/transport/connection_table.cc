@@ -11,7 +11,7 @@
 namespace tenure::server {
 namespace {
 
-// What the daemon needs besides connections: files, the driver's devices, gRPC's own.
+// Descriptors that the daemon needs for other things: files, the driver's devices, gRPC's own.
 constexpr size_t kOtherDescriptors = 128;
 
 }  // namespace
@@ -27,18 +27,18 @@ std::shared_ptr<TenantLoad> ConnectionTable::LoadOf(uid_t uid) {
   return load;
 }
 
-absl::StatusOr<ConnectionTicket> ConnectionTable::Admit(uid_t uid) {
+absl::StatusOr<ConnectionPermit> ConnectionTable::Admit(uid_t uid) {
   absl::MutexLock lock(&mu_);
-  // A connection is a descriptor, also one that has not said anything yet, and so is each process
-  // behind them. There are few users to sum over.
+  // Permits are counted, not connections_: a connection that has sent nothing yet is not in the
+  // table, and holds a descriptor all the same. Each process holds one more, its pidfd. The sum is
+  // short, because there is one entry for each user.
   size_t admitted = 0;
   for (const auto& [user, load] : loads_) {
     admitted += static_cast<size_t>(load->connections.load(std::memory_order_relaxed));
   }
   if (admitted + processes_.size() + kOtherDescriptors >= by_socket_.size()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", admitted,
-                     " connections, for which its limit of open files just suffices"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the daemon has ", admitted, " connections, and its limit of open files allows no more"));
   }
   std::shared_ptr<TenantLoad> load = LoadOf(uid);
   if (load->connections.load(std::memory_order_relaxed) >= options_.max_tenant_connections) {
@@ -46,36 +46,48 @@ absl::StatusOr<ConnectionTicket> ConnectionTable::Admit(uid_t uid) {
         absl::StrCat("uid ", uid, " has ", options_.max_tenant_connections,
                      " connections, which is as many as it may have (--max-tenant-connections)"));
   }
+  // The limit cannot be passed between the check and the count: only this function adds, under the
+  // lock. Permits are returned without the lock, which can only make room.
   load->connections.fetch_add(1, std::memory_order_relaxed);
-  return ConnectionTicket(std::move(load));
+  return ConnectionPermit(std::move(load));
 }
 
-void ConnectionTable::Enter(int socket, Caller caller, ConnectionTicket ticket) {
-  absl::MutexLock lock(&mu_);
-  std::shared_ptr<TokenBucket> resets;
-  if (caller.ok()) {
-    Process& process = processes_[(*caller)->key()];
-    // The same process may have become another user since.
-    const bool known = process.peer != nullptr && process.peer->uid() == (*caller)->uid() &&
-                       process.peer->gid() == (*caller)->gid();
-    if (known) caller = process.peer;
-    process.peer = *caller;
-    ++process.connections;
-    std::shared_ptr<TokenBucket>& of_process = resets_[(*caller)->key()];
-    if (of_process == nullptr) of_process = FrameMeter::NewResets();
-    resets = of_process;
-  }
+void ConnectionTable::AddToProcess(Caller& caller) {
+  Process& process = processes_[(*caller)->key()];
+  // The same process may have become another user since its last connection. The new connection
+  // then needs a Peer of its own, and so do those that follow it.
+  const bool known = process.peer != nullptr && process.peer->uid() == (*caller)->uid() &&
+                     process.peer->gid() == (*caller)->gid();
+  if (known) caller = process.peer;
+  process.peer = *caller;
+  ++process.connections;
+}
+
+std::shared_ptr<TokenBucket> ConnectionTable::ResetsOf(const Caller& caller) {
+  if (!caller.ok()) return FrameMeter::NewResets();
+  std::shared_ptr<TokenBucket>& resets = resets_[(*caller)->key()];
   if (resets == nullptr) resets = FrameMeter::NewResets();
-  // The limit of open files is the hard one, which nobody raises under a running daemon.
+  return resets;
+}
+
+void ConnectionTable::Add(int socket, Caller caller, ConnectionPermit permit) {
+  absl::MutexLock lock(&mu_);
+  if (caller.ok()) AddToProcess(caller);
+  std::shared_ptr<TokenBucket> resets = ResetsOf(caller);
+  // by_socket_ was sized by the hard limit of open files, which nothing raises under a running
+  // daemon, so the kernel gives no number beyond it.
   TENURE_CHECK(static_cast<size_t>(socket) < by_socket_.size());
   auto connection =
-      std::make_shared<Connection>(socket, std::move(caller), std::move(ticket), std::move(resets));
+      std::make_shared<Connection>(socket, std::move(caller), std::move(permit), std::move(resets));
   by_socket_[static_cast<size_t>(socket)].store(connection.get(), std::memory_order_release);
   TENURE_CHECK(connections_.emplace(socket, std::move(connection)).second);
 }
 
-void ConnectionTable::NoteClosing(int socket) {
-  if (Serving(socket) == nullptr) return;
+void ConnectionTable::Remove(int socket) {
+  // Without the lock, because this runs for each close(2) of the process.
+  if (FindBySocket(socket) == nullptr) return;
+  // Declared before the lock and so destroyed after it: the last connection of a process closes the
+  // pidfd of its Peer, and no other thread should wait for that.
   std::shared_ptr<Connection> connection;
   absl::MutexLock lock(&mu_);
   const auto found = connections_.find(socket);
@@ -83,6 +95,7 @@ void ConnectionTable::NoteClosing(int socket) {
   connection = std::move(found->second);
   connections_.erase(found);
   by_socket_[static_cast<size_t>(socket)].store(nullptr, std::memory_order_release);
+  // CutStuck may hold a reference to this connection. From here on its Cut does nothing.
   connection->NoteClosed();
   if (!connection->caller().ok()) return;
   const auto process = processes_.find((*connection->caller())->key());
@@ -100,6 +113,7 @@ ConnectionTable::Caller ConnectionTable::Find(absl::string_view peer) {
   if (connection == nullptr) {
     return absl::InternalError("the connection did not come through the daemon's listener");
   }
+  // A refused caller gets its own error and costs its tenant no request.
   if (!connection->caller().ok() || connection->load().requests.Take(clock_.Now())) {
     return connection->caller();
   }
@@ -111,7 +125,8 @@ ConnectionTable::Caller ConnectionTable::Find(absl::string_view peer) {
 }
 
 void ConnectionTable::Cut(Connection& connection, const absl::Status& why) {
-  // Counted first: whoever sees the connection end finds it in the count.
+  // Counted before the shutdown: a client that sees its connection end and then reads the
+  // statistics finds it in the count.
   cut_.fetch_add(1, std::memory_order_relaxed);
   connection.Cut();
   if (options_.on_cut) options_.on_cut(connection, why);
@@ -122,12 +137,15 @@ void ConnectionTable::CutStuck() {
   std::vector<std::shared_ptr<Connection>> all;
   {
     absl::MutexLock lock(&mu_);
+    // A count can be dropped when no connection uses it and it is full again: the process would get
+    // the same allowance from a new one.
     absl::erase_if(resets_, [now](const auto& of_process) {
       return of_process.second.use_count() == 1 && of_process.second->IsFull(now);
     });
     all.reserve(connections_.size());
     for (const auto& [socket, connection] : connections_) all.push_back(connection);
   }
+  // Outside the lock, because Cut makes a system call and on_cut writes to the log.
   for (const std::shared_ptr<Connection>& connection : all) {
     if (connection->IsStuck(now, options_.patience)) {
       Cut(*connection, absl::ResourceExhaustedError("it leaves its answers unread"));

@@ -6,6 +6,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
+
 namespace tenure::server {
 namespace {
 
@@ -25,8 +27,17 @@ enum FrameType : uint8_t {
 };
 constexpr uint8_t kAcknowledge = 0x1;
 constexpr uint8_t kEndHeaders = 0x4;
-// What an empty CONTINUATION counts as, or an endless header block could be made of nothing.
-constexpr uint32_t kLeastContinuation = 64;
+// The least that a frame of a header block counts as, in bytes. Without it a client could send
+// empty CONTINUATION frames for ever and never reach the limit.
+constexpr uint32_t kLeastHeaderFrame = 64;
+// DATA frames of at least this size cost the client as much as they cost gRPC, and are not counted.
+constexpr uint32_t kLargeDataFrame = 1024;
+// How many control frames one request pays for: the client's window updates, and the pings by which
+// it measures the bandwidth.
+constexpr uint32_t kControlFramesOfRequest = 8;
+// The most that requests can pay for in advance, so that no number of requests allows a flood
+// later.
+constexpr uint32_t kMostControlCredit = 1 << 16;
 
 }  // namespace
 
@@ -40,10 +51,11 @@ std::shared_ptr<TokenBucket> FrameMeter::NewResets() {
   return std::make_shared<TokenBucket>(limits.resets_per_second, limits.resets_burst);
 }
 
-absl::Status FrameMeter::Take(absl::string_view bytes, BootTime now) {
-  if (absl::Status preface = TakePreface(bytes); !preface.ok()) return preface;
+absl::Status FrameMeter::Read(absl::string_view bytes, BootTime now) {
+  TENURE_RETURN_IF_ERROR(ReadPreface(bytes));
   while (!bytes.empty()) {
     if (payload_left_ > 0) {
+      // Payload passes unread: the header has said all that is limited here.
       const size_t skipped = std::min<size_t>(payload_left_, bytes.size());
       payload_left_ -= static_cast<uint32_t>(skipped);
       bytes.remove_prefix(skipped);
@@ -55,18 +67,26 @@ absl::Status FrameMeter::Take(absl::string_view bytes, BootTime now) {
     bytes.remove_prefix(taken);
     if (header_seen_ < kHeaderBytes) return absl::OkStatus();
     header_seen_ = 0;
-    const auto byte = [this](size_t i) { return static_cast<uint8_t>(header_[i]); };
-    const auto word = [&byte](size_t i) {
-      return uint32_t{byte(i)} << 16 | uint32_t{byte(i + 1)} << 8 | byte(i + 2);
-    };
-    const Frame frame = {word(0), byte(3), byte(4), uint32_t{byte(5)} << 24 | word(6)};
-    if (absl::Status begun = Begin(frame, now); !begun.ok()) return begun;
+    // Checked when its header is complete, so that a frame that is too large is refused before its
+    // payload arrives.
+    const Frame frame = ParseHeader();
+    TENURE_RETURN_IF_ERROR(CheckFrame(frame, now));
     payload_left_ = frame.length;
   }
   return absl::OkStatus();
 }
 
-absl::Status FrameMeter::TakePreface(absl::string_view& bytes) {
+FrameMeter::Frame FrameMeter::ParseHeader() const {
+  const auto byte = [this](size_t i) { return static_cast<uint8_t>(header_[i]); };
+  const auto three_bytes = [&byte](size_t i) {
+    return uint32_t{byte(i)} << 16 | uint32_t{byte(i + 1)} << 8 | byte(i + 2);
+  };
+  // RFC 9113, 4.1: length (3 bytes), type (1), flags (1), stream (4), in network byte order.
+  return {three_bytes(0), byte(3), byte(4), uint32_t{byte(5)} << 24 | three_bytes(6)};
+}
+
+absl::Status FrameMeter::ReadPreface(absl::string_view& bytes) {
+  // Compares only the part that has arrived: the preface may come in several reads.
   const absl::string_view expected =
       kPreface.substr(preface_seen_, std::min(kPreface.size() - preface_seen_, bytes.size()));
   if (!absl::StartsWith(bytes, expected)) {
@@ -77,41 +97,44 @@ absl::Status FrameMeter::TakePreface(absl::string_view& bytes) {
   return absl::OkStatus();
 }
 
-absl::Status FrameMeter::Begin(const Frame& frame, BootTime now) {
+absl::Status FrameMeter::CheckFrame(const Frame& frame, BootTime now) {
   if (frame.length > limits_.frame_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a frame of ", frame.length, " bytes; at most ",
-                                                   limits_.frame_bytes, " are taken"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a frame of ", frame.length, " bytes; the limit is ", limits_.frame_bytes));
   }
+  // RFC 9113, 6.10: between HEADERS and the end of its block there is nothing but CONTINUATION, and
+  // CONTINUATION comes nowhere else.
   if ((frame.type == kContinuation) != (header_block_ > 0)) {
     return absl::InvalidArgumentError("its header frames are out of order");
   }
   if (!IsWellFormed(frame)) {
-    return absl::InvalidArgumentError(absl::StrCat("a frame of type ", frame.type, ", ",
+    return absl::InvalidArgumentError(absl::StrCat("a malformed frame of type ", frame.type, ", ",
                                                    frame.length, " bytes long, on stream ",
-                                                   frame.stream, ", which cannot be"));
+                                                   frame.stream));
   }
   switch (frame.type) {
     case kHeaders:
-      return BeginRequest(frame, now);
+      return CountRequest(frame, now);
     case kContinuation:
-      return BeginHeaders(frame);
+      return CountHeaderBytes(frame);
     case kResetStream:
       if (resets_->Take(now)) return absl::OkStatus();
       return absl::ResourceExhaustedError(
-          absl::StrCat("more than ", limits_.resets_burst, " requests taken back at once"));
+          absl::StrCat("more than ", limits_.resets_burst, " requests reset at once"));
     case kData:
-      // A message in pieces of at least 1 KiB is as good as one in one piece.
-      return frame.length >= 1024 ? absl::OkStatus() : CountControl(now);
+      // A message in many tiny frames costs gRPC much more than it costs the client.
+      return frame.length >= kLargeDataFrame ? absl::OkStatus() : CountControlFrame(now);
     case kSettings:
       acknowledged_ = acknowledged_ || (frame.flags & kAcknowledge) != 0;
-      return CountControl(now);
+      return CountControlFrame(now);
     default:
-      return CountControl(now);
+      return CountControlFrame(now);
   }
 }
 
 bool FrameMeter::IsWellFormed(const Frame& frame) const {
-  // A client opens odd streams, each with a higher number than the last; gRPC's sends no trailers.
+  // A client opens odd streams, each with a higher number than the last. A second HEADERS frame on
+  // a stream would be trailers, which a gRPC client does not send.
   const bool of_opened_stream = frame.stream % 2 == 1 && frame.stream <= last_stream_;
   switch (frame.type) {
     case kData:
@@ -125,7 +148,7 @@ bool FrameMeter::IsWellFormed(const Frame& frame) const {
     case kSettings:
       return frame.stream == 0 && frame.length % 6 == 0 &&
              ((frame.flags & kAcknowledge) == 0 || frame.length == 0);
-    case kPushPromise:
+    case kPushPromise:  // only a server sends it
       return false;
     case kPing:
       return frame.stream == 0 && frame.length == 8;
@@ -136,27 +159,30 @@ bool FrameMeter::IsWellFormed(const Frame& frame) const {
     case kContinuation:
       return frame.stream == last_stream_;
     default:
+      // RFC 9113, 4.1: unknown types are ignored. They count as control frames.
       return true;
   }
 }
 
-absl::Status FrameMeter::BeginRequest(const Frame& frame, BootTime now) {
+absl::Status FrameMeter::CountRequest(const Frame& frame, BootTime now) {
   if (!streams_.Take(now)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("more than ", limits_.streams_per_second, " requests within a second"));
   }
+  // Every gRPC client acknowledges the settings with its first read. A client that never does is
+  // one of the three suspects in the class comment.
   if (!acknowledged_ && ++streams_seen_ > limits_.unacknowledged_streams) {
     return absl::ResourceExhaustedError(
         absl::StrCat("more than ", limits_.unacknowledged_streams,
-                     " requests without a word on the daemon's settings"));
+                     " requests before it acknowledged the daemon's settings"));
   }
   last_stream_ = frame.stream;
   control_credit_ = std::min(control_credit_ + kControlFramesOfRequest, kMostControlCredit);
-  return BeginHeaders(frame);
+  return CountHeaderBytes(frame);
 }
 
-absl::Status FrameMeter::BeginHeaders(const Frame& frame) {
-  header_block_ += std::max(frame.length, kLeastContinuation);
+absl::Status FrameMeter::CountHeaderBytes(const Frame& frame) {
+  header_block_ += std::max(frame.length, kLeastHeaderFrame);
   if (header_block_ > limits_.header_block_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("more than ", limits_.header_block_bytes, " bytes of header in one request"));
@@ -165,14 +191,15 @@ absl::Status FrameMeter::BeginHeaders(const Frame& frame) {
   return absl::OkStatus();
 }
 
-absl::Status FrameMeter::CountControl(BootTime now) {
+absl::Status FrameMeter::CountControlFrame(BootTime now) {
+  // The credit of the requests first: a busy client may send many control frames, an idle one few.
   if (control_credit_ > 0) {
     --control_credit_;
     return absl::OkStatus();
   }
   if (control_.Take(now)) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat("more than ", limits_.control_burst, " frames that ask for nothing at once"));
+      absl::StrCat("more than ", limits_.control_burst, " frames that carry no request, at once"));
 }
 
 }  // namespace tenure::server

@@ -20,15 +20,17 @@
 
 #include "common/check.h"
 #include "common/socket_path.h"
+#include "common/status_macros.h"
 
 namespace tenure::server {
 namespace {
 
 constexpr int kBacklog = 4096;
-// Accepted in one go, so that who connects without end does not keep others from being heard.
+// The most connections that are accepted before those with first bytes are handled. A client that
+// connects without end cannot delay the others by more than this.
 constexpr int kAcceptedAtOnce = 64;
-// How often newcomers' time and unread answers are looked at; the exact moment does not matter.
-constexpr int kLookMs = 200;
+// How often silent connections and unread answers are looked for.
+constexpr int kTickMs = 200;
 
 sockaddr_un AddressOf(const std::string& path) {
   sockaddr_un address = {};
@@ -41,7 +43,7 @@ const sockaddr* Generic(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
 
-// Makes room for the socket file, or says why it cannot be had.
+// Removes a socket file that an earlier daemon left behind.
 absl::Status ClearPath(const std::string& path) {
   struct stat info = {};
   if (lstat(path.c_str(), &info) != 0) return absl::OkStatus();
@@ -49,6 +51,8 @@ absl::Status ClearPath(const std::string& path) {
     return absl::AlreadyExistsError(
         absl::StrCat(path, " exists and is not a socket; remove it or choose another --socket"));
   }
+  // The file says nothing about the process that made it. Only a connection that is refused proves
+  // that no process listens.
   const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_un address = AddressOf(path);
   if (connect(probe.get(), Generic(address), sizeof address) == 0 || errno != ECONNREFUSED) {
@@ -60,8 +64,8 @@ absl::Status ClearPath(const std::string& path) {
   return absl::OkStatus();
 }
 
-// Who wrote the bytes that wait in the socket; nullopt when the peer has hung up or nothing is
-// known.
+// The process that wrote the bytes that wait in the socket. nullopt when the peer has closed the
+// connection or the kernel names no writer.
 std::optional<ucred> WriterOf(int socket) {
   char byte = 0;
   iovec data = {&byte, 1};
@@ -71,6 +75,8 @@ std::optional<ucred> WriterOf(int socket) {
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
+  // MSG_PEEK leaves the byte in the socket for gRPC. The kernel never joins bytes of two writers in
+  // one read, so one byte names the writer of all that a first read returns.
   if (recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT) <= 0) return std::nullopt;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -98,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
   if (error)
     return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make the folder of ", path));
-  if (absl::Status cleared = ClearPath(path); !cleared.ok()) return cleared;
+  TENURE_RETURN_IF_ERROR(ClearPath(path));
 
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
@@ -108,7 +114,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
   if (bind(socket_fd.get(), Generic(address), sizeof address) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot bind ", path));
   }
-  // Nobody can connect before listen, so the mode is in force when it matters.
+  // The mode is set between bind and listen: before listen no process can connect.
   if (chmod(path.c_str(), 0660) != 0 || listen(socket_fd.get(), kBacklog) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }
@@ -133,8 +139,8 @@ Listener::~Listener() {
   unlink(options_.path.c_str());
 }
 
-void Listener::Start(Adopt adopt) {
-  adopt_ = std::move(adopt);
+void Listener::Start(Handler handler) {
+  handler_ = std::move(handler);
   for (const int fd : {socket_.get(), wake_.get()}) {
     epoll_event event = {};
     event.events = EPOLLIN;
@@ -148,17 +154,18 @@ void Listener::Stop() {
   if (!thread_.joinable()) return;
   const uint64_t one = 1;
   TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
+  // After this line no other thread uses the members below.
   thread_.join();
-  newcomers_.clear();
+  silent_.clear();
   socket_.Reset();
 }
 
 void Listener::Run() {
   std::array<epoll_event, 64> events = {};
-  BootTime looked = clock_.Now();
+  BootTime last_tick = clock_.Now();
   while (true) {
     const int count =
-        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), kLookMs);
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), kTickMs);
     TENURE_CHECK(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
@@ -166,13 +173,13 @@ void Listener::Run() {
       if (fd == socket_.get()) {
         AcceptAll();
       } else {
-        Examine(fd);
+        HandleFirstBytes(fd);
       }
     }
-    if (clock_.Now() - looked < absl::Milliseconds(kLookMs)) continue;
-    looked = clock_.Now();
-    DropSilent();
-    options_.on_look();
+    if (clock_.Now() - last_tick < absl::Milliseconds(kTickMs)) continue;
+    last_tick = clock_.Now();
+    CloseSilent();
+    options_.on_tick();
   }
 }
 
@@ -180,51 +187,59 @@ void Listener::AcceptAll() {
   for (int i = 0; i < kAcceptedAtOnce; ++i) {
     UniqueFd caller(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!caller) {
-      if (AcceptFailed(errno)) continue;
+      if (MayRetryAccept(errno)) continue;
       return;
     }
     const int fd = caller.get();
-    absl::StatusOr<ConnectionTicket> ticket = AdmitCaller(fd);
-    if (!ticket.ok()) continue;
+    absl::StatusOr<ConnectionPermit> permit = AdmitCaller(fd);
+    if (!permit.ok()) continue;
     epoll_event event = {};
-    // Once: what comes after the first bytes is gRPC's, whether or not it can be taken off again.
+    // EPOLLONESHOT: only the first bytes are of interest here. The rest are gRPC's, also when the
+    // socket could not be taken off the epoll instance.
     event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
     event.data.fd = fd;
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) continue;
-    newcomers_.emplace(fd, Newcomer{std::move(caller), *std::move(ticket), clock_.Now()});
+    silent_.emplace(fd, Silent{std::move(caller), *std::move(permit), clock_.Now()});
   }
 }
 
-// Before anything of this caller's costs more than a descriptor.
-absl::StatusOr<ConnectionTicket> Listener::AdmitCaller(int socket) {
+absl::StatusOr<ConnectionPermit> Listener::AdmitCaller(int socket) {
+  // At once after the accept, and by the uid alone: until the limit of connections is checked, a
+  // caller costs the daemon one descriptor. A pidfd for each would double that.
   ucred credentials = {};
   socklen_t length = sizeof credentials;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot read who connected");
+    return absl::ErrnoToStatus(errno, "cannot read which process connected");
   }
   return table_.Admit(credentials.uid);
 }
 
-// Whether accepting may go on at once.
-bool Listener::AcceptFailed(int error) {
+bool Listener::MayRetryAccept(int error) {
   if (error == ECONNABORTED || error == EINTR) return true;
   if (error != EMFILE && error != ENFILE) return false;
-  // Out of descriptors: the waiting caller would wake us for ever. Spend the reserve on turning it
-  // away.
+  // The process has no descriptor left. The waiting connection stays in the backlog, and epoll
+  // would report it again and again: the thread would spin. So the reserve descriptor is closed,
+  // the connection takes its place, and is closed as well. The caller sees its connection end.
   reserve_.Reset();
-  const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const bool progress = static_cast<bool>(turned_away);
+  bool progress = false;
+  {
+    // Closed before the reserve is opened again, which finds no descriptor otherwise.
+    const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    progress = static_cast<bool>(turned_away);
+  }
   reserve_ = OpenReserve();
   return progress;
 }
 
-void Listener::Examine(int fd) {
-  const auto found = newcomers_.find(fd);
-  if (found == newcomers_.end()) return;
-  Newcomer newcomer = std::move(found->second);
-  newcomers_.erase(found);
+void Listener::HandleFirstBytes(int fd) {
+  const auto found = silent_.find(fd);
+  if (found == silent_.end()) return;
+  Silent connection = std::move(found->second);
+  silent_.erase(found);
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 
+  // First the process that connected, which OfSocket holds by a pidfd. Then the writer of the first
+  // bytes, whose pid cannot have passed to another process while that pidfd is open.
   ConnectionTable::Caller peer = Peer::OfSocket(fd);
   if (absl::IsNotFound(peer.status())) return;
   const std::optional<ucred> writer = WriterOf(fd);
@@ -239,12 +254,14 @@ void Listener::Examine(int fd) {
     absl::Status allowed = options_.allowed.Check(**peer);
     if (!allowed.ok()) peer = allowed;
   }
-  adopt_(Arrival{std::move(newcomer.socket), std::move(peer), std::move(newcomer.ticket)});
+  // A refused caller is handed over too. A connection that is closed without an answer tells its
+  // user nothing; through gRPC each call gets the reason.
+  handler_(Accepted{std::move(connection.socket), std::move(peer), std::move(connection.permit)});
 }
 
-void Listener::DropSilent() {
+void Listener::CloseSilent() {
   const BootTime now = clock_.Now();
-  absl::erase_if(newcomers_, [&](const auto& entry) {
+  absl::erase_if(silent_, [&](const auto& entry) {
     return now - entry.second.since > options_.first_bytes_timeout;
   });
 }

@@ -1,4 +1,4 @@
-// The daemon's front door.
+// Accepts connections on a unix socket and learns which process made each of them.
 #ifndef SERVER_TRANSPORT_LISTENER_H_
 #define SERVER_TRANSPORT_LISTENER_H_
 
@@ -19,78 +19,87 @@
 
 namespace tenure::server {
 
-// Accepts connections on a unix socket and learns from the kernel who is calling before anybody
-// else reads a byte: who connected (SO_PEERCRED, SO_PEERPIDFD) and who wrote the first bytes
-// (SCM_CREDENTIALS) must be the same process, so a socket that was passed on or inherited gives
-// nothing; for gRPC's connections the socket gate goes on looking at who writes. gRPC's own
-// listener tells nobody who the peer is, and falls silent for ever after one failed accept.
+// Accepts connections and asks the kernel two questions about each, before any byte of it is read:
+// which process connected (SO_PEERCRED, SO_PEERPIDFD), and which process wrote the first bytes
+// (SCM_CREDENTIALS). Both must be the same process. A socket that was passed to another process, or
+// inherited by a child, is therefore refused. For gRPC's connections the socket gate checks the
+// writer of all later bytes.
 //
-// Owns: the socket file, the accepting thread, connections that have not written yet.
-// Borrows: table and clock.
-// Thread safety: Start and Stop from one thread.
+// gRPC's own listener is not used: it does not say which process connected, and it accepts nothing
+// more after one accept(2) that failed for want of descriptors.
+//
+// Owns: the socket file, the accepting thread, connections that have sent nothing yet.
+// Borrows: the connection table and the clock.
+// Thread safety: Start and Stop are called by one thread. The handler and on_tick run on the
+// listener's thread, and no lock is held while they do.
 // Source: unix(7), accept(2).
 class Listener {
  public:
-  // A connection over which something has come.
-  struct Arrival {
+  // A connection over which the first bytes have come. They are still in the socket.
+  struct Accepted {
     UniqueFd socket;
     ConnectionTable::Caller caller;
-    ConnectionTicket ticket;  // its place among its tenant's connections
+    ConnectionPermit permit;
   };
-  using Adopt = std::function<void(Arrival)>;
+  using Handler = std::function<void(Accepted)>;
 
   struct Options {
     std::string path;
-    // How long a new connection may stay silent.
+    // A connection that sends nothing for so long is closed.
     absl::Duration first_bytes_timeout = absl::Seconds(2);
-    // Whom to serve. Beside these, always: root and the daemon's own user.
+    // Processes of other users get PERMISSION_DENIED as their caller.
     AllowList allowed = {};
-    // Called on the thread every now and then.
-    std::function<void()> on_look = [] {};
+    // Called about five times a second.
+    std::function<void()> on_tick = [] {};
   };
 
-  // Binds the socket: mode 0660, its folder is made where missing. ALREADY_EXISTS: somebody listens
-  // there, or the path is something else than a socket. A socket file that nobody listens on any
-  // more is replaced.
+  // Binds the socket with mode 0660. Makes its folder where that is missing, and replaces a socket
+  // file on which no process listens any more.
+  // Errors: ALREADY_EXISTS: another process listens there, or the path is not a socket.
+  // INVALID_ARGUMENT: the path is empty or too long for a socket.
   static absl::StatusOr<std::unique_ptr<Listener>> Bind(ConnectionTable& table, const Clock& clock,
                                                         Options options);
   // Stops, and removes the socket file.
   ~Listener();
 
-  void Start(Adopt adopt);
-  // Accepts nothing more; returns when the thread is gone. Idempotent.
+  // Starts the thread. It calls `handler` for each connection.
+  void Start(Handler handler);
+  // Accepts nothing more, and returns when the thread has ended. Idempotent.
   void Stop();
 
   const std::string& path() const { return options_.path; }
 
  private:
+  // A connection that was accepted and has sent nothing yet.
+  struct Silent {
+    UniqueFd socket;
+    ConnectionPermit permit;
+    BootTime since;
+  };
+
   Listener(ConnectionTable& table, const Clock& clock, Options options, UniqueFd socket,
            UniqueFd epoll, UniqueFd wake);
 
   void Run();
   void AcceptAll();
-  void Examine(int socket);
-  void DropSilent();
-  absl::StatusOr<ConnectionTicket> AdmitCaller(int socket);
-  bool AcceptFailed(int error);
+  absl::StatusOr<ConnectionPermit> AdmitCaller(int socket);
+  // Whether accept(2) may be tried again at once after this error.
+  bool MayRetryAccept(int error);
+  void HandleFirstBytes(int socket);
+  void CloseSilent();
 
   ConnectionTable& table_;
   const Clock& clock_;
   const Options options_;
   UniqueFd socket_;
   const UniqueFd epoll_;
-  const UniqueFd wake_;
-  // Given up for a moment when the process runs out of descriptors, so that a caller can be turned
-  // away.
-  UniqueFd reserve_;
-  Adopt adopt_;
-  // Accepted, silent so far: when they came. Only the thread touches it.
-  struct Newcomer {
-    UniqueFd socket;
-    ConnectionTicket ticket;
-    BootTime since;
-  };
-  absl::flat_hash_map<int, Newcomer> newcomers_;
+  const UniqueFd wake_;  // written by Stop
+  Handler handler_;
+
+  // Used by the thread only.
+  UniqueFd reserve_;  // a descriptor to give up when the process has no other left
+  absl::flat_hash_map<int, Silent> silent_;
+
   std::thread thread_;
 };
 

@@ -1,4 +1,4 @@
-// The place where every byte that gRPC reads passes by the daemon first.
+// Checks every byte that gRPC reads from a client's socket, by defining the functions that read it.
 #ifndef SERVER_TRANSPORT_SOCKET_GATE_H_
 #define SERVER_TRANSPORT_SOCKET_GATE_H_
 
@@ -9,17 +9,20 @@
 namespace tenure::server {
 
 // gRPC reads its sockets with recvmsg(2), writes them with sendmsg(2) and closes them with
-// close(2), which it takes from the C library. A program that links this room has these three
-// functions from here instead: they do the same, and for a socket in the table they see who wrote
-// what was read (SCM_CREDENTIALS), count its frames, and cut the connection before gRPC sees what
-// it must not; they see when answers are left unread; and they know when the socket's number stops
-// to mean that connection.
+// close(2), and calls the C library for each. A program that links this room gets these three
+// functions from here instead, because the linker takes a program's own definition before that of a
+// shared library. For a descriptor that is no connection they only make the system call. For a
+// connection in the table they also
+//   * check the process that wrote the bytes (SCM_CREDENTIALS) and count the frames, and cut the
+//     connection before gRPC sees bytes that are refused;
+//   * record that answers are left unread;
+//   * remove the connection from the table before its number can mean another one.
 //
-// A proxy in front of gRPC could do the same, for two more switches between threads on the way of
-// every call, half of what a call costs.
+// The alternative is a proxy in front of gRPC. It would add two thread switches to each call, which
+// is half of what a call costs.
 //
-// From now on connections are looked up in `table`, which stays for as long as the process lives:
-// gRPC's threads close sockets after its server is gone.
+// InstallSocketGate makes these functions look connections up in `table`. The table then lives as
+// long as the process, because gRPC's threads close sockets after its server is destroyed.
 void InstallSocketGate(std::shared_ptr<ConnectionTable> table);
 
 }  // namespace tenure::server

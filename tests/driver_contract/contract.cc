@@ -26,7 +26,7 @@ T Must(absl::StatusOr<T> value) {
   std::abort();
 }
 
-// Everything that the tests of one program share.
+// The driver and the device, which all tests of the program share.
 struct Bench {
   Bench()
       : path(Must(cuda::ResolveClientDriver("emulated"))),

@@ -1,3 +1,4 @@
+// The fixture of the driver contract.
 #ifndef TESTS_DRIVER_CONTRACT_CONTRACT_H_
 #define TESTS_DRIVER_CONTRACT_CONTRACT_H_
 
@@ -15,10 +16,10 @@
 
 namespace tenure::testing {
 
-// What tenure relies on in a CUDA driver, as it was seen on NVIDIA's. Each claim must hold on that
-// one and on the emulated one; TENURE_DRIVER says which one these tests run on ("cuda", "emulated"
-// or a path; default: emulated). The program watches device 0 with a context of its own, and takes
-// it that nobody else allocates there meanwhile.
+// The behaviour of a CUDA driver on which tenure relies, as it was seen on NVIDIA's. Each claim
+// must hold on that driver and on the emulated one. TENURE_DRIVER names the driver under test
+// ("cuda", "emulated" or a path; default: emulated). The program watches device 0 with a context of
+// its own. REQUIRES: no other program allocates there meanwhile.
 class DriverContract : public ::testing::Test {
  public:
   // For all tests of the program.
@@ -33,12 +34,12 @@ class DriverContract : public ::testing::Test {
   // The driver's list of compute processes.
   static bool Lists(pid_t pid);
 
-  // Device memory comes back a while after a process is gone; so do places on the list. Waits up to
-  // 20 s.
+  // Waits up to 20 s for the claim. The driver frees the memory of a process, and removes it from
+  // the list, some time after its end.
   static bool Eventually(const std::function<bool()>& claim);
-  // Whether the device's free memory comes to what is expected: to the byte on the emulated driver.
-  // The real one keeps 64 KiB for itself from the moment when one more process has come until the
-  // ones that were there before are gone too.
+  // Whether the device's free memory becomes the expected one, exactly on the emulated driver. The
+  // real one takes 64 KiB when one more process comes, and keeps them until all earlier processes
+  // have ended.
   static ::testing::AssertionResult EventuallyFree(Bytes expected);
 };
 

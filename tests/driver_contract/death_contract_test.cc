@@ -10,7 +10,7 @@ namespace tenure::testing {
 namespace {
 
 constexpr uint64_t kRegion = MiB(64).value();
-// What is looked at of a region.
+// The bytes of a region that a test compares.
 constexpr uint64_t kSample = MiB(2).value();
 
 using DeathContract = DriverContract;
@@ -131,7 +131,7 @@ TEST_F(DeathContract, TheProcessListNamesWhoHasAContextAndNobodyElse) {
   EXPECT_TRUE(Eventually([pid] { return !Lists(pid); }));
 }
 
-// So a process's death alone does not prove that it is silent.
+// So the death of a process alone does not prove that it writes no more.
 TEST_F(DeathContract, AForkedChildKeepsItsKilledParentListedAndItsMemoryUsed) {
   const Bytes before = FreeMemory();
   Peer parent(path());
@@ -162,7 +162,7 @@ TEST_F(DeathContract, AForkedChildKeepsWhatItsKilledParentImported) {
   EXPECT_TRUE(EventuallyFree(before));
 }
 
-// Not only after SIGKILL: the process's own exit changes nothing as long as the child lives.
+// Not only after SIGKILL: after exit(), too, the memory stays as long as the child lives.
 TEST_F(DeathContract, AForkedChildKeepsItsExitedParentListedAndItsMemoryUsed) {
   const Bytes before = FreeMemory();
   Peer importer(path());
@@ -187,7 +187,7 @@ TEST_F(DeathContract, AForkedChildKeepsItsExitedParentListedAndItsMemoryUsed) {
   EXPECT_TRUE(EventuallyFree(before));
 }
 
-// What a process gives back itself is back, whatever its children inherited.
+// Memory that a process frees itself is free, also if its children inherited the device files.
 TEST_F(DeathContract, WhatAParentFreesComesBackThoughItsForkedChildLives) {
   Peer parent(path());
   const Bytes before = FreeMemory();

@@ -1,6 +1,4 @@
-// Bytes over a unix socket, with or without a file descriptor.
-//
-// Source: unix(7), SCM_RIGHTS.
+// Sends and receives bytes over a unix socket, with or without a file descriptor.
 #ifndef TESTS_DRIVER_CONTRACT_DESCRIPTOR_PASSING_H_
 #define TESTS_DRIVER_CONTRACT_DESCRIPTOR_PASSING_H_
 
@@ -12,10 +10,12 @@
 
 namespace tenure::testing {
 
-// `descriptor`: -1 for none. False: nobody reads any more.
+// Sends the bytes with a copy of `descriptor`, or without one if it is -1. False: the other side
+// has closed the connection. Source: unix(7), SCM_RIGHTS.
 bool SendWithDescriptor(int socket, absl::string_view bytes, int descriptor);
 
-// Appends what comes next, and keeps a descriptor that comes with it. False: the other side ended.
+// Appends the next bytes, and stores a descriptor that comes with them. False: the other side has
+// closed the connection.
 bool ReceiveWithDescriptor(int socket, std::string* bytes, UniqueFd* descriptor);
 
 }  // namespace tenure::testing

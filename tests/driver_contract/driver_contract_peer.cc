@@ -1,10 +1,12 @@
-// Another process for the driver's contract: does on one line's word what a test asks, and answers
-// in one line. CUDA does not survive fork, so a test's other processes are programs of their own.
+// Another process for the driver's contract. It reads requests of a test, one in each line, and
+// answers each in one line. CUDA does not survive fork, so the other processes of a test are
+// programs of their own.
 //
 //   usage: driver_contract_peer DRIVER COMMANDS_FD LIFELINE_FD
 //
 // A request is a verb and its operands. An answer is "ok", perhaps with a value, or "error N" with
-// the driver's CUresult. Allocations and imports are named by numbers in the order of their making.
+// the driver's CUresult. Allocations and imports are named by numbers, in the order in which they
+// were made.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -56,10 +58,10 @@ class Peer {
  public:
   Peer(std::string path, int lifeline) : path_(std::move(path)), lifeline_(lifeline) {}
 
-  // What came with a request.
+  // The descriptor that came with a request.
   void Take(UniqueFd descriptor) { descriptor_ = std::move(descriptor); }
 
-  // What goes with the answer to the last request.
+  // The descriptor to send with the answer to the last request.
   UniqueFd Give() { return std::move(given_); }
 
   std::string Do(const std::string& request) {
@@ -121,7 +123,7 @@ class Peer {
     return Answer(result);
   }
 
-  // What a call answers in a context whose last release has been.
+  // The answer to a call in a context that was released for the last time.
   std::string UseReleasedContext(const Operands&) {
     TENURE_CHECK(driver_->cuDevicePrimaryCtxRelease(0) == CUDA_SUCCESS);
     size_t free = 0;
@@ -165,7 +167,7 @@ class Peer {
     return Map(tenure::testing::CreateVmm(*driver_, mapping.size, &mapping.handle), mapping);
   }
 
-  // import SIZE: what the descriptor names that came along.
+  // import SIZE: maps the memory of the descriptor that came with the request.
   std::string Import(const Operands& words) {
     VmmMapping mapping = {0, 0, Number(words.at(1))};
     return Map(tenure::testing::ImportVmm(*driver_, descriptor_.get(), &mapping.handle), mapping);
@@ -200,7 +202,7 @@ class Peer {
     return Answer(result != CUDA_SUCCESS ? result : driver_->cuMemRelease(mapping.handle));
   }
 
-  // Keeps the descriptor that came along, and does nothing with it.
+  // Keeps the descriptor that came with the request, and does nothing with it.
   std::string Hold(const Operands&) { return descriptor_ ? "ok" : "failed"; }
 
   std::string GiveBack(const Operands&) {
@@ -213,8 +215,8 @@ class Peer {
     return "ok";
   }
 
-  // open-descriptor PATH: as its user may. Answers whether it could; what it got counts as if it
-  // had come along.
+  // open-descriptor PATH: opens a file with the rights of its user, and answers whether it could.
+  // The descriptor then counts as one that came with a request.
   std::string OpenDescriptor(const Operands& words) {
     descriptor_.Reset(open(words.at(1).c_str(), O_RDWR | O_CLOEXEC));
     if (!descriptor_) descriptor_.Reset(open(words.at(1).c_str(), O_RDONLY | O_CLOEXEC));
@@ -258,7 +260,7 @@ class Peer {
     return Answer(CUDA_SUCCESS, absl::StrCat(child));
   }
 
-  // What a forked child is told when it calls the driver.
+  // The answer that a forked child gets when it calls the driver.
   std::string CallInChild(const Operands&) {
     int answers[2] = {};
     TENURE_CHECK(pipe(answers) == 0);
@@ -278,7 +280,8 @@ class Peer {
     return Answer(static_cast<CUresult>(result));
   }
 
-  // Another user from here on. Before the context, since that is what the driver looks at.
+  // Becomes another user. REQUIRES: there is no context yet, because the driver checks the user
+  // when it makes one.
   std::string BecomeUser(const Operands& words) {
     const auto user = static_cast<uid_t>(Number(words.at(1)));
     return setgid(user) == 0 && setuid(user) == 0 ? "ok" : "failed";

@@ -1,4 +1,4 @@
-// Claims about cuIpc: what a handle names, who can open it, who may free.
+// Claims about cuIpc: what a handle names, which processes can open it, and which may free.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -97,8 +97,9 @@ TEST_F(IpcContract, AFreedAllocationCannotBeOpened) {
   }
 }
 
-// So a handle must not be trusted to name what it was made for: who hands it out has to say which
-// allocation it meant, and who frees has to be sure that nobody still wants to open it.
+// So a handle may name another allocation than the one it was made for. The process that passes it
+// on must say which allocation it means. The process that frees must know that no other one will
+// still open it.
 TEST_F(IpcContract, AStaleHandleOpensWhatItsExporterAllocatedNext) {
   Peer exporter(path());
   Peer importer(path());
@@ -123,8 +124,8 @@ TEST_F(IpcContract, WhatIsOpenOpensAgainThoughItsExporterFreedItOrDied) {
   EXPECT_EQ(importer.Ask("open " + handle).result, CUDA_SUCCESS);
 }
 
-// Small allocations share a page, and a handle opens the page: nothing separates its allocations
-// from each other. Memory that must be separate takes whole pages.
+// Small allocations share a page, and a handle opens the whole page, with all its allocations.
+// Memory that must be separate therefore takes whole pages.
 TEST_F(IpcContract, AnImporterOfASmallAllocationSeesWhatComesThereNext) {
   Peer exporter(path());
   Peer importer(path());
@@ -188,7 +189,7 @@ TEST_F(IpcContract, ManyMappingsOfOneProcessAreFine) {
   for (const std::string& mapping : opened) importer.Get("close " + mapping);
 }
 
-// A handle protects against accidents only: it is no capability.
+// A handle protects against accidents only, because other processes can guess it.
 TEST_F(IpcContract, AnotherUserMayOpenAHandle) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can start a process of another user";
   constexpr uid_t kNobody = 65534;

@@ -114,7 +114,7 @@ TEST_F(MemoryContract, FreshMemoryIsZeroAlsoWhereAKilledProcessWrote) {
 }
 
 TEST_F(MemoryContract, AContextCostsMemoryAndGivesItBack) {
-  // 519 to 524 MiB on an H200 of 139.8 GiB; the emulated device keeps the proportion.
+  // 519 to 524 MiB on an H200 of 139.8 GiB. The emulated device has the same proportion.
   const bool emulated = driver().emulated();
   const Bytes least = emulated ? Bytes(TotalMemory().value() / 256) : MiB(300);
   const Bytes most = emulated ? least : MiB(900);

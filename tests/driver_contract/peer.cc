@@ -24,7 +24,7 @@ namespace tenure::testing {
 namespace {
 
 constexpr int kDeadlineMs = 20'000;
-// Where the peer finds its ends; anything above stderr that posix_spawn may place.
+// The numbers under which the peer finds its ends of the pipes. Any above stderr would do.
 constexpr int kCommandsFd = 3;
 constexpr int kLifelineFd = 4;
 
@@ -69,7 +69,8 @@ void Peer::Start(const std::string& driver) {
   int lifeline[2] = {};
   TENURE_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, commands) == 0);
   TENURE_CHECK(pipe2(lifeline, O_CLOEXEC) == 0);
-  // Away from the numbers that the peer expects: a dup2 onto itself would keep close-on-exec.
+  // Moved to other numbers than those that the peer expects: a dup2(2) of a descriptor onto itself
+  // would keep close-on-exec.
   const int peer_commands = fcntl(commands[1], F_DUPFD_CLOEXEC, kLifelineFd + 1);
   const int peer_lifeline = fcntl(lifeline[0], F_DUPFD_CLOEXEC, kLifelineFd + 1);
   posix_spawn_file_actions_t actions;

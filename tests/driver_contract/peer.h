@@ -1,3 +1,4 @@
+// Another process that uses the driver on the command of a test.
 #ifndef TESTS_DRIVER_CONTRACT_PEER_H_
 #define TESTS_DRIVER_CONTRACT_PEER_H_
 
@@ -13,7 +14,7 @@
 
 namespace tenure::testing {
 
-// What a peer said: the driver's answer, and the value that came with CUDA_SUCCESS.
+// The answer of a peer: the driver's result, and the value that came with CUDA_SUCCESS.
 struct PeerAnswer {
   CUresult result = CUDA_SUCCESS;
   std::string value;
@@ -26,8 +27,8 @@ struct PeerAnswer {
 // Errors: a peer that dies unasked or stays silent for 20 s ends the test program with a message.
 class Peer {
  public:
-  // `driver`: a path for Driver::Load. With a `user` it becomes that one before its first call; a
-  // peer that cannot says so in failure().
+  // `driver`: a path for Driver::Load. With a `user` the peer becomes that user before its first
+  // call; if it cannot, failure() says why.
   explicit Peer(const std::string& driver, uid_t user = 0, bool with_context = true);
   ~Peer();
   Peer(const Peer&) = delete;
@@ -37,17 +38,17 @@ class Peer {
   const std::string& failure() const { return failure_; }
 
   PeerAnswer Ask(const std::string& request);
-  // For requests that must succeed; the value.
+  // Sends a request that must succeed. Returns the value.
   std::string Get(const std::string& request);
   // Sends a copy of a descriptor along; the peer keeps it until the next one comes.
   PeerAnswer AskWith(int descriptor, const std::string& request);
   // The descriptor that comes with the answer.
   UniqueFd GetDescriptor(const std::string& request);
-  // For those that are never answered.
+  // Sends a request that is not answered.
   void Tell(const std::string& request);
 
   void OpenContext() { Get("context"); }
-  // Its name for the new memory.
+  // Returns the peer's name for the new memory.
   std::string Allocate(uint64_t bytes) { return Get("allocate " + std::to_string(bytes)); }
   std::string Export(const std::string& name) { return Get("export " + name); }
   std::string Open(const std::string& handle) { return Get("open " + handle); }
@@ -61,15 +62,15 @@ class Peer {
   }
   std::string Import(int descriptor, uint64_t bytes);
 
-  // Stops it, and returns when it has stopped; it goes on when it is asked to.
+  // Stops the peer, and returns when it has stopped. Continue makes it run again.
   void Stop();
   void Continue();
-  // Each returns when the process is gone; its forked children live on.
+  // Each returns when the process has ended. Its forked children live on.
   void Kill();
   void Exit();
-  // The signal that ends it by itself; 0: it exited.
+  // Waits until the peer ends by itself. Returns the signal that ended it; 0: it exited.
   int WaitForSignal();
-  // Ends the forked children, soon.
+  // Makes the forked children end. Does not wait for them.
   void EndChildren();
 
  private:

@@ -1,6 +1,4 @@
 // The driver's calls for memory that file descriptors name, in the order that a mapping needs.
-//
-// Errors: the answer of the first call that fails; what was done before it stays.
 #ifndef TESTS_DRIVER_CONTRACT_VMM_CALLS_H_
 #define TESTS_DRIVER_CONTRACT_VMM_CALLS_H_
 
@@ -10,6 +8,8 @@
 #include "common/unique_fd.h"
 
 namespace tenure::testing {
+
+// Errors: each returns the result of the first call that fails. The calls before it are not undone.
 
 struct VmmMapping {
   CUmemGenericAllocationHandle handle = 0;
@@ -28,7 +28,7 @@ CUresult ImportVmm(const cuda::Driver& driver, int fd, CUmemGenericAllocationHan
 CUresult MapVmm(const cuda::Driver& driver, VmmMapping* mapping);
 CUresult SetVmmAccess(const cuda::Driver& driver, CUdeviceptr base, uint64_t size,
                       CUmemAccess_flags access);
-// Unmaps and gives the addresses back; the handle stays.
+// Unmaps the memory and frees its addresses. The handle stays.
 CUresult UnmapVmm(const cuda::Driver& driver, const VmmMapping& mapping);
 
 }  // namespace tenure::testing

@@ -1,5 +1,5 @@
-// Claims about memory of cuMemCreate within one process: what is refused, in which order it is
-// taken apart, what a mapping allows.
+// Claims about memory of cuMemCreate within one process: what is refused, in which order it can be
+// released, and what a mapping allows.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -128,7 +128,7 @@ TEST_F(VmmContract, FreshMemoryIsZeroAlsoWhereOtherMemoryWas) {
 TEST_F(VmmContract, WholeObjectsAreMappedIntoReservedAddressesThatAreFree) {
   const CUmemGenericAllocationHandle handle = Create(kRegion);
   const CUdeviceptr base = Reserve(4 * kRegion);
-  // A claim of another size maps nothing.
+  // With another size nothing is mapped.
   EXPECT_EQ(Map(base, 2 * kRegion, handle), CUDA_ERROR_NOT_SUPPORTED);
   EXPECT_EQ(Map(base, kUnit, handle), CUDA_ERROR_NOT_SUPPORTED);
   EXPECT_EQ(driver().cuMemMap(base, kUnit, kUnit, handle, 0), CUDA_ERROR_NOT_SUPPORTED);
@@ -216,7 +216,7 @@ TEST_F(VmmContract, MappingsEndWholeAndBeforeTheirAddresses) {
   EXPECT_EQ(driver().cuMemUnmap(mapping.base + kUnit, kUnit), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(driver().cuMemUnmap(mapping.base, kRegion), CUDA_SUCCESS);
   EXPECT_EQ(Read(mapping.base), CUDA_ERROR_INVALID_VALUE);
-  // What is not mapped is unmapped without a complaint.
+  // Unmapping addresses without a mapping is allowed.
   EXPECT_EQ(driver().cuMemUnmap(mapping.base, kRegion), CUDA_SUCCESS);
   // The bytes stayed with the handle.
   ASSERT_EQ(Map(mapping.base, kRegion, mapping.handle), CUDA_SUCCESS);

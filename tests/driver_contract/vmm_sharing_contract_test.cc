@@ -1,5 +1,5 @@
-// Claims about memory of cuMemCreate that processes share by file descriptors: who can open it, and
-// what keeps it.
+// Claims about memory of cuMemCreate that processes share by file descriptors: which of them can
+// open it, and what keeps it.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,7 +14,7 @@ namespace tenure::testing {
 namespace {
 
 constexpr uint64_t kRegion = MiB(64).value();
-// What is looked at of a region.
+// The bytes of a region that a test compares.
 constexpr uint64_t kSample = MiB(2).value();
 constexpr uid_t kNobody = 65534;
 
@@ -41,7 +41,7 @@ TEST_F(VmmSharingContract, WhatOneProcessWritesTheOtherReads) {
   EXPECT_TRUE(creator.Holds(memory, kRegion, 42));
 }
 
-// What makes contents survive their daemon.
+// This is how contents survive their daemon.
 TEST_F(VmmSharingContract, ADescriptorInAProcessWithoutTheDriverKeepsAKilledCreatorsMemory) {
   const Bytes before = FreeMemory();
   for (const uint64_t size : {kSample, kRegion}) {
@@ -186,7 +186,7 @@ TEST_F(VmmSharingContract, AClaimOfAnotherSizeMapsNothing) {
   }
 }
 
-// So it protects against accidents, never against the importer.
+// So read-only protects against accidents, and not against an importer that wants to write.
 TEST_F(VmmSharingContract, AnImporterMayRaiseReadingToWriting) {
   Peer creator(path());
   Peer importer(path());
@@ -224,8 +224,8 @@ TEST_F(VmmSharingContract, AForkedChildKeepsWhatItsKilledParentCreated) {
   EXPECT_TRUE(EventuallyFree(before));
 }
 
-// What a process gives back itself is back, whatever its children inherited, unless they inherited
-// a descriptor.
+// Memory that a process releases itself is free, also if its children inherited the device files.
+// Only a descriptor that they inherited keeps it.
 TEST_F(VmmSharingContract, WhatAParentReleasesComesBackThoughItsForkedChildLives) {
   Peer parent(path());
   const Bytes before = FreeMemory();
@@ -248,7 +248,7 @@ TEST_F(VmmSharingContract, AnImportThatAParentReleasesEndsThoughItsForkedChildLi
   EXPECT_TRUE(EventuallyFree(before));
 }
 
-// The descriptor is the right to the memory, and all of it.
+// The descriptor alone is the right to the memory.
 TEST_F(VmmSharingContract, AnotherUserGetsTheMemoryByItsDescriptorAndNotWithoutIt) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can start a process of another user";
   Peer stranger(path(), kNobody);
@@ -257,7 +257,7 @@ TEST_F(VmmSharingContract, AnotherUserGetsTheMemoryByItsDescriptorAndNotWithoutI
   const std::string memory = creator.Create(kRegion);
   creator.Fill(memory, kRegion, 99);
   const UniqueFd fd = creator.ExportDescriptor(memory);
-  // Its number means nothing elsewhere, and the kernel does not show it to other users.
+  // Its number means nothing in another process, and other users cannot open it through /proc.
   const std::string import = absl::StrCat("import ", kRegion);
   stranger.Get(absl::StrCat("open-descriptor /proc/", getpid(), "/fd/", fd.get()));
   EXPECT_EQ(stranger.Ask(import).result, CUDA_ERROR_UNKNOWN);

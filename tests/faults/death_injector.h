@@ -1,5 +1,4 @@
-// What the death injector and the test that commands it share: a file that all lives of a daemon
-// map.
+// The commands of a test to the death injector, in a file that all lives of a daemon map.
 #ifndef TESTS_FAULTS_DEATH_INJECTOR_H_
 #define TESTS_FAULTS_DEATH_INJECTOR_H_
 
@@ -17,15 +16,15 @@ enum class MortalCall : int {
 
 enum class Moment : int {
   kBefore,   // nothing of the call happens
-  kMiddle,   // a part of the bytes is written; of a message that is none
-  kAfter,    // all of it happened, and nobody was told
-  kNowhere,  // nobody dies: the call says that it has happened, and has not
+  kMiddle,   // a part of the bytes is written; a message is not sent
+  kAfter,    // the call has happened, and its caller does not learn that
+  kNowhere,  // no process dies: the call reports success and has not happened
 };
 
 struct DeathControl {
   std::atomic<MortalCall> call;  // what is counted; written last
   std::atomic<Moment> moment;
-  // Counted down by every life: whoever reaches 0 dies, so that it happens once.
+  // Counted down by every life. The life that reaches 0 dies, so exactly one does.
   std::atomic<int64_t> countdown;
   // The countdown from that death on; 0: there is no second one.
   std::atomic<int64_t> then;

@@ -1,4 +1,4 @@
-// What the fault injector and the test that commands it share: a file that both map.
+// The commands of a test to the fault injector, in a file that both map.
 #ifndef TESTS_FAULTS_FAULT_INJECTOR_H_
 #define TESTS_FAULTS_FAULT_INJECTOR_H_
 
@@ -20,7 +20,8 @@ struct FaultControl {
   std::atomic<int64_t> countdown;
   std::atomic<bool> and_later;
   std::atomic<uint64_t> injected;  // failures so far
-  // For the driver: written before the command's number, which is answered when it is done.
+  // For the driver. The test writes these two and then increments `command`; the injector sets
+  // `answered` to the same number when it has carried the command out.
   std::array<char, 64> symbol;
   std::atomic<int> result;
   std::atomic<uint64_t> command;

@@ -1,5 +1,5 @@
-// What was promised to outlive the daemon, and its descriptors did not: a supervisor that dropped
-// one, or all of them with itself.
+// Memory that was to outlive the daemon, but whose descriptors are lost: the supervisor dropped one
+// of them, or ended and lost all.
 
 #include <signal.h>
 
@@ -36,7 +36,7 @@ class LostDescriptorsTest : public ::testing::Test {
     return *std::move(client);
   }
 
-  // A region of its own, of which the keeper gets the descriptor or never hears.
+  // A region of its own. The keeper gets its descriptor, or the message is lost.
   DeviceBuffer Allocate(Client& client, bool dropped) {
     if (dropped) daemon_.Arm(MortalCall::kStore, Moment::kNowhere, 1);
     absl::StatusOr<DeviceBuffer> buffer =
@@ -116,7 +116,7 @@ TEST_F(LostDescriptorsTest, AKeeperThatIsKilledTakesAllOfThemAlong) {
   ASSERT_EQ(kill(daemon_->keeper_pid(), SIGKILL), 0);
   ASSERT_EQ(kill(daemon, SIGKILL), 0);
   ASSERT_EQ(daemon_->WaitForEnd(), 128 + SIGKILL);
-  // The next finds the journal and none of the descriptors.
+  // The next daemon finds the journal and none of the descriptors.
   const pid_t keeper = StartProgram(daemon_->command());
   ASSERT_TRUE(Eventually([&] {
     daemon_->Reconnect();
@@ -126,7 +126,7 @@ TEST_F(LostDescriptorsTest, AKeeperThatIsKilledTakesAllOfThemAlong) {
   EXPECT_EQ(daemon_->GetStats().leased_bytes(), 0u);
   ASSERT_TRUE(Eventually([&] { return restarts_ > 0 || is_lost_.HasBeenNotified(); }));
   EXPECT_TRUE(absl::IsAborted(block.Release())) << "what it stood for is gone";
-  // The session itself was written down; it goes on, or the client opens another.
+  // The session itself is in the journal. It is restored, or the client opens another.
   Client other = Connect();
   absl::StatusOr<DeviceBuffer> anew = other.Allocate(MiB(4));
   EXPECT_TRUE(anew.ok()) << anew.status();

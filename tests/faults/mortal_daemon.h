@@ -1,4 +1,4 @@
-// A daemon under its keeper that dies where a test says.
+// A daemon under its keeper that dies in a call that the test names.
 #ifndef TESTS_FAULTS_MORTAL_DAEMON_H_
 #define TESTS_FAULTS_MORTAL_DAEMON_H_
 
@@ -22,10 +22,11 @@ class MortalDaemon {
   KeptDaemon& operator*() { return *daemon_; }
   KeptDaemon* operator->() { return &*daemon_; }
 
-  // From now on: the n-th call of this kind, and after it the `then`-th of the next lives.
+  // Makes the daemon die in the n-th call of this kind from now on. With `then`, a later life dies
+  // in the `then`-th such call after that death.
   void Arm(MortalCall call, Moment moment, int64_t nth, int64_t then = 0);
   void Disarm() { control_->call = MortalCall::kNone; }
-  // How often since it was armed.
+  // How often that has happened since Arm.
   uint64_t met() const { return control_->met; }
 
  private:

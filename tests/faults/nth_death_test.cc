@@ -1,5 +1,5 @@
 // The daemon dies before, in the middle of and after every write to its journal and every message
-// to its keeper's store. What was answered holds in the next life; what was not, happens once.
+// to its keeper's store. A call that was answered holds in the next life; another one happens once.
 
 #include <cstdio>
 #include <memory>
@@ -16,7 +16,7 @@
 namespace tenure::testing {
 namespace {
 
-// No script makes so many calls of one kind; reaching it means that counting is broken.
+// No script makes so many calls of one kind. If this is reached, the counting is broken.
 constexpr int kMostCalls = 60;
 
 class NthDeathTest : public ::testing::Test {
@@ -26,7 +26,7 @@ class NthDeathTest : public ::testing::Test {
     device_ = *cuda::Device::Open(*driver_, "0");
   }
 
-  // Where the counting begins, nothing is kept warm: what is granted is stored then.
+  // When the counting begins, no memory is warm, so each grant stores a new descriptor.
   void SetUp() override {
     v1::Admin::Stub admin(daemon_->NewChannel());
     grpc::ClientContext context;
@@ -34,7 +34,8 @@ class NthDeathTest : public ::testing::Test {
     ASSERT_TRUE(admin.Trim(&context, {}, &response).ok());
   }
 
-  // At the n-th, for every n, and once more at the `then`-th after that.
+  // Runs the script once for each n, and lets the daemon die in the n-th call. With `then`, the
+  // next life dies too, in its `then`-th call.
   void DieAtEach(MortalCall call, Moment moment, int64_t then = 0) {
     int nth = 1;
     while (nth < kMostCalls && !HasFailure()) {
@@ -54,7 +55,7 @@ class NthDeathTest : public ::testing::Test {
     std::printf("the daemon died at each of %d calls\n", nth - 1);
   }
 
-  // Before the device, whose card it makes.
+  // Made before the device, because it sets the folder of the emulated card.
   MortalDaemon daemon_;
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;

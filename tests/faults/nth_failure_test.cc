@@ -1,6 +1,6 @@
-// Every driver call, system call and allocation that serving makes fails: once, and from then on.
-// The end is always the same one of three: nothing has changed, all is done, or the daemon has
-// stopped with an exit code that says why.
+// Each driver call, system call and allocation of a serving daemon is made to fail: once, or that
+// one and all later ones. The result must be one of three: nothing has changed, the call is done,
+// or the daemon has stopped with an exit code that says why.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -32,10 +32,10 @@ constexpr int kLost = 70;
 constexpr int kNoMemory = 71;
 constexpr int kOutOfMemory = 2;     // CUDA_ERROR_OUT_OF_MEMORY
 constexpr int kLaunchFailed = 719;  // CUDA_ERROR_LAUNCH_FAILED
-// No call makes so many of one kind; reaching it means that counting is broken.
+// No call makes so many of one kind. If this is reached, the counting is broken.
 constexpr int kMostCalls = 400;
 
-// A daemon with the injector in it, and the file through which it is commanded.
+// A daemon with the injector in it, and the file with the commands to the injector.
 class FaultyDaemon {
  public:
   FaultyDaemon() : file_(::testing::TempDir() + "/faults-" + std::to_string(getpid())) {
@@ -74,7 +74,7 @@ class FaultyDaemon {
     control_->kind = FaultKind::kNone;
     if (daemon_ && daemon_->Running()) Command("");
   }
-  // Whether the armed fault was met: otherwise serving makes fewer calls.
+  // Whether the fault was injected. If not, the daemon makes fewer calls of that kind.
   bool Injected() const { return control_->injected > 0; }
   // Whether the daemon has ended by itself, and how.
   std::optional<int> Ended() { return daemon_->EndedWith(); }
@@ -91,7 +91,8 @@ class FaultyDaemon {
   std::optional<TestDaemon> daemon_;
 };
 
-// What a client does, each call repeated as a client library would, on connections of its own.
+// A client that makes each kind of call, and repeats it as the client library would, on connections
+// of its own.
 class Visit {
  public:
   explicit Visit(TestDaemon& daemon)
@@ -119,7 +120,7 @@ class Visit {
       free.set_session_id(session_);
       free.set_request_id(100 + allocation);
       free.set_allocation_id(allocation);
-      // The one kind is kept warm, the other goes back to the driver.
+      // Memory by handle is kept warm, memory by descriptor goes back to the driver.
       free.set_unmapped(!by_descriptor_.contains(allocation));
       v1::FreeResponse freed;
       Call(&v1::Allocator::Stub::Free, free, &freed);
@@ -129,7 +130,7 @@ class Visit {
     v1::GetStatsResponse ignored;
     static_cast<void>(stats_->GetStats(&context, {}, &ignored));
   }
-  // With nothing failing any more.
+  // To be called when no fault is armed.
   void Close() {
     v1::CloseSessionRequest close;
     close.set_session_id(session_);
@@ -154,7 +155,8 @@ class Visit {
     if (kind == v1::MEMORY_KIND_VMM_FD) by_descriptor_.insert(allocated.token().allocation_id());
   }
 
-  // As who maps the block's region does; whether it is given does not matter.
+  // Asks for the descriptor of the block's region, as a client that maps it does. The result does
+  // not matter.
   void FetchFd(uint64_t allocation) {
     v1::RequestRegionFdRequest ask;
     ask.set_session_id(session_);
@@ -187,7 +189,8 @@ class Visit {
   std::set<uint64_t> by_descriptor_;  // of them
 };
 
-// Arms, visits, and looks at what is left. False when the fault was not met any more.
+// Arms the fault, lets the client make its calls, and checks the result. False when the fault was
+// not injected.
 bool EndsWell(std::unique_ptr<FaultyDaemon>& faulty, const std::function<void()>& arm,
               int exit_code, bool driver) {
   if (faulty == nullptr) faulty = std::make_unique<FaultyDaemon>();
@@ -195,7 +198,7 @@ bool EndsWell(std::unique_ptr<FaultyDaemon>& faulty, const std::function<void()>
   Visit visit(faulty->daemon());
   visit.Run();
   const bool met = driver || faulty->Injected();
-  // A daemon that stops does so at once, not at some later call.
+  // A daemon that stops does so at once, and not in a later call.
   if (faulty->daemon().Running()) faulty->Disarm();
   if (faulty->daemon().Running()) visit.Close();
   const bool well = Eventually([&] {
@@ -237,7 +240,7 @@ TEST_P(NthFailureTest, EveryAllocation) { FailEach(FaultKind::kAllocation, kNoMe
 TEST_P(NthFailureTest, EverySystemCall) { FailEach(FaultKind::kSystemCall, kLost); }
 
 TEST_P(NthFailureTest, EveryDriverCall) {
-  // More than any visit makes of one of them.
+  // More than the client's calls make of any entry point.
   constexpr int kCalls = 6;
   for (const char* symbol :
        {"cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemsetD8Async", "cuStreamSynchronize",

@@ -1,4 +1,4 @@
-// What the injectors share: they are loaded before everything else into a program (LD_PRELOAD).
+// Functions of the injectors, which are loaded into a program before everything else (LD_PRELOAD).
 #ifndef TESTS_FAULTS_PRELOAD_H_
 #define TESTS_FAULTS_PRELOAD_H_
 
@@ -11,8 +11,8 @@
 
 namespace tenure::testing {
 
-// What a test and the program share: the file that this environment variable names. Null when it
-// names none.
+// Maps the file that this environment variable names, which the test maps too. Null when the
+// variable is not set.
 template <typename Control>
 Control* MapControl(const char* variable) {
   const char* const path = std::getenv(variable);

@@ -62,7 +62,7 @@ std::string AnswerToStranger(const TestDaemon& daemon, const std::string& path) 
 
 TEST(AllowListTest, OnlyListedUsersAndMembersOfListedGroupsAreServed) {
   if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
-  const std::string refused = "is not among those";
+  const std::string refused = "may not use this daemon";
   const auto answer = [](const std::vector<std::string>& flags) {
     TestDaemon daemon(TestDaemon::Options{.flags = flags});
     return AnswerToStranger(daemon, "/tenure.v1.Stats/Ping");

@@ -1,4 +1,5 @@
-// Seeds, each a life of the daemon's core with clients and a driver that do their worst.
+// The rules of ownership over many seeds. Each seed is one life of the daemon's core, with hostile
+// clients and a failing driver.
 //
 //   TENURE_SEEDS=1000000 simulation_test          more of them; 20 000 by default
 //   TENURE_FIRST_SEED=4711 TENURE_SEEDS=1 simulation_test    one of them once more
@@ -28,7 +29,7 @@ uint64_t Number(const char* variable, uint64_t otherwise) {
 
 volatile uint64_t seed_under_way = 0;
 
-// A broken invariant aborts; the seed is what is needed to see it again.
+// A broken invariant aborts. The seed is printed, because it repeats the run.
 void NameSeed(int) {
   std::array<char, 64> words = {};
   const int length = std::snprintf(words.data(), words.size(), "in seed %llu\n",

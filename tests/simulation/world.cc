@@ -28,7 +28,7 @@ World::World(SimulatedDevice& simulated, uint64_t seed) : simulated_(simulated),
       simulated_.device(), health_,
       server::DeviceHeap::Options{kEpoch, MiB(Random(2) * 10), MiB(32 + Random(2) * 32),
                                   kTenantLimit, PickKind()});
-  // Now and then a host where the list cannot be had.
+  // One in eight worlds is a host on which the list of processes cannot be read.
   cuda::ProcessList* const list = Random(8) == 0 ? nullptr : &simulated_.processes();
   fence_ = std::make_unique<server::Fence>(*heap_, list, clock_, journal_);
   registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, journal_, clock_,

@@ -22,27 +22,29 @@
 
 namespace tenure::testing {
 
-// One run: a seed decides who does what and when, what the driver fails, and how time passes. All
-// of the daemon's threads are played by this one: reaping, proving, clearing and looking after the
-// silent are steps like the clients' own. Calls of different clients overlap: an allocation may
-// stand between its admission and its attachment while others go on.
+// One run. A seed decides each step of each client, each failure of the driver, and how time
+// passes. One thread plays all threads of the daemon: reaping, proving, clearing and the watch for
+// silent clients are steps like those of the clients. Calls of different clients overlap: between
+// the admission of an allocation and its attachment, other clients make steps.
 //
-// After each step the rules of ownership are checked, against the books and against what this class
-// itself remembers of who had which region:
-//   1. a region serves one session;
-//   2. no dead client's region is given to anybody before the driver has forgotten the client;
-//   3. what is granted from a region that is new to a session is zero; a region given back by a
-//      living session stays with its tenant;
-//   4. unknown, foreign and freed ids are refused alike;
-//   5. a repeated request gets its first answer;
-//   6. the books balance, among themselves and against the driver;
-//   7. after a driver error other than out-of-memory nothing more is granted;
-//   8. time takes nothing: a process that is stopped or hung keeps all it has until it dies, gets
-//      nothing new while it is silent, and is as it was before once it speaks again;
-//   9. whoever is killed for its silence was silent for the grace time, and dies as others do;
-//  10. a batch is granted whole or not at all.
+// After each step the rules of ownership are checked, against the daemon's records and against this
+// class's own record of the owner of each region:
+//   1. A region serves one session.
+//   2. A dead client's region is given to no other client before the driver's list has dropped the
+//      dead one.
+//   3. A block from a region that is new to its session is zero. A region that a living session
+//      returned stays with its tenant.
+//   4. Unknown, foreign and freed ids get the same refusal.
+//   5. A repeated request gets its first answer.
+//   6. The daemon's records agree with each other and with the driver.
+//   7. After a driver error other than out-of-memory nothing more is granted.
+//   8. Time alone takes no memory. A process that is stopped or hung keeps all its blocks until it
+//      dies. It gets no new block while it is silent, and is served as before after its next call.
+//   9. A process that is killed for its silence was silent for the grace time. Its memory is
+//      reclaimed like that of any other dead process.
+//  10. A batch is granted as a whole or not at all.
 //
-// A broken rule is returned by Run, as words.
+// Run returns the rule that was broken, in words.
 class World {
  public:
   World(SimulatedDevice& simulated, uint64_t seed);
@@ -72,9 +74,9 @@ class World {
     bool listed = true;   // by the driver
     bool connected = true;
     bool stopped = false;
-    bool condemned = false;  // it was tried to kill it for its silence
+    bool condemned = false;  // the daemon has tried to kill it for its silence
     bool dying = false;      // killed, but still in a call of the driver
-    // Another program runs in it: its sessions end some time, without a word to it.
+    // Another program runs in it. Its sessions end at some later time, and no call reports that.
     bool execed = false;
     std::vector<Session> sessions;
     bool runs() const { return !exited && !stopped && !dying; }
@@ -86,27 +88,27 @@ class World {
     std::vector<uint64_t> requests;
     std::vector<server::LeaseRegistry::Pending> pending;
   };
-  // Who had a region last.
+  // The last owner of a region.
   struct Owner {
     size_t process = 0;
     server::SessionId session = 0;
-    bool stays_in_tenant = false;  // it was given back by a session that lived on
-    bool given_back = false;       // by that session
-    std::vector<uint64_t> soiled;  // where that session wrote
+    bool stays_in_tenant = false;  // a session that lived on returned it
+    bool given_back = false;       // that session has returned it
+    std::vector<uint64_t> soiled;  // the offsets at which that session wrote
   };
 
   uint64_t Random(uint64_t below) { return random_() % below; }
   void Step();
-  // What a process that runs does by itself.
+  // One step of a running process.
   void Act(size_t process);
   void Spawn();
   void OpenSession(Process& process);
   void Allocate(size_t process);
   void AllocateBatch(size_t process);
-  // Takes a block for one more request of a batch, or says why not. OK also for a request that was
-  // granted before.
+  // Takes a block for one more request of a batch, or returns the refusal. OK also for a request
+  // that was granted before.
   absl::Status AddToBatch(UnderWay& batch, uint64_t request, Bytes size);
-  // A request for the batch, most often a new one.
+  // The id of a request for the batch, in most cases a new one.
   uint64_t PickRequest(const Session& session);
   // A batch that is refused leaves nothing: no block and no trace of its requests.
   void CheckRolledBack(const UnderWay& batch, Bytes held_before);
@@ -133,7 +135,7 @@ class World {
   void FailDriver();
 
   Process& Of(const server::ProcessKey& key);
-  // How long beyond its lease's end the session has been silent; not positive: it is not overdue.
+  // How long ago the lease of a silent session expired. Zero or less: the session is not overdue.
   absl::Duration OverdueBy(const Session& session) const;
   Session* PickSession(Process& process);
   size_t IndexOf(const Process& process) const;
@@ -142,12 +144,12 @@ class World {
   MemoryKind PickKind();
   void CheckGrant(size_t process, server::SessionId session, const server::Grant& grant,
                   cuda::DevicePointer region_base);
-  // By this living process, in this session.
+  // This living process has returned a region, in this session.
   void NoteGivenBack(server::RegionId region, const Process& process, server::SessionId session);
-  // OK, or a refusal that this call may get now.
+  // Checks that the status is OK or a refusal that this call may get now.
   void CheckRefusal(const absl::Status& status, const Process& process);
   void CheckBooks();
-  // Every session that has not ended has all its blocks.
+  // Checks that each session that has not ended has all its blocks.
   void CheckHeld();
   void CheckJudged(const Process& process, const Session& session);
   void End();

@@ -1,4 +1,4 @@
-// What clients do with memory, and what they may expect of it.
+// The steps of clients that concern memory, and the checks of what they get.
 
 #include <algorithm>
 #include <iterator>
@@ -21,7 +21,8 @@ namespace {
 
 constexpr uint64_t kMostInBatch = 5;
 
-// The emulated driver's addresses are the host's, so a look costs no driver call that might fail.
+// The emulated driver's addresses are those of the host. So the bytes are read directly, without a
+// driver call that might be made to fail.
 volatile char* ByteAt(cuda::DevicePointer pointer) {
   return reinterpret_cast<volatile char*>(pointer);
 }
@@ -58,7 +59,8 @@ void World::Allocate(size_t index) {
   const absl::Status added = AddToBatch(call, next_request_++, PickSize());
   if (!added.ok()) return CheckRefusal(added, process);
   under_way_.push_back(std::move(call));
-  // Most replies come before anything else happens.
+  // Most allocations attach at once. The others stay between admission and attachment, and other
+  // clients make steps meanwhile.
   if (Random(4) != 0) Attach(std::prev(under_way_.end()));
 }
 
@@ -113,7 +115,7 @@ void World::AllocateBatch(size_t index) {
   if (!added.ok()) {
     batch.pending.clear();
     CheckRolledBack(batch, held_before);
-    // A request of another call that is under way makes it fail.
+    // UNAVAILABLE: one of the requests is under way in another call.
     if (!absl::IsUnavailable(added)) CheckRefusal(added, process);
     return;
   }
@@ -163,7 +165,7 @@ void World::Attach(std::list<UnderWay>::iterator under_way) {
     CheckGrant(call.process, call.session, (*grants)[i], bases[i]);
     session->blocks.push_back(Block{(*grants)[i], call.requests[i]});
   }
-  // The client did not get the answer and asks again.
+  // As if the client had lost the answer: it sends the request again.
   if (Random(8) != 0) return;
   UnderWay again{call.process, call.session, {}, {}};
   for (const uint64_t request : call.requests) {
@@ -201,8 +203,8 @@ void World::CheckGrant(size_t process, SessionId session, const Grant& grant,
 }
 
 void World::NoteGivenBack(RegionId region, const Process& process, SessionId session) {
-  // A region of which nothing was granted to its session, because a batch was refused, has it for
-  // its owner all the same.
+  // The region may be new here: if a batch was refused, none of its blocks was granted. The session
+  // owns the region all the same.
   Owner& owner = owners_[region];
   owner.process = IndexOf(process);
   owner.session = session;

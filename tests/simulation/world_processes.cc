@@ -1,4 +1,4 @@
-// Processes and their sessions: how they come, fall silent and go.
+// Processes and their sessions: how they start, fall silent and end.
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ using server::SessionId;
 namespace {
 
 constexpr size_t kMostSessions = 3;
-// Beyond what any host gives to a process, so nobody of this name lives.
+// Beyond the largest pid of Linux (2^22), so no process has such a pid.
 constexpr int kFirstPid = 1 << 23;
 
 }  // namespace
@@ -34,7 +34,7 @@ void World::Spawn() {
   const pid_t pid = kFirstPid + next_pid_++;
   process.peer = Peer::Imagined(std::move(exit), server::ProcessKey{pid, 1},
                                 static_cast<uid_t>(1000 + Random(2)));
-  // Some map nothing, and have no context on the device.
+  // One in four maps nothing, and has no context on the device.
   process.listed = Random(4) != 0;
   if (process.listed) simulated_.control().Pretend(pid, true);
   processes_.push_back(std::move(process));
@@ -133,7 +133,8 @@ void World::StopOrContinue(Process& process) {
 }
 
 void World::Disconnect(Process& process) {
-  // Whoever has neither a connection nor a context is taken to have become another program.
+  // The daemon takes a process without a connection and without a context for one that has started
+  // another program. Only Exec does that here.
   if (process.listed) process.connected = false;
 }
 

@@ -72,7 +72,7 @@ std::string Answer(const absl::Status& status) {
 class Peer {
  public:
   Peer(FdStore& store, std::string names) : store_(store), names_(std::move(names)) {
-    inherited_ = store_.TakeInherited();
+    inherited_ = store_.TakeStored();
   }
 
   std::string Do(const std::string& line) {

@@ -1,6 +1,4 @@
 // Address ranges of this process that stand for device addresses.
-//
-// Source: mmap(2), mremap(2).
 #ifndef COMMON_CUDA_EMULATED_ADDRESS_RANGE_H_
 #define COMMON_CUDA_EMULATED_ADDRESS_RANGE_H_
 
@@ -8,14 +6,16 @@
 
 namespace tenure::cuda::emulated {
 
-// Addresses that nobody else gets and nobody can access; null when there are none.
+// Source: mmap(2), mremap(2).
+
+// Reserves addresses: nothing else is mapped there, and an access faults. Null when there are none.
 char* ReserveAddresses(size_t bytes, size_t alignment);
 void FreeAddresses(char* address, size_t bytes);
 
-// Maps the file that is mapped at `memory` also at `address`, with the same protection. False: the
-// host refused, and `address` is reserved as before.
+// Maps the file that is mapped at `memory` a second time, at `address`, with the same protection.
+// False: the kernel refused, and `address` is reserved as before.
 bool MapAgain(char* memory, size_t bytes, char* address);
-// Leaves the addresses reserved.
+// Ends the mapping. The addresses stay reserved.
 void UnmapAddresses(char* address, size_t bytes);
 
 }  // namespace tenure::cuda::emulated

@@ -1,4 +1,4 @@
-// Entry points: names and words of errors, for those that this driver gives or that tests ask for.
+// Entry points: names and descriptions of the errors that this driver answers or that tests use.
 #include <algorithm>
 #include <array>
 

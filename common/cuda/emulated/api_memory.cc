@@ -21,13 +21,13 @@ char* ToAddress(CUdeviceptr pointer) { return reinterpret_cast<char*>(pointer); 
 
 uintptr_t HostPage() { return static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)); }
 
-// Makes the host find memory for these bytes now. Touching them when its shared memory is full
-// would kill the process with SIGBUS.
+// Makes the host reserve memory for these bytes now. If they were written while its shared memory
+// is full, the process would be killed by SIGBUS.
 CUresult Populate(CUdeviceptr pointer, size_t bytes, int advice) {
   const uintptr_t start = pointer / HostPage() * HostPage();
   const int result =
       madvise(reinterpret_cast<void*>(start), static_cast<size_t>(pointer + bytes - start), advice);
-  // EINVAL: a kernel before 5.14, where one has to hope.
+  // EINVAL: a kernel before 5.14 cannot do it. The write then works unless the memory is full.
   if (bytes == 0 || result == 0 || errno == EINVAL) return CUDA_SUCCESS;
   std::fprintf(stderr,
                "emulated CUDA driver: the host has no room for the bytes written to the device; "
@@ -48,7 +48,7 @@ CUresult Fill(CUdeviceptr pointer, unsigned char value, size_t bytes) {
   return ready;
 }
 
-// Gives whole pages back to the host, which reads them as zero and spends nothing on them.
+// Frees whole pages of the file, which then read as zero and take no memory of the host.
 CUresult Clear(CUdeviceptr pointer, size_t bytes) {
   const uintptr_t page = HostPage();
   const CUdeviceptr first = (pointer + page - 1) / page * page;
@@ -172,7 +172,7 @@ CUresult CUDAAPI cuMemsetD8(CUdeviceptr pointer, unsigned char value, size_t byt
   return Set(Entry::cuMemsetD8, pointer, value, bytes);
 }
 
-// Done when it returns: everything is synchronous here, which a stream allows.
+// The work is done when the call returns. A stream allows that.
 CUresult CUDAAPI cuMemsetD8Async(CUdeviceptr pointer, unsigned char value, size_t bytes, CUstream) {
   return Set(Entry::cuMemsetD8Async, pointer, value, bytes);
 }

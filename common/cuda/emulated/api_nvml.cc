@@ -1,4 +1,4 @@
-// Entry points: the management library, as far as the list of compute processes goes.
+// Entry points: the part of NVML that lists compute processes.
 #include <algorithm>
 #include <vector>
 
@@ -11,19 +11,19 @@ using emulated::Entry;
 
 namespace {
 
-// What NVML says in the place of an instance on a GPU that is not divided.
+// NVML's value for an instance on a GPU that is not divided.
 constexpr unsigned int kNoInstance = 0xFFFFFFFF;
 
-// body(Devices&), where calls may be made at all.
+// Runs an entry point of NVML: body(Devices&).
 template <typename Body>
 nvmlReturn_t RunNvml(Entry entry, const Body& body) {
   emulated::Process& process = emulated::Process::Instance();
   if (process.IsForkedChild() || process.IsShutDown()) return kNvmlUninitialized;
-  const std::optional<int> fault = process.faults().Meet(entry);
+  const std::optional<int> fault = process.faults().OnCall(entry);
   return fault ? *fault : process.With(body);
 }
 
-// The same after nvmlInit.
+// Runs one that needs nvmlInit: body(Devices&).
 template <typename Body>
 nvmlReturn_t RunAttached(Entry entry, const Body& body) {
   return RunNvml(entry, [&](Devices& devices) {

@@ -10,7 +10,8 @@ using emulated::Entry;
 
 namespace {
 
-// What this driver makes: pinned memory on a device, with a file descriptor or without a name.
+// This driver makes pinned memory on a device, which can be exported as a file descriptor or not at
+// all. Everything else is refused.
 CUresult CheckProperties(Devices& devices, const CUmemAllocationProp* properties) {
   if (properties == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (properties->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
@@ -137,7 +138,7 @@ CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* ha
       const CUresult result = devices.virtual_memory().Import(*device->card, descriptor, handle);
       if (result != CUDA_ERROR_NOT_FOUND) return result;
     }
-    // What the real driver says of any descriptor that is not its memory's.
+    // The real driver was seen to answer this to any descriptor that names none of its memory.
     return CUDA_ERROR_UNKNOWN;
   });
 }

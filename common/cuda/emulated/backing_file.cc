@@ -33,6 +33,8 @@ void* MapAligned(int file, size_t bytes, int protection) {
   return nullptr;
 }
 
+// A mapping that forked children do not get: a mapping keeps a descriptor's lock, and a child would
+// keep the memory in use after its parent has released it.
 void* MapForThisProcess(int file, size_t bytes) {
   void* address = MapAligned(file, bytes, PROT_NONE);
   if (address == nullptr || madvise(address, bytes, MADV_DONTFORK) == 0) return address;
@@ -40,6 +42,8 @@ void* MapForThisProcess(int file, size_t bytes) {
   return nullptr;
 }
 
+// A lock on the whole file. OpenDescriptor takes it shared, so that there can be many descriptors.
+// HasDescriptor asks whether an exclusive one could be had.
 struct flock DescriptorLock(short type) {
   struct flock lock = {};
   lock.l_type = type;
@@ -53,7 +57,7 @@ void* CreateBackingFile(int folder, uint64_t id, size_t bytes) {
   const FileName name(id);
   const UniqueFd file(openat(folder, name.get(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file) return nullptr;
-  // Any user of the device may open a handle, whatever the exporter's umask says.
+  // Every user of the device may open a handle, so the umask must not narrow the mode.
   const bool ready =
       fchmod(file.get(), 0666) == 0 && ftruncate(file.get(), static_cast<off_t>(bytes)) == 0;
   void* address = ready ? MapAligned(file.get(), bytes, PROT_READ | PROT_WRITE) : nullptr;
@@ -89,7 +93,8 @@ UniqueFd OpenDescriptor(int folder, uint64_t id) {
 
 bool HasDescriptor(int folder, uint64_t id) {
   const UniqueFd file(openat(folder, FileName(id).get(), O_RDONLY | O_CLOEXEC));
-  // What cannot be asked about is left alone.
+  // If the file cannot be opened, its locks are not known and the memory is kept. A missing file
+  // has no descriptor.
   if (!file) return errno != ENOENT;
   struct flock lock = DescriptorLock(F_WRLCK);
   return fcntl(file.get(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;

@@ -1,8 +1,4 @@
-// The file behind one piece of emulated device memory. It has a name, so that any process that is
-// given a handle can open it; it is sparse, so that only bytes written cost the host anything.
-//
-// Thread safety: all callers hold the card's lock, so nobody opens what another one is removing.
-// Source: mmap(2); fcntl(2), open file description locks.
+// The file behind one piece of emulated device memory.
 #ifndef COMMON_CUDA_EMULATED_BACKING_FILE_H_
 #define COMMON_CUDA_EMULATED_BACKING_FILE_H_
 
@@ -13,23 +9,32 @@
 
 namespace tenure::cuda::emulated {
 
+// The file has a name, so that each process with a handle can open it. It is sparse, so that only
+// bytes that were written take memory of the host. Its pages are the device memory: they live as
+// long as the name or a mapping does, also when the process that made them is dead.
+//
+// Thread safety: the card's lock is held during each call, so no process opens a file that another
+// one is removing.
+// Source: mmap(2); fcntl(2), open file description locks.
+
 // A mapped file of `bytes`, at a multiple of 2 MiB as the real driver places memory; null when it
 // could not be mapped.
 void* CreateBackingFile(int folder, uint64_t id, size_t bytes);
 void* MapBackingFile(int folder, uint64_t id, size_t bytes);
 
-// The same for memory that descriptors name: mapped without access and for this process alone, not
-// for children that it forks. By its name other users can open it for reading only, which is enough
-// to ask for its locks and makes no descriptor.
+// The same for memory that descriptors name. It is mapped without access, and not in children that
+// this process forks. Other users can open the file by its name for reading only. That is enough to
+// ask for its locks, and not enough to import it.
 void* CreateDescribedFile(int folder, uint64_t id, size_t bytes, uint64_t* inode);
-// A descriptor of it. Each carries a lock, which lives as long as any copy of the descriptor does,
-// in whatever process: whoever wants to know whether there is one asks for the lock.
+// A descriptor of such memory. It carries a shared lock, which lives as long as a copy of the
+// descriptor is open in any process.
 UniqueFd OpenDescriptor(int folder, uint64_t id);
+// Whether any process has such a descriptor open: whether the file has a lock.
 bool HasDescriptor(int folder, uint64_t id);
 // Maps as CreateDescribedFile does. The mapping counts as a copy of the descriptor.
 void* MapDescriptor(int descriptor, size_t bytes);
 
-// Removes the name. The bytes stay until the last mapping goes, which frees them by itself.
+// Removes the name. The kernel frees the bytes with the last mapping.
 void RemoveBackingFile(int folder, uint64_t id);
 
 }  // namespace tenure::cuda::emulated

@@ -1,13 +1,4 @@
-// Faults on demand: what a test asks of the emulated driver that no real one can do.
-//
-// The functions are exported by libtenure_emulated_cuda.so only. Control finds them in the library
-// that the process has loaded already, so a program that uses it still runs on a real driver, where
-// Open says that there is no such control. The same faults reach a process from outside through
-// TENURE_EMULATED_FAULTS, a comma-separated list:
-//   cuMemAlloc_v2:3=2         the third call answers 2
-//   cuMemFree_v2:1+=700       the first call and all later ones answer 700
-//   cuMemAlloc_v2:delay=5000  each call takes 5000 microseconds longer
-// Symbols are exported names. A call that fails does nothing else.
+// How a test makes calls of the emulated driver fail or wait.
 #ifndef COMMON_CUDA_EMULATED_CONTROL_H_
 #define COMMON_CUDA_EMULATED_CONTROL_H_
 
@@ -23,6 +14,14 @@
 #include "common/check.h"
 #include "common/cuda/driver.h"
 
+// The functions are exported by libtenure_emulated_cuda.so only. Control finds them in the library
+// that the process has loaded, so a program that uses it also runs on a real driver, where Open
+// fails. The environment variable TENURE_EMULATED_FAULTS sets the same faults from outside. It is a
+// list, separated by commas:
+//   cuMemAlloc_v2:3=2         the third call answers 2
+//   cuMemFree_v2:1+=700       the first call and all later ones answer 700
+//   cuMemAlloc_v2:delay=5000  each call takes 5000 microseconds longer
+// Symbols are exported names. A call that fails has no other effect.
 extern "C" {
 
 // Each answers 0, or 1 when no entry point has that name. `nth` counts from the next call, which is
@@ -32,8 +31,8 @@ int tenureEmulatedDelay(const char* symbol, uint64_t microseconds);
 // Calls of a symbol since the library was loaded, failed ones included.
 int tenureEmulatedCalls(const char* symbol, uint64_t* calls);
 void tenureEmulatedClear();
-// Puts a process that does not exist on the list of compute processes, as this process sees it, or
-// takes it off again.
+// Puts a process that does not exist on the list of compute processes, or removes it. Only this
+// process sees that.
 void tenureEmulatedPretend(int pid, int listed);
 
 }  // extern "C"
@@ -42,7 +41,7 @@ namespace tenure::cuda::emulated {
 
 // The functions above, found at run time.
 // Thread safety: thread-safe.
-// Errors: a symbol that is no entry point is a bug of the test: aborts.
+// Errors: a symbol that is no entry point is a bug of the test, and aborts it.
 class Control {
  public:
   // FAILED_PRECONDITION: `driver` is not the emulated one.
@@ -70,9 +69,9 @@ class Control {
     TENURE_CHECK(calls_(symbol, &calls) == 0);
     return calls;
   }
-  // Forgets all faults and delays; the counts go on.
+  // Removes all faults and delays. The counts of calls stay.
   void Clear() const { clear_(); }
-  // Puts an imagined process on the list of compute processes, or takes it off.
+  // Puts a process that does not exist on the list of compute processes, or removes it.
   void Pretend(pid_t pid, bool listed) const { pretend_(pid, listed ? 1 : 0); }
 
  private:

@@ -28,6 +28,7 @@ CUresult DeviceMemory::AllocateLarge(size_t bytes, CUdeviceptr* pointer) {
   OwnBacking backing;
   const CUresult result = card_.Allocate(rounded->value(), &backing.mapping);
   if (result != CUDA_SUCCESS) return result;
+  // The size as asked for, not rounded: it is what cuMemGetAddressRange answers.
   *pointer = ToPointer(backing.mapping.address);
   allocations_[*pointer] = Allocation{bytes, backing.mapping.id};
   backings_[backing.mapping.id] = std::move(backing);
@@ -35,6 +36,7 @@ CUresult DeviceMemory::AllocateLarge(size_t bytes, CUdeviceptr* pointer) {
 }
 
 CUresult DeviceMemory::AllocateSmall(size_t bytes, CUdeviceptr* pointer) {
+  // First fit. A backing that is not shared has no free ranges.
   for (auto& [id, backing] : backings_) {
     for (auto range = backing.free.begin(); range != backing.free.end(); ++range) {
       if (range->second < RoundedSmall(bytes)) continue;
@@ -71,13 +73,16 @@ CUresult DeviceMemory::Free(CUdeviceptr pointer, bool* still_imported) {
   const size_t bytes = found->second.size;
   allocations_.erase(found);
   *still_imported = false;
-  if (backing->second.shared && !GiveBack(backing->second, offset, bytes)) return CUDA_SUCCESS;
+  // A shared backing goes back to the card with its last allocation.
+  if (backing->second.shared && !FreeRange(backing->second, offset, bytes)) return CUDA_SUCCESS;
   *still_imported = !card_.Free(backing->second.mapping);
   backings_.erase(backing);
   return CUDA_SUCCESS;
 }
 
-bool DeviceMemory::GiveBack(OwnBacking& backing, size_t offset, size_t bytes) {
+bool DeviceMemory::FreeRange(OwnBacking& backing, size_t offset, size_t bytes) {
+  // Joined with the free ranges before and after it, so that a backing without allocations is one
+  // range of kPage.
   size_t length = RoundedSmall(bytes);
   const auto after = backing.free.lower_bound(offset);
   if (after != backing.free.begin()) {
@@ -118,15 +123,19 @@ CUresult DeviceMemory::Import(const CUipcMemHandle& handle, CUdeviceptr* pointer
   Handle named = {};
   std::memcpy(&named, handle.reserved, sizeof(named));
   if (named.magic != kHandleMagic) return CUDA_ERROR_INVALID_VALUE;
+  // The real driver refuses a handle in the process that exported it.
   if (named.pid == card_.pid() && named.start_time == card_.start_time()) {
     return CUDA_ERROR_INVALID_CONTEXT;
   }
-  // What is open opens again without a look at its exporter, be that dead or the memory freed.
+  // An import that is open opens again, also when its exporter is dead or has freed the memory: the
+  // real driver does not ask the exporter again.
   const auto imported = imports_.find(named.id);
   if (imported != imports_.end() && OpenAgain(named, named.id, pointer)) return CUDA_SUCCESS;
   Mapping mapping;
   const CUresult result = card_.Import(named, &mapping);
   if (result != CUDA_SUCCESS) return result;
+  // The handle may name a newer backing than its id says, see Handle. So the id of the mapping
+  // decides whether this backing is imported already; then the second import is given up.
   const auto [known, is_new] = imports_.try_emplace(mapping.id, ImportedBacking{mapping, 0});
   if (!is_new) {
     card_.EndImport(mapping);
@@ -153,6 +162,7 @@ CUresult DeviceMemory::CloseImport(CUdeviceptr pointer) {
   if (--found->second.opens > 0) return CUDA_SUCCESS;
   const auto import = imports_.find(found->second.backing);
   opened_.erase(found);
+  // Other pointers into the same backing may still be open.
   if (--import->second.pointers > 0) return CUDA_SUCCESS;
   card_.EndImport(import->second.mapping);
   imports_.erase(import);
@@ -172,6 +182,7 @@ std::optional<MemoryRange> DeviceMemory::Find(CUdeviceptr pointer) const {
 }
 
 void DeviceMemory::ReleaseAll() {
+  // Without a look at counts of opens: the context ends, and every pointer with it.
   for (const auto& [id, import] : imports_) card_.EndImport(import.mapping);
   for (const auto& [id, backing] : backings_) card_.Free(backing.mapping);
   imports_.clear();

@@ -1,3 +1,4 @@
+// One process's memory of cuMemAlloc on an emulated device, and its imports.
 #ifndef COMMON_CUDA_EMULATED_DEVICE_MEMORY_H_
 #define COMMON_CUDA_EMULATED_DEVICE_MEMORY_H_
 
@@ -19,12 +20,10 @@ struct MemoryRange {
   size_t size = 0;
 };
 
-// This process's memory of one device: what it allocated and what it imported.
-//
 // Allocations of up to 1 MiB share backings of 2 MiB at 512-byte steps, as the real driver packs
-// them: 1000 of 4 KiB were seen to use 4 MiB. Larger ones have a backing each. As there, everything
-// about a small one concerns its whole backing: a handle opens as long as that lives, an importer
-// sees all of it, and a place in it that is used again keeps its old bytes.
+// them: 1000 of 4 KiB were seen to use 4 MiB. Each larger one has a backing of its own. As on the
+// real driver, a handle of a small allocation opens as long as its backing lives, an importer sees
+// the whole backing, and a range in it that is used again keeps its old bytes.
 //
 // Invariants: 1. a fresh backing is zero; 2. a shared backing's free ranges and its allocations
 // tile it; 3. a backing is imported once, however many pointers into it are open.
@@ -36,7 +35,7 @@ class DeviceMemory {
   explicit DeviceMemory(Card& card) : card_(card) {}
 
   CUresult Allocate(size_t bytes, CUdeviceptr* pointer);
-  // `still_imported`: somebody has the memory mapped, so it stays in use.
+  // `still_imported`: another process has the memory mapped, so it stays in use.
   CUresult Free(CUdeviceptr pointer, bool* still_imported);
   CUresult Export(CUdeviceptr pointer, CUipcMemHandle* handle);
   CUresult Import(const CUipcMemHandle& handle, CUdeviceptr* pointer);
@@ -69,9 +68,9 @@ class DeviceMemory {
   CUresult AllocateLarge(size_t bytes, CUdeviceptr* pointer);
   CUresult AllocateSmall(size_t bytes, CUdeviceptr* pointer);
   CUdeviceptr Carve(OwnBacking& backing, std::map<size_t, size_t>::iterator range, size_t bytes);
-  // Whether the backing is empty now.
-  static bool GiveBack(OwnBacking& backing, size_t offset, size_t bytes);
-  // Counts one more open of what `handle` names in a backing that is imported already.
+  // Adds the range to the free ones. Returns whether the whole backing is free now.
+  static bool FreeRange(OwnBacking& backing, size_t offset, size_t bytes);
+  // Opens `handle` once more, if its pointer in the imported `backing` is open already.
   bool OpenAgain(const Handle& handle, uint64_t backing, CUdeviceptr* pointer);
 
   Card& card_;

@@ -28,7 +28,7 @@ uint64_t Hash(absl::string_view text) {
   return hash;
 }
 
-// The same in every process that names the same folder, another one for every other folder.
+// The same in each process that names the same folder, and another one for each other folder.
 CUuuid UuidOf(const std::string& folder) {
   char resolved[PATH_MAX];
   const std::string name = realpath(folder.c_str(), resolved) != nullptr ? resolved : folder;
@@ -48,8 +48,8 @@ std::string FormatUuid(const CUuuid& uuid) {
   return text;
 }
 
-// For every user: device memory may be opened by anybody who may use the device. Not sticky, since
-// whoever notices that memory is gone removes its file.
+// A folder that every user may write, because every user of the device may open its memory. It is
+// not sticky: the process that sweeps a card removes the files of dead processes of other users.
 bool MakeFolder(const std::string& folder) {
   if (mkdir(folder.c_str(), 0777) == 0) return chmod(folder.c_str(), 0777) == 0;
   return errno == EEXIST;
@@ -130,6 +130,7 @@ bool Devices::IsActive(CUcontext context) const {
 }
 
 void Devices::EndContext(CUctx_st& context) {
+  // The memory before the place on the card: Leave frees the rest of what this process has there.
   virtual_memory_.ReleaseAll(*context.card);
   context.memory.ReleaseAll();
   context.streams.clear();

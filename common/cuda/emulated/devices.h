@@ -1,3 +1,4 @@
+// The emulated devices and their contexts, as one process sees them.
 #ifndef COMMON_CUDA_EMULATED_DEVICES_H_
 #define COMMON_CUDA_EMULATED_DEVICES_H_
 
@@ -14,7 +15,7 @@
 #include "common/cuda/emulated/faults.h"
 #include "common/cuda/emulated/virtual_memory.h"
 
-// cuda.h only declares these two; a driver says what they are.
+// cuda.h only declares these two; each driver defines them.
 struct CUstream_st {};
 
 // The primary context of a device, and everything that this process has there.
@@ -33,38 +34,38 @@ struct CUctx_st {
 
 namespace tenure::cuda::emulated {
 
-// The devices as this process sees them.
+// All devices of this process, and its memory on them.
 // Thread safety: thread-compatible; class Process guards it.
 class Devices {
  public:
-  // Reads the environment and opens the cards, the first time. The environment's faults go to
-  // `faults`.
+  // The first call reads the environment and opens the cards. It sets the faults of the environment
+  // in `faults`.
   CUresult Attach(Faults& faults);
-  // cuInit: attaches, and allows what needs it.
+  // cuInit: attaches, and allows the calls that need cuInit.
   CUresult Initialise(Faults& faults);
   bool attached() const { return attached_; }
   bool initialised() const { return initialised_; }
-  // Whether what NVIDIA calls undefined is to abort.
+  // Whether a call whose effect NVIDIA leaves undefined aborts.
   bool strict() const { return strict_; }
 
   const std::vector<std::unique_ptr<CUctx_st>>& all() const { return all_; }
   // Null where there is none.
   CUctx_st* Find(CUdevice ordinal);
-  // The device whose memory of cuMemAlloc `pointer` lies in; null where there is none.
+  // The device with the memory of cuMemAlloc that contains `pointer`; null where there is none.
   CUctx_st* FindOwner(CUdeviceptr pointer);
   // The allocation, import or mapping that `pointer` lies in.
   std::optional<MemoryRange> FindRange(CUdeviceptr pointer);
   // Whether these bytes are one allocation's or import's, or of mappings that allow this use.
   bool Allows(Use use, CUdeviceptr pointer, size_t bytes);
   VirtualMemory& virtual_memory() { return virtual_memory_; }
-  // Whether a context is one of ours, and whether that is retained.
+  // Whether a context is one of this process, and whether it is retained.
   bool IsKnown(CUcontext context) const;
   bool IsActive(CUcontext context) const;
 
-  // The last release of a context: its memory, its streams and its place on the card go.
+  // The last release of a context: frees its memory, its streams and its place on the card.
   void EndContext(CUctx_st& context);
-  // At exit: leaves nothing behind that another process would have to find. Mappings stay, since
-  // threads that exit() leaves running may be copying.
+  // At exit: frees this process's memory on the cards. Mappings stay, because threads that exit()
+  // leaves running may still copy.
   void ShutDown();
 
  private:

@@ -9,12 +9,14 @@
 
 namespace tenure::cuda::emulated {
 
-std::optional<int> Faults::Meet(Entry entry) {
+std::optional<int> Faults::OnCall(Entry entry) {
   absl::Duration delay;
   std::optional<int> result;
   {
     const absl::MutexLock lock(&mutex_);
     State& state = StateOf(entry);
+    // A failed call counts as well, so that "the n-th call" means the same with and without a
+    // fault.
     const uint64_t call = ++state.calls;
     delay = state.delay;
     const auto fault =
@@ -23,6 +25,7 @@ std::optional<int> Faults::Meet(Entry entry) {
         });
     if (fault != state.faults.end()) result = fault->result;
   }
+  // Without the lock: a slow call must not make the calls of other threads wait.
   if (delay > absl::ZeroDuration()) absl::SleepFor(delay);
   return result;
 }
@@ -59,6 +62,7 @@ std::vector<pid_t> Faults::Pretended() const {
 
 void Faults::Clear() {
   const absl::MutexLock lock(&mutex_);
+  // The counts of calls stay, and so do the processes of Pretend: they are not faults.
   for (State& state : states_) {
     state.delay = absl::ZeroDuration();
     state.faults.clear();

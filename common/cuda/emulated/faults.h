@@ -1,3 +1,4 @@
+// Faults and delays of the emulated driver's entry points.
 #ifndef COMMON_CUDA_EMULATED_FAULTS_H_
 #define COMMON_CUDA_EMULATED_FAULTS_H_
 
@@ -18,25 +19,26 @@
 
 namespace tenure::cuda::emulated {
 
-// Which calls are to fail or to take longer, how often each entry point was called, and who is to
-// be on the process list without being there. Thread safety: thread-safe.
+// Which calls fail or wait, how often each entry point was called, and which processes that do not
+// exist are on the process list.
+// Thread safety: thread-safe.
 class Faults {
  public:
-  // Counts one call, waits as long as it was told to, and gives the answer that the call must fail
-  // with, if any.
-  std::optional<int> Meet(Entry entry);
+  // Counts one call and waits for its delay. Returns the error with which the call must fail, if
+  // any.
+  std::optional<int> OnCall(Entry entry);
 
   // `nth` counts from the next call, which is 1.
   void Fail(Entry entry, uint64_t nth, bool and_later, int result);
   void Delay(Entry entry, absl::Duration delay);
   uint64_t Calls(Entry entry) const;
-  // Processes that do not exist and are to be on the list of compute processes.
+  // Puts a process that does not exist on the list of compute processes, or removes it.
   void Pretend(pid_t pid, bool listed);
   std::vector<pid_t> Pretended() const;
   void Clear();
 
-  // Arms what TENURE_EMULATED_FAULTS says, as control.h describes it. False: it is malformed, and
-  // nothing was armed from the first wrong item on.
+  // Sets the faults of a list as control.h describes it. False: an item is malformed; the items
+  // before it are set.
   bool Parse(absl::string_view list);
 
  private:

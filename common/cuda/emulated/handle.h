@@ -1,3 +1,4 @@
+// The layout of an IPC handle of the emulated driver.
 #ifndef COMMON_CUDA_EMULATED_HANDLE_H_
 #define COMMON_CUDA_EMULATED_HANDLE_H_
 
@@ -7,11 +8,11 @@
 
 namespace tenure::cuda::emulated {
 
-// The 64 bytes of an IPC handle. As on the real driver they are no secret and no proof: the
+// The 64 bytes of an IPC handle. As on the real driver they can be guessed: they hold the
 // exporter's pid, the size, a running index and a value that differs from process to process.
 //
-// What it names is the exporter's memory object, and the driver gives the number of a freed object
-// to the next one: an old handle was seen opening what its exporter allocated afterwards.
+// A handle names a memory object of the exporter. The driver gives the number of a freed object to
+// the next one: an old handle was seen to open memory that its exporter allocated later.
 struct Handle {
   uint64_t magic;         // kHandleMagic: anything else is no handle
   int32_t pid;            // the exporter

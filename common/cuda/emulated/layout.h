@@ -1,12 +1,4 @@
-// What the processes of one emulated device share: the file "card-3" in the device's folder, mapped
-// by each of them. A change to these structs needs another number in that name.
-//
-// Invariants, true between any two instructions of a process that is killed:
-//   1. A slot's fields are written before its state or pid says that they count.
-//   2. Nothing is summed up in advance: the memory in use is always the sum over the slots, so no
-//      half-done change can leave a wrong total behind.
-//   3. Whether a process is alive, or somebody holds a descriptor of memory, is never stored, only
-//      asked of the kernel, through locks that vanish with their last holder.
+// The memory that the processes with one emulated device share.
 #ifndef COMMON_CUDA_EMULATED_LAYOUT_H_
 #define COMMON_CUDA_EMULATED_LAYOUT_H_
 
@@ -18,29 +10,38 @@
 
 namespace tenure::cuda::emulated {
 
-// What the driver gives device memory out in.
+// It is the file "card-3" in the device's folder, mapped by each process. A change to these structs
+// needs another number in that name.
+//
+// Invariants, true between any two instructions of a process that is killed:
+//   1. The fields of a slot are written before its state or pid, which makes them count.
+//   2. No sum is stored. The memory in use is always the sum over the slots, so no half-done change
+//      leaves a wrong total behind.
+//   3. It is never stored whether a process is alive, or whether a descriptor of memory is open.
+//   The
+//      kernel is asked, through locks that end with their last holder.
+
+// The unit in which the driver allocates device memory.
 inline constexpr Bytes kPage = MiB(2);
 inline constexpr Bytes kSmallestCard = MiB(16);
 inline constexpr Bytes kLargestCard = GiB(1024);
-// A context takes 1/256 of the device (520 MiB of an H200), so more than this cannot exist at once.
+// A context takes 1/256 of the device (520 MiB of an H200), so there are at most so many at once.
 inline constexpr uint64_t kContextsPerCard = 256;
 
-// One process with a context. Alive while byte `index` of the file "nvidia-processes" is locked.
-// The lock belongs to the open file description, as device files do to NVIDIA's driver: a forked
-// child that does not exec keeps its dead parent alive here, with all the parent had on the device.
+// One process with a context. It is alive while it has its life lock, see LifeLocks.
 struct ProcessSlot {
   std::atomic<int32_t> pid;  // 0: the slot is empty
-  uint64_t start_time;       // in clock ticks since boot: pids return, pairs do not
+  uint64_t start_time;       // in clock ticks since boot; a pid is not used again with the same one
 };
 
 enum class BackingState : uint32_t {
   kEmpty = 0,
   kLive,   // allocated: its owner can hand out handles of it
-  kFreed,  // freed by its owner, or its owner is dead; in use while somebody has imported it or
-           // holds a descriptor
+  kFreed,  // freed by its owner, or its owner is dead; in use while a process has imported it or
+           // has a descriptor of it open
 };
 
-// What lets other processes import memory, and keeps it.
+// How other processes import the memory, and whether that keeps it.
 enum class BackingKind : uint32_t {
   kAllocated = 0,  // cuMemAlloc: a handle, which keeps nothing
   kCreated,        // cuMemCreate: a file descriptor of the memory's file, which carries a lock

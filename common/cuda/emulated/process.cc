@@ -8,6 +8,7 @@ Process& Process::Instance() {
 }
 
 void Process::ShutDown() {
+  // A forked child must not free the memory of its parent.
   if (user_ != getpid()) return;
   shut_down_ = true;
   With([](Devices& devices) { devices.ShutDown(); });

@@ -1,5 +1,4 @@
-// The frame around every entry point: faults, the rules about when the driver may be used, the
-// lock.
+// What every entry point of the emulated driver does first: faults, checks and the lock.
 #ifndef COMMON_CUDA_EMULATED_PROCESS_H_
 #define COMMON_CUDA_EMULATED_PROCESS_H_
 
@@ -21,26 +20,27 @@
 
 namespace tenure::cuda::emulated {
 
-// What the driver is to this process.
+// The state of the driver in this process.
 //
-// Never destroyed: threads that exit() leaves behind may still call in.
-// Thread safety: thread-safe. Under the lock nobody waits but for other processes' steps on a card,
-// which take microseconds; copies run outside.
+// It is never destroyed, because threads that exit() leaves running may still call the driver.
+// Thread safety: thread-safe. Under the lock a call waits only for other processes' steps on a
+// card, which take microseconds. Copies run without it.
 class Process {
  public:
   static Process& Instance();
 
   Faults& faults() { return faults_; }
 
-  // In a child that was forked after its parent initialised the driver nothing works, as on the
-  // real one; and the lock may never come free there.
+  // Whether this is a child that was forked after its parent initialised the driver. There, as on
+  // the real driver, no call works. Also the lock may have been held by another thread at the fork,
+  // and would never be released.
   bool IsForkedChild() const {
     const pid_t user = user_;
     return user != 0 && user != getpid();
   }
   bool IsShutDown() const { return shut_down_; }
 
-  // Makes this process, and no child of it, the driver's user.
+  // Makes this process the driver's user. Its forked children are not.
   void Claim() {
     pid_t nobody = 0;
     user_.compare_exchange_strong(nobody, getpid());
@@ -59,14 +59,14 @@ class Process {
   Process() = default;
 
   Faults faults_;
-  std::atomic<pid_t> user_ = 0;  // 0: nobody yet
+  std::atomic<pid_t> user_ = 0;  // 0: none yet
   std::atomic<bool> shut_down_ = false;
   absl::Mutex mutex_;
   Devices devices_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The contexts that a thread has pushed. Trivially destructible: a program's last destructors call
-// the driver when thread-local objects are gone.
+// The contexts that a thread has pushed. It has no destructor, because a program's last destructors
+// call the driver after thread-local objects are destroyed.
 struct ContextStack {
   static constexpr size_t kDepth = 64;
 
@@ -77,26 +77,26 @@ struct ContextStack {
 };
 ContextStack& ThreadContexts();
 
-// An entry point that works always, in a forked child too: body().
+// Runs an entry point that works always, also in a forked child: body().
 template <typename Body>
 CUresult RunAlways(Entry entry, const Body& body) {
   Process& process = Process::Instance();
   if (process.IsForkedChild()) return body();
-  const std::optional<int> fault = process.faults().Meet(entry);
+  const std::optional<int> fault = process.faults().OnCall(entry);
   return fault ? static_cast<CUresult>(*fault) : body();
 }
 
-// An entry point that needs no cuInit: body(Devices&).
+// Runs an entry point that needs no cuInit: body(Devices&).
 template <typename Body>
 CUresult RunAnytime(Entry entry, const Body& body) {
   Process& process = Process::Instance();
   if (process.IsForkedChild()) return CUDA_ERROR_NOT_INITIALIZED;
   if (process.IsShutDown()) return CUDA_ERROR_DEINITIALIZED;
-  const std::optional<int> fault = process.faults().Meet(entry);
+  const std::optional<int> fault = process.faults().OnCall(entry);
   return fault ? static_cast<CUresult>(*fault) : process.With(body);
 }
 
-// One that needs cuInit.
+// Runs an entry point that needs cuInit: body(Devices&).
 template <typename Body>
 CUresult Run(Entry entry, const Body& body) {
   return RunAnytime(entry, [&](Devices& devices) {
@@ -104,7 +104,7 @@ CUresult Run(Entry entry, const Body& body) {
   });
 }
 
-// One that works on the thread's current context: body(Devices&, CUctx_st&).
+// Runs an entry point that uses the thread's current context: body(Devices&, CUctx_st&).
 template <typename Body>
 CUresult RunInContext(Entry entry, const Body& body) {
   return Run(entry, [&](Devices& devices) {

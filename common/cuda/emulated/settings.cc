@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/cuda/emulated/layout.h"
+#include "common/status_macros.h"
 
 namespace tenure::cuda::emulated {
 namespace {
@@ -36,14 +37,14 @@ absl::StatusOr<Settings> ReadSettings() {
     return absl::InvalidArgumentError(absl::StrCat("TENURE_EMULATED_DEVICES is '", devices,
                                                    "', not a number from 0 to ", kMostDevices));
   }
-  const absl::StatusOr<Bytes> memory = ParseBytes(Variable("TENURE_EMULATED_MEMORY", "8GiB"));
-  if (!memory.ok()) return memory.status();
-  if (*memory < kSmallestCard || *memory > kLargestCard) {
+  TENURE_ASSIGN_OR_RETURN(const Bytes memory,
+                          ParseBytes(Variable("TENURE_EMULATED_MEMORY", "8GiB")));
+  if (memory < kSmallestCard || memory > kLargestCard) {
     return absl::InvalidArgumentError(
-        absl::StrCat("TENURE_EMULATED_MEMORY is ", FormatBytes(*memory), ", not from ",
+        absl::StrCat("TENURE_EMULATED_MEMORY is ", FormatBytes(memory), ", not from ",
                      FormatBytes(kSmallestCard), " to ", FormatBytes(kLargestCard)));
   }
-  settings.memory = *memory;
+  settings.memory = memory;
   settings.faults = Variable("TENURE_EMULATED_FAULTS", "");
   settings.strict = Variable("TENURE_EMULATED_STRICT", "0") == "1";
   return settings;

@@ -1,3 +1,4 @@
+// The settings of the emulated devices, which come from the environment.
 #ifndef COMMON_CUDA_EMULATED_SETTINGS_H_
 #define COMMON_CUDA_EMULATED_SETTINGS_H_
 
@@ -9,15 +10,14 @@
 
 namespace tenure::cuda::emulated {
 
-// What the environment says about the emulated devices.
-//
-//   TENURE_EMULATED_DIR      the folder that holds them; processes that name the same one share the
-//                            devices. Default: /dev/shm/tenure-emulated-UID, in /tmp without
-//                            /dev/shm
-//   TENURE_EMULATED_DEVICES  how many; default 1, at most 16
-//   TENURE_EMULATED_MEMORY   of each; default 8GiB. Counts while nobody uses the device
+//   TENURE_EMULATED_DIR      the folder of the devices; processes that name the same folder share
+//                            them. Default: /dev/shm/tenure-emulated-UID, or the same in /tmp if
+//                            /dev/shm cannot be written
+//   TENURE_EMULATED_DEVICES  how many devices; default 1, at most 16
+//   TENURE_EMULATED_MEMORY   the memory of each; default 8GiB. It applies when no process uses the
+//                            device
 //   TENURE_EMULATED_FAULTS   see control.h
-//   TENURE_EMULATED_STRICT   1: what NVIDIA calls undefined aborts
+//   TENURE_EMULATED_STRICT   1: a call whose effect NVIDIA leaves undefined aborts
 struct Settings {
   std::string folder;
   int devices = 1;
@@ -26,7 +26,7 @@ struct Settings {
   bool strict = false;
 };
 
-// INVALID_ARGUMENT: a value that is none of its kind.
+// Errors: INVALID_ARGUMENT: a value is malformed or out of range.
 absl::StatusOr<Settings> ReadSettings();
 
 }  // namespace tenure::cuda::emulated

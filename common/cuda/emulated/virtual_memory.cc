@@ -54,6 +54,7 @@ CUmemGenericAllocationHandle VirtualMemory::Add(Object object) {
 }
 
 VirtualMemory::Objects::iterator VirtualMemory::FindHandle(CUmemGenericAllocationHandle handle) {
+  // A released object is still in objects_ while it is mapped.
   const auto found = objects_.find(handle);
   return found != objects_.end() && found->second.released ? objects_.end() : found;
 }
@@ -62,11 +63,11 @@ CUresult VirtualMemory::Release(CUmemGenericAllocationHandle handle) {
   const auto found = FindHandle(handle);
   if (found == objects_.end()) return CUDA_ERROR_INVALID_VALUE;
   found->second.released = true;
-  Drop(found);
+  FreeIfUnused(found);
   return CUDA_SUCCESS;
 }
 
-void VirtualMemory::Drop(Objects::iterator object) {
+void VirtualMemory::FreeIfUnused(Objects::iterator object) {
   const Object& what = object->second;
   if (!what.released || what.mappings > 0) return;
   if (what.imported) {
@@ -84,6 +85,7 @@ CUresult VirtualMemory::Export(CUmemGenericAllocationHandle handle, UniqueFd* de
 }
 
 CUresult VirtualMemory::Reserve(size_t bytes, size_t alignment, CUdeviceptr* pointer) {
+  // An alignment is a power of two, or 0 for the default.
   if (!IsWholePages(bytes) || (alignment & (alignment - 1)) != 0) return CUDA_ERROR_INVALID_VALUE;
   char* address = ReserveAddresses(bytes, std::max<size_t>(alignment, kPage.value()));
   if (address == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -95,6 +97,8 @@ CUresult VirtualMemory::Reserve(size_t bytes, size_t alignment, CUdeviceptr* poi
 CUresult VirtualMemory::FreeReservation(CUdeviceptr pointer, size_t bytes) {
   const auto found = reservations_.find(pointer);
   if (found == reservations_.end() || found->second != bytes) return CUDA_ERROR_INVALID_VALUE;
+  // A reservation with a mapping in it cannot be freed. Here and below, the difference of two
+  // addresses is compared, because the sum of an address and a size may wrap.
   const auto mapping = mappings_.lower_bound(pointer);
   if (mapping != mappings_.end() && mapping->first - pointer < bytes) {
     return CUDA_ERROR_INVALID_VALUE;
@@ -111,6 +115,7 @@ CUresult VirtualMemory::Map(CUdeviceptr pointer, size_t bytes, size_t offset,
       !IsReserved(pointer, bytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  // No mapping contains the first address, and the next one begins behind the last.
   const auto next = mappings_.lower_bound(pointer);
   const bool free = MappingAt(pointer) == mappings_.end() &&
                     (next == mappings_.end() || next->first - pointer >= bytes);
@@ -119,6 +124,7 @@ CUresult VirtualMemory::Map(CUdeviceptr pointer, size_t bytes, size_t offset,
   Object& object = found->second;
   if (offset != 0 || bytes != object.memory.bytes) return CUDA_ERROR_NOT_SUPPORTED;
   if (!MapAgain(object.memory.address, bytes, ToAddress(pointer))) return CUDA_ERROR_OUT_OF_MEMORY;
+  // The object's own mapping has no access, and so has this copy until SetAccess.
   mappings_[pointer] = MappedObject{bytes, handle, CU_MEM_ACCESS_FLAGS_PROT_NONE};
   ++object.mappings;
   return CUDA_SUCCESS;
@@ -130,19 +136,22 @@ CUresult VirtualMemory::Unmap(CUdeviceptr pointer, size_t bytes) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   auto mapping = mappings_.lower_bound(pointer);
+  // Advanced before UnmapOne erases it.
   while (mapping != mappings_.end() && mapping->first - pointer < bytes) UnmapOne(mapping++);
   return CUDA_SUCCESS;
 }
 
 void VirtualMemory::UnmapOne(Mappings::iterator mapping) {
   UnmapAddresses(ToAddress(mapping->first), mapping->second.size);
+  // Looked up before the mapping is erased, which holds the key.
   const auto object = objects_.find(mapping->second.object);
   mappings_.erase(mapping);
   --object->second.mappings;
-  Drop(object);
+  FreeIfUnused(object);
 }
 
 CUresult VirtualMemory::SetAccess(CUdeviceptr pointer, size_t bytes, CUmemAccess_flags access) {
+  // The range must be one or more whole mappings without a gap.
   CUdeviceptr end = pointer;
   auto mapping = mappings_.find(pointer);
   while (mapping != mappings_.end() && mapping->first == end && end - pointer < bytes) {
@@ -187,6 +196,7 @@ std::optional<MemoryRange> VirtualMemory::Find(CUdeviceptr pointer) const {
 }
 
 bool VirtualMemory::Allows(Use use, CUdeviceptr pointer, size_t bytes) const {
+  // Goes from mapping to mapping as long as the next one begins where the last one ended.
   auto mapping = MappingAt(pointer);
   CUdeviceptr at = pointer;
   while (mapping != mappings_.end() && mapping->first <= at &&
@@ -205,6 +215,7 @@ const Card* VirtualMemory::CardAt(CUdeviceptr pointer) const {
 }
 
 void VirtualMemory::ReleaseAll(const Card& card) {
+  // The mappings first: the last one frees an object whose handle was released, and may erase it.
   for (auto mapping = mappings_.begin(); mapping != mappings_.end();) {
     const auto next = std::next(mapping);
     if (objects_.at(mapping->second.object).card == &card) UnmapOne(mapping);
@@ -214,7 +225,7 @@ void VirtualMemory::ReleaseAll(const Card& card) {
     const auto next = std::next(object);
     if (object->second.card == &card) {
       object->second.released = true;
-      Drop(object);
+      FreeIfUnused(object);
     }
     object = next;
   }

@@ -1,3 +1,4 @@
+// One process's memory of cuMemCreate on the emulated devices, and where it is mapped.
 #ifndef COMMON_CUDA_EMULATED_VIRTUAL_MEMORY_H_
 #define COMMON_CUDA_EMULATED_VIRTUAL_MEMORY_H_
 
@@ -14,18 +15,20 @@
 
 namespace tenure::cuda::emulated {
 
-// What an access needs of a mapping.
+// The kinds of access, which a mapping may allow.
 enum class Use { kRead, kWrite };
 
-// This process's memory of cuMemCreate: the handles it has, the address ranges it reserved, and
-// what is mapped where, over all devices.
+// The handles that this process has, the address ranges that it reserved, and the mappings in them,
+// over all devices.
 //
-// Two things are less than on the real driver: a handle lives no longer than its device's context
-// is retained, and a handle that was released is refused, which there is undefined and may crash.
+// It differs from the real driver in two points. A handle ends with the context of its device. A
+// handle that was released is refused, where the real driver leaves the effect undefined and may
+// crash.
 //
-// Invariants: 1. every mapping lies in one reservation and is of one whole object; 2. an object
-// stays while its handle or a mapping does; 3. every address of a reservation is mapped, to an
-// object or to nothing that can be accessed.
+// Invariants:
+//   1. Each mapping lies in one reservation, and maps one whole object.
+//   2. An object stays as long as its handle or a mapping of it does.
+//   3. Each address of a reservation is mapped, to an object or without access.
 // Borrows: the cards of its objects.
 // Thread safety: thread-compatible.
 // Errors: the CUresult that the driver's caller gets.
@@ -34,7 +37,7 @@ class VirtualMemory {
   CUresult Create(Card& card, size_t bytes, bool exportable, CUmemGenericAllocationHandle* handle);
   CUresult Release(CUmemGenericAllocationHandle handle);
   CUresult Export(CUmemGenericAllocationHandle handle, UniqueFd* descriptor);
-  // NOT_FOUND: the descriptor is none of this card's.
+  // CUDA_ERROR_NOT_FOUND: the descriptor names no memory of this card.
   CUresult Import(Card& card, int descriptor, CUmemGenericAllocationHandle* handle);
 
   CUresult Reserve(size_t bytes, size_t alignment, CUdeviceptr* pointer);
@@ -44,14 +47,14 @@ class VirtualMemory {
   CUresult Unmap(CUdeviceptr pointer, size_t bytes);
   CUresult SetAccess(CUdeviceptr pointer, size_t bytes, CUmemAccess_flags access);
 
-  // The mapping that `pointer` lies in.
+  // The mapping that contains `pointer`.
   std::optional<MemoryRange> Find(CUdeviceptr pointer) const;
   // Whether mappings without a gap allow this use of all these bytes.
   bool Allows(Use use, CUdeviceptr pointer, size_t bytes) const;
-  // Whose memory is mapped there; null without a mapping.
+  // The card of the memory that is mapped there; null without a mapping.
   const Card* CardAt(CUdeviceptr pointer) const;
 
-  // Everything that is of this card.
+  // Releases all memory of this card.
   void ReleaseAll(const Card& card);
 
  private:
@@ -72,10 +75,10 @@ class VirtualMemory {
   using Mappings = std::map<CUdeviceptr, MappedObject>;
 
   CUmemGenericAllocationHandle Add(Object object);
-  // End where its handle is valid.
+  // The object with this handle, or end() if the handle is unknown or was released.
   Objects::iterator FindHandle(CUmemGenericAllocationHandle handle);
-  // Gives an object up that neither a handle nor a mapping needs.
-  void Drop(Objects::iterator object);
+  // Frees an object if neither a handle nor a mapping of it is left.
+  void FreeIfUnused(Objects::iterator object);
   void UnmapOne(Mappings::iterator mapping);
   bool IsReserved(CUdeviceptr pointer, size_t bytes) const;
   // Whether no mapping reaches over an end of this range.

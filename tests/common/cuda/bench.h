@@ -1,3 +1,4 @@
+// The emulated devices on which the tests of common/cuda run.
 #ifndef TESTS_COMMON_CUDA_BENCH_H_
 #define TESTS_COMMON_CUDA_BENCH_H_
 
@@ -8,15 +9,15 @@
 
 namespace tenure::testing {
 
-// What all tests of this program share: two emulated devices of 1 GiB, which nobody else uses.
+// All tests of this program share two emulated devices of 1 GiB, which no other program uses.
 inline constexpr Bytes kCapacity = GiB(1);
 inline constexpr Bytes kContextCost = Bytes(kCapacity.value() / 256);
 
 const std::string& DriverPath();
 const cuda::Driver& TestDriver();
-// Where the emulated devices keep their files.
+// The folder with the files of the emulated devices.
 const std::string& CardFolder();
-// A library that was built beside this program.
+// The path of a library that was built beside this program.
 std::string BesideProgram(const std::string& file);
 
 }  // namespace tenure::testing

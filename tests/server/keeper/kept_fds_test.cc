@@ -1,4 +1,4 @@
-// The keeper's parts: what it holds, what it reads, when it starts the daemon again.
+// Which descriptors the keeper holds, and for how long.
 
 #include "server/keeper/kept_fds.h"
 
@@ -9,18 +9,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <systemd/sd-daemon.h>
 
 #include "common/unique_fd.h"
 #include "server/keeper/fd_name.h"
-#include "server/keeper/keeper.h"
-#include "server/keeper/notify_socket.h"
 
 namespace tenure::server {
 namespace {
@@ -40,12 +35,12 @@ struct Pipe {
 
 class KeptFdsTest : public ::testing::Test {
  protected:
-  // Lets `kept` hear of everything that has happened.
+  // Reports everything that has happened to `kept`.
   void Poll(KeptFds& kept) const {
     std::array<epoll_event, 8> events;
     const int count = epoll_wait(epoll_.get(), events.data(), 8, 0);
     for (int i = 0; i < count; ++i) {
-      kept.HungUp(static_cast<int>(events[static_cast<size_t>(i)].data.u64));
+      kept.CloseIfHungUp(static_cast<int>(events[static_cast<size_t>(i)].data.u64));
     }
   }
 
@@ -94,61 +89,6 @@ TEST_F(KeptFdsTest, WhatHangsUpGoesUnlessItWasStoredToStay) {
   unwatched.writer.Reset();
   Poll(kept);
   EXPECT_EQ(kept.Names(), "unwatched");
-}
-
-class NotifySocketTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    absl::StatusOr<std::unique_ptr<NotifySocket>> opened = NotifySocket::Open();
-    ASSERT_TRUE(opened.ok()) << opened.status();
-    socket_ = *std::move(opened);
-  }
-
-  void Say(const std::string& message, const std::vector<int>& fds) const {
-    setenv("NOTIFY_SOCKET", socket_->path().c_str(), 1);
-    ASSERT_GT(sd_pid_notify_with_fds(0, 1, message.c_str(), fds.data(),
-                                     static_cast<unsigned>(fds.size())),
-              0);
-  }
-
-  std::unique_ptr<NotifySocket> socket_;
-};
-
-TEST_F(NotifySocketTest, AMessageBringsItsLinesItsDescriptorsAndWhoSentIt) {
-  EXPECT_FALSE(socket_->Receive());
-  const UniqueFd memory = Memory();
-  Say("FDSTORE=1\nFDNAME=a=b\n", std::vector<int>(200, memory.get()));
-  const std::optional<NotifyMessage> message = socket_->Receive();
-  ASSERT_TRUE(message);
-  EXPECT_EQ(message->pid, getpid());
-  EXPECT_EQ(message->uid, getuid());
-  EXPECT_EQ(message->fds.size(), 200u);
-  EXPECT_TRUE(message->Has("FDSTORE=1"));
-  EXPECT_FALSE(message->Has("FDSTORE"));
-  EXPECT_EQ(message->Value("FDNAME"), "a=b");
-  EXPECT_EQ(message->Value("FDPOLL"), std::nullopt);
-  EXPECT_FALSE(socket_->Receive());
-}
-
-TEST_F(NotifySocketTest, AMessageThatIsTooLongComesFromNobody) {
-  Say("STATUS=" + std::string(5000, 'x'), {});
-  const std::optional<NotifyMessage> message = socket_->Receive();
-  ASSERT_TRUE(message);
-  EXPECT_EQ(message->pid, 0);
-  EXPECT_TRUE(message->lines.empty());
-}
-
-TEST(StartSpacingTest, ADaemonThatLivedLongIsFollowedAtOnceAndThoseThatNeverServedLaterAndLater) {
-  const auto ms = [](int64_t n) { return absl::Milliseconds(n); };
-  StartSpacing spacing(ms(200), ms(1000));
-  EXPECT_EQ(spacing.AfterEnd(absl::Hours(1), true), ms(0));
-  EXPECT_EQ(spacing.AfterEnd(ms(50), true), ms(150));
-  EXPECT_EQ(spacing.AfterEnd(ms(50), true), ms(150));
-  EXPECT_EQ(spacing.AfterEnd(ms(0), false), ms(400));
-  EXPECT_EQ(spacing.AfterEnd(ms(0), false), ms(800));
-  EXPECT_EQ(spacing.AfterEnd(ms(0), false), ms(1000));
-  EXPECT_EQ(spacing.AfterEnd(ms(300), false), ms(700));
-  EXPECT_EQ(spacing.AfterEnd(ms(300), true), ms(0));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What may come over a connection, and what gets it cut.
+// Which frames a client may send, and which get its connection cut.
 
 #include "server/transport/frame_meter.h"
 
@@ -9,30 +9,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/server/transport/http2_frames.h"
+
 namespace tenure::server {
 namespace {
-
-constexpr absl::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-constexpr uint8_t kData = 0;
-constexpr uint8_t kHeaders = 1;
-constexpr uint8_t kReset = 3;
-constexpr uint8_t kSettings = 4;
-constexpr uint8_t kPing = 6;
-constexpr uint8_t kWindowUpdate = 8;
-constexpr uint8_t kContinuation = 9;
-constexpr uint8_t kEndHeaders = 4;
-constexpr uint8_t kAcknowledge = 1;
-
-std::string FrameOf(uint8_t type, uint8_t flags, size_t length, uint32_t stream = 0) {
-  std::string frame(9, 0);
-  for (size_t i = 0; i < 4; ++i) frame[5 + i] = static_cast<char>(stream >> (24 - 8 * i));
-  frame[0] = static_cast<char>(length >> 16);
-  frame[1] = static_cast<char>(length >> 8);
-  frame[2] = static_cast<char>(length);
-  frame[3] = static_cast<char>(type);
-  frame[4] = static_cast<char>(flags);
-  return frame + std::string(length, 'x');
-}
 
 // A unary call as gRPC's client sends it.
 std::string Call(uint32_t stream) {
@@ -40,27 +20,20 @@ std::string Call(uint32_t stream) {
          FrameOf(kWindowUpdate, 0, 4) + FrameOf(kPing, 1, 8);
 }
 
-std::string ResetCall(uint32_t stream) {
-  return FrameOf(kHeaders, kEndHeaders, 100, stream) + FrameOf(kReset, 0, 4, stream);
-}
-
 class FrameMeterTest : public ::testing::Test {
  protected:
-  absl::Status Take(absl::string_view bytes) { return meter_.Take(bytes, now_); }
-  void Begin() {
-    ASSERT_TRUE(Take(std::string(kPreface) + FrameOf(kSettings, 0, 12)).ok());
-    ASSERT_TRUE(Take(FrameOf(kSettings, kAcknowledge, 0)).ok());
-  }
+  absl::Status Read(absl::string_view bytes) { return meter_.Read(bytes, now_); }
+  void Begin() { ASSERT_TRUE(Read(Opening()).ok()); }
   // How many of these are taken before one is not.
   int CountUntilRefused(const std::string& frames, int limit) {
     int taken = 0;
-    while (taken < limit && Take(frames).ok()) ++taken;
+    while (taken < limit && Read(frames).ok()) ++taken;
     return taken;
   }
   // The same for calls, each on a stream of its own.
   int CountUntilRefused(std::string (*call)(uint32_t), int limit) {
     int taken = 0;
-    while (taken < limit && Take(call(NextStream())).ok()) ++taken;
+    while (taken < limit && Read(call(NextStream())).ok()) ++taken;
     return taken;
   }
   uint32_t NextStream() { return std::exchange(stream_, stream_ + 2); }
@@ -79,15 +52,15 @@ TEST_F(FrameMeterTest, AClientsCallsPassHoweverTheyAreCutIntoReads) {
   std::mt19937 random(1);
   for (size_t at = 0; at < stream.size();) {
     const size_t length = std::min<size_t>(1 + random() % 700, stream.size() - at);
-    ASSERT_TRUE(Take(absl::string_view(stream).substr(at, length)).ok()) << at;
+    ASSERT_TRUE(Read(absl::string_view(stream).substr(at, length)).ok()) << at;
     at += length;
   }
 }
 
 TEST_F(FrameMeterTest, WhatIsNotHttp2IsRefusedAtItsFirstWrongByte) {
-  EXPECT_TRUE(Take("PRI * HTTP/2.0\r\n\r\nS").ok());
-  EXPECT_TRUE(absl::IsInvalidArgument(Take("X")));
-  EXPECT_TRUE(absl::IsInvalidArgument(FrameMeter().Take("GET / HTTP/1.1\r\n", now_)));
+  EXPECT_TRUE(Read("PRI * HTTP/2.0\r\n\r\nS").ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(Read("X")));
+  EXPECT_TRUE(absl::IsInvalidArgument(FrameMeter().Read("GET / HTTP/1.1\r\n", now_)));
 }
 
 TEST_F(FrameMeterTest, AStormOfResetStreamsIsCutLongBeforeItHurts) {
@@ -97,12 +70,12 @@ TEST_F(FrameMeterTest, AStormOfResetStreamsIsCutLongBeforeItHurts) {
   EXPECT_GE(pairs, 64) << "a client may cancel all its calls at once";
 }
 
-TEST_F(FrameMeterTest, WhoIsCutForResetsDoesNotBeginAnewOnTheNextConnection) {
+TEST_F(FrameMeterTest, AProcessThatWasCutForResetsGetsNoNewAllowanceByConnectingAgain) {
   const auto taken_by = [this](FrameMeter meter) {
-    EXPECT_TRUE(meter.Take(kPreface, now_).ok());
-    EXPECT_TRUE(meter.Take(FrameOf(kSettings, kAcknowledge, 0), now_).ok());
+    EXPECT_TRUE(meter.Read(kPreface, now_).ok());
+    EXPECT_TRUE(meter.Read(FrameOf(kSettings, kAcknowledge, 0), now_).ok());
     int taken = 0;
-    for (uint32_t stream = 1; meter.Take(ResetCall(stream), now_).ok(); stream += 2) ++taken;
+    for (uint32_t stream = 1; meter.Read(ResetCall(stream), now_).ok(); stream += 2) ++taken;
     return taken;
   };
   const std::shared_ptr<TokenBucket> of_process = FrameMeter::NewResets();
@@ -117,35 +90,35 @@ TEST_F(FrameMeterTest, AClientMayCancelNowAndThenForEver) {
   Begin();
   for (int i = 0; i < 10'000; ++i) {
     now_ += absl::Milliseconds(20);
-    ASSERT_TRUE(Take(ResetCall(NextStream())).ok()) << i;
+    ASSERT_TRUE(Read(ResetCall(NextStream())).ok()) << i;
   }
 }
 
 TEST_F(FrameMeterTest, AHeaderWithoutEndIsCut) {
   Begin();
-  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 1000, 1)).ok());
+  ASSERT_TRUE(Read(FrameOf(kHeaders, 0, 1000, 1)).ok());
   EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 1000, 1), 1000), 16);
 }
 
 TEST_F(FrameMeterTest, AHeaderWithoutEndMadeOfNothingIsCut) {
   Begin();
-  ASSERT_TRUE(Take(FrameOf(kHeaders, 0, 0, 1)).ok());
+  ASSERT_TRUE(Read(FrameOf(kHeaders, 0, 0, 1)).ok());
   EXPECT_LE(CountUntilRefused(FrameOf(kContinuation, 0, 0, 1), 10'000), 256);
 }
 
 TEST_F(FrameMeterTest, OneLargeHeaderIsCutBeforeItsBytesArrive) {
   Begin();
   EXPECT_TRUE(
-      absl::IsResourceExhausted(Take(FrameOf(kHeaders, kEndHeaders, 20'000, 1).substr(0, 9))));
+      absl::IsResourceExhausted(Read(FrameOf(kHeaders, kEndHeaders, 20'000, 1).substr(0, 9))));
 }
 
 TEST_F(FrameMeterTest, FramesOutOfOrderAreCut) {
   Begin();
-  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kContinuation, kEndHeaders, 10, 1))));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read(FrameOf(kContinuation, kEndHeaders, 10, 1))));
   FrameMeter other;
-  ASSERT_TRUE(other.Take(kPreface, now_).ok());
-  ASSERT_TRUE(other.Take(FrameOf(kHeaders, 0, 10, 1), now_).ok());
-  EXPECT_TRUE(absl::IsInvalidArgument(other.Take(FrameOf(kData, 0, 10, 1), now_)));
+  ASSERT_TRUE(other.Read(kPreface, now_).ok());
+  ASSERT_TRUE(other.Read(FrameOf(kHeaders, 0, 10, 1), now_).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(other.Read(FrameOf(kData, 0, 10, 1), now_)));
 }
 
 TEST_F(FrameMeterTest, FramesThatCannotBeAreCut) {
@@ -159,14 +132,14 @@ TEST_F(FrameMeterTest, FramesThatCannotBeAreCut) {
         FrameOf(kPing, 0, 9), FrameOf(kPing, 0, 8, 5), FrameOf(7, 0, 7),
         FrameOf(kWindowUpdate, 0, 5), FrameOf(kWindowUpdate, 0, 4, 7)}) {
     FrameMeter meter;
-    ASSERT_TRUE(meter.Take(std::string(kPreface) + opened, now_).ok());
-    EXPECT_TRUE(absl::IsInvalidArgument(meter.Take(wrong, now_)))
+    ASSERT_TRUE(meter.Read(std::string(kPreface) + opened, now_).ok());
+    EXPECT_TRUE(absl::IsInvalidArgument(meter.Read(wrong, now_)))
         << "type " << static_cast<int>(wrong[3]) << " on stream " << static_cast<int>(wrong[8]);
   }
 }
 
-TEST_F(FrameMeterTest, WhoNeverAcknowledgesTheSettingsGetsFewStreams) {
-  ASSERT_TRUE(Take(kPreface).ok());
+TEST_F(FrameMeterTest, AClientThatNeverAcknowledgesTheSettingsGetsFewStreams) {
+  ASSERT_TRUE(Read(kPreface).ok());
   EXPECT_LE(CountUntilRefused(Call, 10'000), 256);
 }
 
@@ -175,17 +148,17 @@ TEST_F(FrameMeterTest, FloodsThatAskForNothingAreCut) {
        {FrameOf(kPing, 0, 8), FrameOf(kSettings, 0, 0), FrameOf(kWindowUpdate, 0, 4),
         FrameOf(kData, 0, 0, 1), FrameOf(2, 0, 5), FrameOf(77, 0, 0)}) {
     FrameMeter meter;
-    ASSERT_TRUE(meter.Take(kPreface, now_).ok());
-    ASSERT_TRUE(meter.Take(FrameOf(kHeaders, kEndHeaders, 10, 1), now_).ok());
+    ASSERT_TRUE(meter.Read(kPreface, now_).ok());
+    ASSERT_TRUE(meter.Read(FrameOf(kHeaders, kEndHeaders, 10, 1), now_).ok());
     int taken = 0;
-    while (taken < 100'000 && meter.Take(flood, now_).ok()) ++taken;
+    while (taken < 100'000 && meter.Read(flood, now_).ok()) ++taken;
     EXPECT_LE(taken, 2'008) << static_cast<int>(flood[3]);
   }
 }
 
 TEST_F(FrameMeterTest, AFrameLargerThanAnyMessageIsCut) {
   Begin();
-  EXPECT_TRUE(absl::IsInvalidArgument(Take(FrameOf(kData, 0, 6 << 20, 1).substr(0, 9))));
+  EXPECT_TRUE(absl::IsInvalidArgument(Read(FrameOf(kData, 0, 6 << 20, 1).substr(0, 9))));
 }
 
 TEST_F(FrameMeterTest, MoreRequestsThanAnyClientMakesAreCut) {
