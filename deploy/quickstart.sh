@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 to leased GPU memory: installs packages, builds, starts a daemon, lets
-# workers lease from it, kills one of them and shows its memory coming back. Leaves nothing running
-# and nothing behind but build/release. Ends with 0 only if every step held.
+# From a bare Debian 12 to leased GPU memory: installs packages, builds, starts a daemon and workers
+# that lease from it, kills one worker and shows that its memory comes back. Leaves nothing running,
+# and no files but build/release. Ends with 0 only if every step succeeded.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly ROOT
 readonly BIN="$ROOT/build/release/bin"
 readonly PATIENCE_SECONDS=60
+# Every program that a command in the documents calls.
+readonly PROGRAMS=(tenured tenurectl inference_worker weights_worker five_lines)
 WORK="$(mktemp -d "${TMPDIR:-/tmp}/tenure-quickstart-XXXXXX")"
 readonly WORK
 export TENURE_SOCKET="$WORK/grpc.sock" TENURE_EMULATED_DIR="$WORK/card"
@@ -25,7 +27,7 @@ fail() {
 }
 running() { kill -0 "$1" 2>/dev/null; }
 
-# Whatever way this ends, nothing that it started is left.
+# However this script ends, it ends every process that it started.
 clean_up() {
   local pid
   for pid in "${workers[@]}" $replay $daemon; do kill "$pid" 2>/dev/null || true; done
@@ -34,7 +36,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# wait_for WHAT COMMAND...: until the command succeeds, within bounds.
+# wait_for WHAT COMMAND...: repeats the command until it succeeds, at most PATIENCE_SECONDS.
 wait_for() {
   local what="$1" until=$((SECONDS + PATIENCE_SECONDS))
   shift
@@ -46,9 +48,9 @@ wait_for() {
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 mebibytes() { echo "$(($1 / 1048576)) MiB"; }
-# number NAME: the number of that name in the JSON on stdin.
+# number NAME: the value of the number with that name in the JSON on stdin.
 number() { sed -n "s/^ *\"$1\": \([0-9]*\),\{0,1\}$/\1/p"; }
-# Who holds how much, on one line.
+# The memory of each session, on one line.
 holdings() {
   sessions | awk '{ printf "%s%s %d MiB", (NR > 1 ? ", " : "leased now: "), $3, $2 / 1048576 }'
 }
@@ -64,15 +66,15 @@ build() {
   say packages "checking, installing what is missing"
   (cd "$ROOT" && deploy/install-packages.sh build) | indented
   local began=$SECONDS log="$WORK/build.log"
-  say build "tenured, tenurectl and a worker in build/release; the first time takes minutes"
+  say build "${PROGRAMS[*]} in build/release; the first time takes minutes"
   {
     cmake -S "$ROOT" --preset release -DTENURE_TESTS=OFF &&
-      cmake --build "$ROOT/build/release" --target tenured tenurectl inference_worker
+      cmake --build "$ROOT/build/release" --target "${PROGRAMS[@]}"
   } >"$log" 2>&1 || fail "it does not build:" "$log"
   say "" "built in $((SECONDS - began)) s"
 }
 
-# serve DRIVER: whether a daemon serves on that driver now.
+# serve DRIVER: starts a daemon on that driver; fails if it does not serve.
 serve() {
   "$BIN/tenured" --driver "$1" --emulated-memory 16GiB --socket "$TENURE_SOCKET" --http off \
     >"$WORK/daemon.log" 2>&1 &
@@ -108,11 +110,11 @@ start_workers() {
   "$BIN/tenurectl" replay "$ROOT/tests/data/small.trace.gz" --workers 2 --repeat 1 --allow-deaths \
     >"$WORK/replay.log" 2>&1 &
   replay=$!
-  say workers "3 multiply matrices in leased memory, 2 replay what a PyTorch training run asked for"
+  say workers "3 multiply matrices in leased memory, 2 replay the allocations of a PyTorch training run"
   wait_for "the workers' sessions" all_at_work
 }
 all_at_work() { [[ "$(status active_sessions)" -eq 5 && -n "$(victim)" ]]; }
-# A replaying worker that holds plenty: "PID LEASED_BYTES NAME".
+# A replaying worker that holds at least 128 MiB: "PID LEASED_BYTES NAME".
 victim() { sessions | awk '/replay/ && $2 >= 128 * 1048576 && !found++'; }
 
 kill_one() {
@@ -141,7 +143,7 @@ finish_workers() {
   local i
   wait "$replay" || fail "the replay failed:" "$WORK/replay.log"
   replay=""
-  say workers "$(grep '^books' "$WORK/replay.log" | tr -s ' '), by the surviving replay"
+  say workers "$(grep '^books' "$WORK/replay.log" | tr -s ' '), by the surviving worker"
   for i in 1 2 3; do
     running "${workers[i - 1]}" || fail "an inference worker failed:" "$WORK/worker-$i.log"
     kill "${workers[i - 1]}"
@@ -150,7 +152,7 @@ finish_workers() {
   done
   workers=()
   wait_for "the workers' memory" all_given_back
-  say "" "all have ended, and the daemon holds nothing for anybody"
+  say "" "all have ended, and the daemon leases no memory any more"
 }
 all_given_back() {
   [[ "$(status active_sessions)" -eq 0 && "$(status leased_bytes)" -eq 0 &&
@@ -181,4 +183,4 @@ kill_one
 show_status
 finish_workers
 stop_daemon
-say "all held" "$SECONDS s. Next: README.md, and tests/run.sh"
+say "all held" "$SECONDS s. Next: README.md, deploy/README.md, and tests/run.sh"

@@ -6,6 +6,7 @@
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 #include "common/bytes.h"
 

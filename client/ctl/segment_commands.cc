@@ -1,4 +1,4 @@
-// The commands about one segment.
+// `tenurectl publish`, `attach` and `unpublish`: they open a session as any client does.
 #include <iostream>
 #include <string>
 
@@ -41,9 +41,10 @@ Json ToJson(const Segment& segment, const char* span_name, absl::Duration span) 
           {span_name, absl::ToDoubleMilliseconds(span)}};
 }
 
-// Speaks for the name first, so that a file is not loaded in vain.
-absl::StatusOr<Segment> LoadAs(Client& client, const WeightsFile& file,
-                               const SegmentOptions& segment) {
+// Publishes the file. Uses AttachOrLoad, which claims the name first: when the name is taken, the
+// file is not loaded at all.
+absl::StatusOr<Segment> PublishFile(Client& client, const WeightsFile& file,
+                                    const SegmentOptions& segment) {
   bool loaded = false;
   const auto load = [&](Client& loader) {
     loaded = true;
@@ -51,12 +52,14 @@ absl::StatusOr<Segment> LoadAs(Client& client, const WeightsFile& file,
   };
   absl::StatusOr<Segment> published = client.AttachOrLoad(
       segment.name, load, {.allowed_uids = segment.allowed_uids, .wait = absl::ZeroDuration()});
+  // The wait of zero ends with DEADLINE_EXCEEDED when another process is loading this name. Exit
+  // code 4 ("unreachable") would be wrong for that, as the session is well.
   if (absl::IsDeadlineExceeded(published.status()) && client.status().ok()) {
     return absl::FailedPreconditionError(published.status().message());
   }
   if (loaded || !published.ok()) return published;
   return absl::AlreadyExistsError(absl::StrCat("segment '", segment.name,
-                                               "' is published already; attach it, or unpublish it "
+                                               "' is already published; attach it, or unpublish it "
                                                "first"));
 }
 
@@ -68,7 +71,7 @@ ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment)
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket});
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
   const BootTime began = SystemClock().Now();
-  absl::StatusOr<Segment> published = LoadAs(*client, *file, segment);
+  absl::StatusOr<Segment> published = PublishFile(*client, *file, segment);
   if (!published.ok()) return Fail(published.status(), Stage::kCalling);
   const absl::Duration took = SystemClock().Now() - began;
   if (options.json) {
@@ -103,7 +106,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
     std::cout << "attached '" << segment.name << "': " << Describe(*attached) << ", in "
               << Milliseconds(mapped - began) << "\n";
     if (segment.check) {
-      std::cout << "its bytes are those that were published: sha256 tree "
+      std::cout << "the contents are those that were published: sha256 tree "
                 << DigestInHex(attached->digest()) << ", read back in " << Milliseconds(reading)
                 << "\n";
     }
@@ -120,7 +123,7 @@ ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segmen
   if (options.json) {
     std::cout << Json{{"name", segment.name}}.dump(2) << "\n";
   } else {
-    std::cout << "'" << segment.name << "' is no segment any more\n";
+    std::cout << "'" << segment.name << "' is unpublished\n";
   }
   return kOk;
 }
