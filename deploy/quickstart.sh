@@ -8,8 +8,6 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly ROOT
 readonly BIN="$ROOT/build/release/bin"
 readonly PATIENCE_SECONDS=60
-# Every program that a command in the documents calls.
-readonly PROGRAMS=(tenured tenurectl inference_worker weights_worker five_lines)
 WORK="$(mktemp -d "${TMPDIR:-/tmp}/tenure-quickstart-XXXXXX")"
 readonly WORK
 export TENURE_SOCKET="$WORK/grpc.sock" TENURE_EMULATED_DIR="$WORK/card"
@@ -66,11 +64,8 @@ build() {
   say packages "checking, installing what is missing"
   (cd "$ROOT" && deploy/install-packages.sh build) | indented
   local began=$SECONDS log="$WORK/build.log"
-  say build "${PROGRAMS[*]} in build/release; the first time takes minutes"
-  {
-    cmake -S "$ROOT" --preset release -DTENURE_TESTS=OFF &&
-      cmake --build "$ROOT/build/release" --target "${PROGRAMS[@]}"
-  } >"$log" 2>&1 || fail "it does not build:" "$log"
+  say build "tenured, tenurectl, workers and an example in build/release; the first time takes minutes"
+  "$ROOT/deploy/build.sh" >"$log" 2>&1 || fail "it does not build:" "$log"
   say "" "built in $((SECONDS - began)) s"
 }
 
