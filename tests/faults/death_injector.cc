@@ -1,6 +1,6 @@
 // Loaded before everything else into a daemon under its keeper (LD_PRELOAD): ends the daemon's
 // process by SIGKILL at its n-th write to the journal, or its n-th message to the keeper's store.
-// The file that TENURE_DEATH_FILE names says when.
+// The file that TENURE_DEATH_FILE names holds the control block.
 
 #include "tests/faults/death_injector.h"
 
@@ -27,7 +27,7 @@ __attribute__((constructor)) void Load() {
 
 bool Counts(MortalCall call) { return control != nullptr && control->call.load() == call; }
 
-// Whether this call is the one.
+// Whether this call is the one at which the process dies.
 bool IsTheOne() {
   if (control->countdown.fetch_sub(1) != 1) return false;
   control->countdown.store(control->then.exchange(0));
@@ -50,7 +50,7 @@ bool IsJournal(int file) {
   return name.ends_with("/journal") || name.ends_with("/journal.new");
 }
 
-// Which of the messages to a store this is; kNone for all others.
+// The kind of this message to the store; kNone for all others.
 MortalCall KindOf(const msghdr* message) {
   if (message == nullptr || message->msg_iovlen < 1) return MortalCall::kNone;
   const std::string_view text(static_cast<const char*>(message->msg_iov[0].iov_base),
@@ -91,7 +91,7 @@ ssize_t write(int file, const void* bytes, size_t count) {
   Die();
 }
 
-// The daemon has sendmsg itself, and makes the call this way.
+// The daemon defines sendmsg itself and makes the system call with syscall(2).
 long syscall(long number, ...) noexcept {
   va_list list;
   va_start(list, number);

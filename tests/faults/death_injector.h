@@ -1,5 +1,4 @@
-// What the death injector and the test that commands it share: a file that all lives of a daemon
-// map.
+// The control block of the death injector: a file that the test and each daemon process map.
 #ifndef TESTS_FAULTS_DEATH_INJECTOR_H_
 #define TESTS_FAULTS_DEATH_INJECTOR_H_
 
@@ -12,24 +11,24 @@ enum class MortalCall : int {
   kNone = 0,
   kJournalWrite,  // write(2) to the journal
   kStore,         // sendmsg(2) that gives the supervisor a descriptor
-  kStoreRemove,   // sendmsg(2) that takes one back
+  kStoreRemove,   // sendmsg(2) that removes a descriptor from the supervisor
 };
 
 enum class Moment : int {
   kBefore,   // nothing of the call happens
-  kMiddle,   // a part of the bytes is written; of a message that is none
-  kAfter,    // all of it happened, and nobody was told
-  kNowhere,  // nobody dies: the call says that it has happened, and has not
+  kMiddle,   // part of the bytes is written; for a message, none
+  kAfter,    // the whole call happened, but it does not return
+  kNowhere,  // no death: the call reports success and did not happen
 };
 
 struct DeathControl {
   std::atomic<MortalCall> call;  // what is counted; written last
   std::atomic<Moment> moment;
-  // Counted down by every life: whoever reaches 0 dies, so that it happens once.
+  // Every daemon process counts it down; the one that reaches 0 dies, so that it happens once.
   std::atomic<int64_t> countdown;
-  // The countdown from that death on; 0: there is no second one.
+  // The countdown after that death; 0: there is no second death.
   std::atomic<int64_t> then;
-  std::atomic<uint64_t> met;  // deaths, or calls that happened nowhere
+  std::atomic<uint64_t> met;  // deaths, or calls of kNowhere
 };
 
 }  // namespace tenure::testing

@@ -1,9 +1,9 @@
 // Loaded before everything else into a daemon under test (LD_PRELOAD): makes the n-th allocation or
-// system call of the daemon's own code fail, and passes on what the emulated driver is to fail. The
-// file that TENURE_FAULT_FILE names says what, when.
+// system call of the daemon's own code fail, and passes fault commands on to the emulated driver.
+// The file that TENURE_FAULT_FILE names holds the control block.
 //
-// The daemon's own code is what lies in the program's file; gRPC, the C++ library and the driver
-// lie in others and are left alone.
+// The daemon's own code is the code in the program's file. gRPC, the C++ library and the driver are
+// in other files, and their calls do not fail.
 
 #include "tests/faults/fault_injector.h"
 
@@ -87,7 +87,7 @@ __attribute__((constructor)) void Load() {
 
 void* Allocate(size_t size, const void* caller) {
   if (Fails(FaultKind::kAllocation, caller)) {
-    // As the C++ library's own operator new does when there is nothing left.
+    // As the C++ library's own operator new does when no memory is left.
     if (const std::new_handler handler = std::get_new_handler()) handler();
     throw std::bad_alloc();
   }
@@ -156,14 +156,14 @@ int shutdown(int socket, int how) noexcept {
   return next(socket, how);
 }
 
-// recvmsg and sendmsg, which the socket gate calls this way, and the calls that have no function.
+// recvmsg and sendmsg, which the socket gate calls with syscall(2), and calls without a C function.
 long syscall(long number, ...) noexcept {
   va_list list;
   va_start(list, number);
   long words[6];
   for (long& word : words) word = va_arg(list, long);
   va_end(list);
-  // A close that fails has closed; there is nothing to fail.
+  // A close that fails has still closed the descriptor, so it is not made to fail.
   if (number != SYS_close) {
     TENURE_FAULT(number == SYS_recvmsg || number == SYS_sendmsg ? ECONNRESET : EMFILE)
   }

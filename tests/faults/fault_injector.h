@@ -1,4 +1,4 @@
-// What the fault injector and the test that commands it share: a file that both map.
+// The control block of the fault injector: a file that the test and the daemon map.
 #ifndef TESTS_FAULTS_FAULT_INJECTOR_H_
 #define TESTS_FAULTS_FAULT_INJECTOR_H_
 
@@ -11,7 +11,7 @@ namespace tenure::testing {
 enum class FaultKind : int {
   kNone = 0,
   kAllocation,  // operator new, called by the program's own code
-  kSystemCall,  // a call into the C library that ends in the kernel, likewise
+  kSystemCall,  // a call of the C library that makes a system call, likewise
   kDriverCall,  // an entry point of the emulated driver
 };
 

@@ -1,5 +1,5 @@
-// What was promised to outlive the daemon, and its descriptors did not: a supervisor that dropped
-// one, or all of them with itself.
+// The journal describes memory whose descriptors are gone: the supervisor dropped one, or ended and
+// lost all of them.
 
 #include <signal.h>
 
@@ -36,7 +36,7 @@ class LostDescriptorsTest : public ::testing::Test {
     return *std::move(client);
   }
 
-  // A region of its own, of which the keeper gets the descriptor or never hears.
+  // A region of its own, whose descriptor the keeper gets or never sees.
   DeviceBuffer Allocate(Client& client, bool dropped) {
     if (dropped) daemon_.Arm(MortalCall::kStore, Moment::kNowhere, 1);
     absl::StatusOr<DeviceBuffer> buffer =
@@ -126,7 +126,7 @@ TEST_F(LostDescriptorsTest, AKeeperThatIsKilledTakesAllOfThemAlong) {
   EXPECT_EQ(daemon_->GetStats().leased_bytes(), 0u);
   ASSERT_TRUE(Eventually([&] { return restarts_ > 0 || is_lost_.HasBeenNotified(); }));
   EXPECT_TRUE(absl::IsAborted(block.Release())) << "what it stood for is gone";
-  // The session itself was written down; it goes on, or the client opens another.
+  // The session itself is in the journal: it continues, or the client opens another.
   Client other = Connect();
   absl::StatusOr<DeviceBuffer> anew = other.Allocate(MiB(4));
   EXPECT_TRUE(anew.ok()) << anew.status();

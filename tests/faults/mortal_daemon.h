@@ -1,4 +1,4 @@
-// A daemon under its keeper that dies where a test says.
+// A daemon under its keeper that dies at the call that a test names.
 #ifndef TESTS_FAULTS_MORTAL_DAEMON_H_
 #define TESTS_FAULTS_MORTAL_DAEMON_H_
 
@@ -22,10 +22,10 @@ class MortalDaemon {
   KeptDaemon& operator*() { return *daemon_; }
   KeptDaemon* operator->() { return &*daemon_; }
 
-  // From now on: the n-th call of this kind, and after it the `then`-th of the next lives.
+  // Makes the daemon die at the n-th call of this kind, and again at the `then`-th call after that.
   void Arm(MortalCall call, Moment moment, int64_t nth, int64_t then = 0);
   void Disarm() { control_->call = MortalCall::kNone; }
-  // How often since it was armed.
+  // The number of deaths since Arm.
   uint64_t met() const { return control_->met; }
 
  private:

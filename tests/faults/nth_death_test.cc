@@ -1,5 +1,6 @@
 // The daemon dies before, in the middle of and after every write to its journal and every message
-// to its keeper's store. What was answered holds in the next life; what was not, happens once.
+// to its keeper's store. An answered call holds in the next daemon; one without an answer takes
+// effect once.
 
 #include <cstdio>
 #include <memory>
@@ -16,7 +17,7 @@
 namespace tenure::testing {
 namespace {
 
-// No script makes so many calls of one kind; reaching it means that counting is broken.
+// More calls of one kind than the script makes. Reaching it means that the counting is broken.
 constexpr int kMostCalls = 60;
 
 class NthDeathTest : public ::testing::Test {
@@ -26,7 +27,7 @@ class NthDeathTest : public ::testing::Test {
     device_ = *cuda::Device::Open(*driver_, "0");
   }
 
-  // Where the counting begins, nothing is kept warm: what is granted is stored then.
+  // Nothing is warm when the counting begins, so every granted region is stored during the count.
   void SetUp() override {
     v1::Admin::Stub admin(daemon_->NewChannel());
     grpc::ClientContext context;
@@ -34,7 +35,7 @@ class NthDeathTest : public ::testing::Test {
     ASSERT_TRUE(admin.Trim(&context, {}, &response).ok());
   }
 
-  // At the n-th, for every n, and once more at the `then`-th after that.
+  // The daemon dies at the n-th call, for every n, and again at the `then`-th call after that.
   void DieAtEach(MortalCall call, Moment moment, int64_t then = 0) {
     int nth = 1;
     while (nth < kMostCalls && !HasFailure()) {
@@ -54,7 +55,7 @@ class NthDeathTest : public ::testing::Test {
     std::printf("the daemon died at each of %d calls\n", nth - 1);
   }
 
-  // Before the device, whose card it makes.
+  // Declared before the device: it makes the card that the device is on.
   MortalDaemon daemon_;
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;

@@ -32,10 +32,10 @@ constexpr int kLost = 70;
 constexpr int kNoMemory = 71;
 constexpr int kOutOfMemory = 2;     // CUDA_ERROR_OUT_OF_MEMORY
 constexpr int kLaunchFailed = 719;  // CUDA_ERROR_LAUNCH_FAILED
-// No call makes so many of one kind; reaching it means that counting is broken.
+// More calls of one kind than any request makes. Reaching it means that the counting is broken.
 constexpr int kMostCalls = 400;
 
-// A daemon with the injector in it, and the file through which it is commanded.
+// A daemon with the injector loaded, and the control block.
 class FaultyDaemon {
  public:
   FaultyDaemon() : file_(::testing::TempDir() + "/faults-" + std::to_string(getpid())) {
@@ -74,7 +74,7 @@ class FaultyDaemon {
     control_->kind = FaultKind::kNone;
     if (daemon_ && daemon_->Running()) Command("");
   }
-  // Whether the armed fault was met: otherwise serving makes fewer calls.
+  // Whether the armed fault happened. If not, the requests make fewer calls than n.
   bool Injected() const { return control_->injected > 0; }
   // Whether the daemon has ended by itself, and how.
   std::optional<int> Ended() { return daemon_->EndedWith(); }
@@ -91,7 +91,7 @@ class FaultyDaemon {
   std::optional<TestDaemon> daemon_;
 };
 
-// What a client does, each call repeated as a client library would, on connections of its own.
+// The calls of a client, each repeated as the client library does, on connections of its own.
 class Visit {
  public:
   explicit Visit(TestDaemon& daemon)
@@ -119,7 +119,7 @@ class Visit {
       free.set_session_id(session_);
       free.set_request_id(100 + allocation);
       free.set_allocation_id(allocation);
-      // The one kind is kept warm, the other goes back to the driver.
+      // Regions of one kind stay warm, those of the other go to the driver.
       free.set_unmapped(!by_descriptor_.contains(allocation));
       v1::FreeResponse freed;
       Call(&v1::Allocator::Stub::Free, free, &freed);
@@ -129,7 +129,7 @@ class Visit {
     v1::GetStatsResponse ignored;
     static_cast<void>(stats_->GetStats(&context, {}, &ignored));
   }
-  // With nothing failing any more.
+  // No call fails any more.
   void Close() {
     v1::CloseSessionRequest close;
     close.set_session_id(session_);
@@ -154,7 +154,7 @@ class Visit {
     if (kind == v1::MEMORY_KIND_VMM_FD) by_descriptor_.insert(allocated.token().allocation_id());
   }
 
-  // As who maps the block's region does; whether it is given does not matter.
+  // As a client that maps the block's region; whether the descriptor is handed out does not matter.
   void FetchFd(uint64_t allocation) {
     v1::RequestRegionFdRequest ask;
     ask.set_session_id(session_);
@@ -187,7 +187,7 @@ class Visit {
   std::set<uint64_t> by_descriptor_;  // of them
 };
 
-// Arms, visits, and looks at what is left. False when the fault was not met any more.
+// Arms the fault, makes the calls, and checks what is left. False when the fault did not happen.
 bool EndsWell(std::unique_ptr<FaultyDaemon>& faulty, const std::function<void()>& arm,
               int exit_code, bool driver) {
   if (faulty == nullptr) faulty = std::make_unique<FaultyDaemon>();
@@ -195,7 +195,7 @@ bool EndsWell(std::unique_ptr<FaultyDaemon>& faulty, const std::function<void()>
   Visit visit(faulty->daemon());
   visit.Run();
   const bool met = driver || faulty->Injected();
-  // A daemon that stops does so at once, not at some later call.
+  // A daemon that stops because of the fault does so at once, and not at a later call.
   if (faulty->daemon().Running()) faulty->Disarm();
   if (faulty->daemon().Running()) visit.Close();
   const bool well = Eventually([&] {
@@ -237,7 +237,7 @@ TEST_P(NthFailureTest, EveryAllocation) { FailEach(FaultKind::kAllocation, kNoMe
 TEST_P(NthFailureTest, EverySystemCall) { FailEach(FaultKind::kSystemCall, kLost); }
 
 TEST_P(NthFailureTest, EveryDriverCall) {
-  // More than any visit makes of one of them.
+  // More calls of one kind than the client causes.
   constexpr int kCalls = 6;
   for (const char* symbol :
        {"cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemsetD8Async", "cuStreamSynchronize",

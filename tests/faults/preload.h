@@ -1,4 +1,4 @@
-// What the injectors share: they are loaded before everything else into a program (LD_PRELOAD).
+// Helpers for the injectors, which LD_PRELOAD loads into a program before everything else.
 #ifndef TESTS_FAULTS_PRELOAD_H_
 #define TESTS_FAULTS_PRELOAD_H_
 
@@ -11,8 +11,8 @@
 
 namespace tenure::testing {
 
-// What a test and the program share: the file that this environment variable names. Null when it
-// names none.
+// Maps the file that this environment variable names. The test maps the same file. Null when the
+// variable is not set.
 template <typename Control>
 Control* MapControl(const char* variable) {
   const char* const path = std::getenv(variable);
@@ -24,7 +24,7 @@ Control* MapControl(const char* variable) {
   return static_cast<Control*>(shared);
 }
 
-// The function of this name that the program would have called.
+// The function of this name that the program would call without the injector.
 template <typename Function>
 Function Next(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));

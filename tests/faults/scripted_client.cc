@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kSegment[] = "weights";
 
-// An id of an earlier life that is over, or one that the daemon has seen end.
+// The status for an id of an earlier daemon that was not restored, or of something that has ended.
 bool IsGone(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::NOT_FOUND ||
          status.error_code() == grpc::StatusCode::ABORTED;
@@ -50,7 +50,7 @@ grpc::Status ScriptedClient::Persist(grpc::Status (Service::*method)(grpc::Clien
     status = (service.*method)(&context, request, response);
     const bool answered = status.error_code() != grpc::StatusCode::UNAVAILABLE &&
                           status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED;
-    // A channel that was refused once pauses for a second.
+    // A new channel each time: one that was refused waits a second before it tries again.
     if (!answered) channel_ = daemon_.NewChannel();
     return answered;
   });
@@ -83,7 +83,7 @@ uint64_t ScriptedClient::Grant(uint64_t bytes, v1::Placement placement) {
   v1::AllocateResponse response;
   grpc::Status status = Persist(&v1::Allocator::Stub::Allocate, request, &response);
   if (status.error_code() == grpc::StatusCode::ABORTED && held_.empty()) {
-    // A session without memory does not survive; it was not written down yet.
+    // A session without memory is not in the journal, so it does not survive.
     session_ = OpenSession();
     request.set_session_id(session_);
     status = Persist(&v1::Allocator::Stub::Allocate, request, &response);
@@ -131,7 +131,7 @@ std::string ScriptedClient::ContentsOf(const cuda::VmmMemory& memory, const v1::
 
 UniqueFd ScriptedClient::FdOf(uint64_t allocation) {
   UniqueFd fd;
-  // The daemon may die between the ticket and its exchange: then both are asked for anew.
+  // The daemon may die between the ticket and its exchange. Then both are repeated.
   EXPECT_TRUE(Eventually([&] {
     v1::RequestRegionFdRequest request;
     request.set_session_id(session_);
@@ -276,7 +276,7 @@ void ScriptedClient::ExpectAllIsThere() {
     ASSERT_TRUE(again.ok()) << again.status();
     EXPECT_EQ(ContentsOf(*again, held.token), PatternOf(held.token)) << "not the same memory";
     EXPECT_TRUE(device_.ReleaseVmm(*again).ok());
-    // Asked once more, the first answer.
+    // The repeated request must get the first answer.
     v1::AllocateResponse response;
     const grpc::Status status = Persist(&v1::Allocator::Stub::Allocate, held.request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();

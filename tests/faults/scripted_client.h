@@ -1,4 +1,4 @@
-// A client that does one of everything that a journal is written for, over a daemon that dies.
+// A client that makes every change that the journal records, while the daemon dies and returns.
 #ifndef TESTS_FAULTS_SCRIPTED_CLIENT_H_
 #define TESTS_FAULTS_SCRIPTED_CLIENT_H_
 
@@ -14,10 +14,10 @@
 
 namespace tenure::testing {
 
-// Repeats each call as it was until it is answered, and remembers what it was told. What it finds
-// to be otherwise than promised fails the running test:
-//   1. what was granted is there once, with its id and its bytes;
-//   2. what was given back is gone;
+// Repeats each call unchanged until it is answered, and remembers the answers. The running test
+// fails when one of these promises is broken:
+//   1. a granted block exists once, with its id and its bytes;
+//   2. a freed block is gone;
 //   3. a repeated call gets its first answer.
 //
 // Borrows: the daemon and the device.
@@ -26,17 +26,17 @@ class ScriptedClient {
  public:
   ScriptedClient(KeptDaemon& daemon, cuda::Device& device);
 
-  // Sessions, blocks of all sorts, a batch, a segment that is attached, detached and unpublished;
-  // leaves some of it.
+  // Opens sessions, allocates blocks of all kinds and a batch, and publishes, attaches, detaches
+  // and unpublishes a segment. Leaves some of them.
   void Run();
-  // That what Run left is there, as the daemon and the memory say.
+  // Checks that what Run left exists, in the daemon's answers and in the memory itself.
   void ExpectAllIsThere();
-  // Gives everything back.
+  // Frees everything.
   void End();
   void ExpectNothingIsLeft();
 
  private:
-  // A block that is ours, with its region mapped here.
+  // A block of this client, with its region mapped in this process.
   struct Held {
     v1::Token token;
     v1::AllocateRequest request;
@@ -53,13 +53,13 @@ class ScriptedClient {
   void Publish(uint64_t allocation);
   void AttachAndDetach();
   void Unpublish();
-  // What nobody leases goes to the driver, out of the store.
+  // Returns memory that no session leases to the driver, and its descriptors leave the store.
   void Trim();
   void Close(uint64_t session);
   UniqueFd FdOf(uint64_t allocation);
   std::string ContentsOf(const cuda::VmmMemory& memory, const v1::Token& token);
 
-  // The last answer; not OK only when it is about the request itself.
+  // Repeats the call until it is answered. The status is an error only if the request is wrong.
   template <typename Service, typename Request, typename Response>
   grpc::Status Persist(grpc::Status (Service::*method)(grpc::ClientContext*, const Request&,
                                                        Response*),
