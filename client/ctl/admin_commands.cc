@@ -16,6 +16,7 @@ namespace {
 
 // A trim waits for the driver, which takes up to 33 ms for a region.
 constexpr absl::Duration kTimeout = absl::Seconds(60);
+// The answers of the Admin service are a few numbers.
 constexpr Bytes kMaxMessage = KiB(64);
 
 // Calls one method and prints the response as JSON, or the sentence that `describe` makes of it.
@@ -24,6 +25,8 @@ ExitCode Call(const CommonOptions& options,
               grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&,
                                                       Response*),
               const Request& request, Describe describe) {
+  // Errors up to here mean that there is no daemon (exit codes 3, 4 and 6); later ones are its
+  // answer.
   const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
       OpenChannel(options.socket, kMaxMessage);
   if (!channel.ok()) return Fail(channel.status(), Stage::kConnecting);

@@ -60,6 +60,7 @@ std::string Explain(const v1::Quarantine& quarantine) {
                    Count(quarantine.regions(), "region"),
                    ".\nIt is not granted again yet: ", Printable(quarantine.reason()),
                    ".\nUntil then it counts as memory of its tenant.");
+  // Once the proof is there, looking for a child with open device files would be in vain.
   if (quarantine.state() == "FENCED") {
     return absl::StrCat(
         what,
@@ -94,6 +95,7 @@ std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& 
     absl::StrAppend(&text, "No session is attached: `tenurectl unpublish ",
                     Printable(segment.name()), "` frees its memory.\n");
   }
+  // A session that attached twice is listed twice, and named here once with the count.
   for (const v1::Session& session : sessions) {
     const auto times = std::count(segment.attached_session_ids().begin(),
                                   segment.attached_session_ids().end(), session.session_id());

@@ -138,6 +138,7 @@ void Describe(CommandLine& line) {
   line.app.require_subcommand(1);
   // Lets --socket stand after the subcommand as well.
   line.app.fallthrough();
+  // The default must be set before add_option: capture_default_str prints the value of this moment.
   line.common.socket = ConnectPath();
   line.app.add_option("--socket", line.common.socket, "The daemon's socket")
       ->envname("TENURE_SOCKET")
@@ -176,6 +177,7 @@ void Describe(CommandLine& line) {
 }
 
 ExitCode Run(CommandLine& line) {
+  // `replay` and its workers have options of their own; the common ones are copied into them.
   line.replay.socket = line.common.socket;
   line.replay.json = line.common.json;
   line.replay.map = !line.no_map;

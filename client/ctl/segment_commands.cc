@@ -66,6 +66,7 @@ absl::StatusOr<Segment> PublishFile(Client& client, const WeightsFile& file,
 }  // namespace
 
 ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment) {
+  // The file first: a wrong path must not cost a session and a context.
   const absl::StatusOr<WeightsFile> file = WeightsFile::Open(segment.file);
   if (!file.ok()) return Fail(file.status(), Stage::kCalling);
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket});
@@ -93,6 +94,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
   const BootTime began = SystemClock().Now();
   absl::StatusOr<Segment> attached = client->Attach(segment.name, segment.owner_uid);
   if (!attached.ok()) return Fail(attached.status(), Stage::kCalling);
+  // Reading back is timed apart: it takes far longer than to attach, which maps without copying.
   const BootTime mapped = SystemClock().Now();
   const absl::Status verified = segment.check ? attached->Verify() : absl::OkStatus();
   if (!verified.ok()) return Fail(verified, Stage::kCalling);
@@ -116,6 +118,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
 }
 
 ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segment) {
+  // Without mapping: to unpublish needs no context on the device, which would take half a gigabyte.
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket, .map = false});
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
   const absl::Status ended = client->Unpublish(segment.name, segment.force, segment.owner_uid);

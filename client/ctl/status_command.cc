@@ -25,6 +25,7 @@ std::string DaemonLines(const v1::GetStatsResponse& stats, const std::string& so
       " ", stats.driver_version(), "\n", Toned("daemon       ", Tone::kHeading, colourful),
       Toned(stats.health(), serving ? Tone::kGood : Tone::kBad, colourful), ", up ",
       Age(stats.uptime_ms()), ", epoch ", stats.epoch(), ", ", socket, "\n");
+  // Set only while the daemon is not serving: the failure that ends it.
   if (!stats.health_reason().empty()) {
     absl::StrAppend(&text, "             ", Printable(stats.health_reason()), "\n");
   }
@@ -40,6 +41,7 @@ std::string MemoryLine(absl::string_view name, uint64_t part_bytes, uint64_t who
 
 std::string MemoryLines(const v1::GetStatsResponse& stats, bool colourful) {
   const uint64_t total = stats.total_bytes();
+  // Every share is one of the whole device, so that the five bars add up to one full bar.
   return absl::StrCat(Toned("memory       ", Tone::kHeading, colourful), FormatBytes(Bytes(total)),
                       ", of which the daemon holds ", FormatBytes(Bytes(stats.reserved_bytes())),
                       ":\n", MemoryLine("leased", stats.leased_bytes(), total),
@@ -99,6 +101,7 @@ std::string SurvivalLines(const v1::Survival& survival, bool colourful) {
   } else {
     absl::StrAppend(&text, "OFF, no supervisor: all memory ends with the daemon\n");
   }
+  // Absent when the daemon found no journal of a predecessor.
   if (survival.has_recovered()) absl::StrAppend(&text, RecoveryLines(survival.recovered()));
   return text;
 }
@@ -130,6 +133,8 @@ ExitCode RunStatus(const CommonOptions& options) {
     std::cout << ToJson(*stats).dump(2) << "\n";
     return kOk;
   }
+  // Colours are decided once, here: every function below takes the answer, so tests need no
+  // terminal.
   const bool colourful = StdoutIsColourful();
   std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
             << UseLines(*stats, colourful) << SegmentLines(*stats, colourful)

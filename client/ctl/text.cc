@@ -38,6 +38,7 @@ std::string Bar(Bytes part, Bytes whole, size_t width) {
   const double share =
       std::min(1.0, static_cast<double>(part.value()) / static_cast<double>(whole.value()));
   size_t filled = static_cast<size_t>(share * static_cast<double>(width) + 0.5);
+  // A little is shown as something, so that an empty bar means exactly 0.
   if (part > Bytes(0)) filled = std::max<size_t>(filled, 1);
   return std::string(filled, '#') + std::string(width - filled, '-');
 }

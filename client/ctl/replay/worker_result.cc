@@ -52,6 +52,7 @@ Json WorkerResult::ToJson() const {
 }
 
 absl::StatusOr<WorkerResult> WorkerResult::FromJson(const Json& json) {
+  // The parent takes no partial result: one missing field makes the worker count as failed.
   Fields fields(json);
   WorkerResult result;
   result.operations = fields.Number("operations");
