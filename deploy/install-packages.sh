@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs what tenure needs on Debian 12: `deploy/install-packages.sh build`, or `test` for what
-# its tests use on top. Does nothing, quickly, where everything is there. Becomes root through sudo
-# where it must.
+# Installs the packages that tenure needs on Debian 12: `deploy/install-packages.sh build` those for
+# the build, `deploy/install-packages.sh test` those for the tests as well. Does nothing when all are
+# installed. Uses sudo when it is not root and something is missing.
 #
-# Building needs cuda.h, but no driver and no GPU. Without a CUDA toolkit the header comes out of
-# NVIDIA's own wheel and stays in .cache/cuda, where CMake looks for it.
+# Building needs cuda.h, but no driver and no GPU. Without a CUDA toolkit, the header is taken from
+# NVIDIA's own wheel and kept in .cache/cuda, where CMake looks for it.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -17,7 +17,7 @@ readonly BUILD_PACKAGES=(
   prometheus-cpp-dev zlib1g-dev
 )
 readonly TEST_PACKAGES=(
-  clang clang-format clang-tidy libbenchmark-dev libgmock-dev libgtest-dev python3 systemd
+  clang clang-format clang-tidy curl libbenchmark-dev libgmock-dev libgtest-dev python3 systemd
 )
 readonly CUDA_WHEEL="nvidia-cuda-runtime==13.0.88"
 
@@ -29,7 +29,7 @@ installed() {
   dpkg-query --show --showformat='${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'
 }
 
-# Installs those of its arguments that are missing.
+# install_packages NAME...: installs those that are missing.
 install_packages() {
   local missing=()
   for package in "$@"; do
@@ -37,7 +37,7 @@ install_packages() {
   done
   [[ ${#missing[@]} -eq 0 ]] && return
   echo "installing packages: ${missing[*]}"
-  # A list that cannot be refreshed matters only if a package is then not found.
+  # A failed update matters only if a package is then not found, which the install reports.
   as_root apt-get update -qq || true
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
@@ -61,7 +61,7 @@ have_cuda_header() {
 
 fetch_cuda_header() {
   echo "no CUDA toolkit here: fetching cuda.h with $CUDA_WHEEL"
-  # Asking for the module is the test: a python3 that is not Debian's brings its own pip.
+  # Not `installed python3-pip`: a python3 that is not Debian's has its own pip.
   python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip
   scratch="$(mktemp -d)"
   trap 'rm -rf "$scratch"' EXIT

@@ -1,4 +1,4 @@
-// tenurectl's subcommands, one file each. Every one prints to stdout and returns the exit code.
+// The subcommands of tenurectl. Each prints to stdout and returns the exit code.
 #ifndef CLIENT_CTL_COMMANDS_H_
 #define CLIENT_CTL_COMMANDS_H_
 
@@ -12,7 +12,7 @@
 
 namespace tenure::ctl {
 
-// What every subcommand is told.
+// Options of every subcommand.
 struct CommonOptions {
   std::string socket;
   bool json = false;
@@ -22,32 +22,32 @@ ExitCode RunStatus(const CommonOptions& options);
 ExitCode RunPs(const CommonOptions& options);
 // `session_id` 0: all sessions that the caller may see.
 ExitCode RunLs(const CommonOptions& options, uint64_t session_id);
-// `what` is the number of a session, an allocation or a process, or a segment's name. NOT_FOUND:
-// none of these.
+// `what` is the number of a session, an allocation or a process, or the name of a segment.
+// kNotFound: the daemon lists none of these to the caller.
 ExitCode RunExplain(const CommonOptions& options, const std::string& what);
-// What an operator does: root and the daemon's own user may.
+// For operators: the daemon serves these to root and to its own user.
 ExitCode RunTrim(const CommonOptions& options);
 ExitCode RunRevoke(const CommonOptions& options, uint64_t session_id);
 ExitCode RunDrain(const CommonOptions& options);
 
-// What the commands about one segment are told.
+// Options of the commands about one segment.
 struct SegmentOptions {
   std::string name;
-  // Whose it is; nullopt: the caller's own user's.
+  // The uid of its owner; nullopt: the caller's.
   std::optional<uint32_t> owner_uid;
-  // publish: what to load, who may attach, and as which kind.
+  // For publish: the file to load, the users who may attach, and the kind of memory.
   std::string file;
   std::vector<uint32_t> allowed_uids;
   MemoryKind kind = MemoryKind::kVmmFd;
-  // attach: read everything back.
+  // For attach: read everything back and compare it with the digest.
   bool check = false;
-  // unpublish: also while it is attached.
+  // For unpublish: also while sessions are attached.
   bool force = false;
 };
 
 ExitCode RunSegments(const CommonOptions& options);
 ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment);
-// kFailure: the contents are not what was published.
+// kFailure: the contents are not those that were published.
 ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment);
 ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segment);
 

@@ -11,11 +11,13 @@ ExitCode ExitCodeOf(const absl::Status& status, Stage stage) {
       return kOk;
     case absl::StatusCode::kNotFound:
       return stage == Stage::kConnecting ? kNoDaemon : kNotFound;
+    // A deadline counts as unreachable: a daemon that does not answer is no better than none.
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
       return kUnreachable;
     case absl::StatusCode::kPermissionDenied:
       return kNotPermitted;
+    // Also an argument that only the daemon could check, such as a segment's name.
     case absl::StatusCode::kInvalidArgument:
       return kUsage;
     default:

@@ -1,4 +1,4 @@
-// How tenurectl's outcome looks to a script.
+// The exit codes of tenurectl, which scripts rely on.
 #ifndef CLIENT_CTL_EXIT_CODE_H_
 #define CLIENT_CTL_EXIT_CODE_H_
 
@@ -16,8 +16,8 @@ enum ExitCode : int {
   kNotPermitted = 6,
 };
 
-// Where an error came up: NOT_FOUND of the socket and NOT_FOUND of a session id are different
-// outcomes.
+// When an error occurred. NOT_FOUND of the socket and NOT_FOUND of a session id have different exit
+// codes.
 enum class Stage { kConnecting, kCalling };
 
 ExitCode ExitCodeOf(const absl::Status& status, Stage stage);

@@ -9,13 +9,13 @@
 #include "client/ctl/explanation.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "common/status_macros.h"
 
 namespace tenure::ctl {
 namespace {
 
-// What the daemon knows under one word. A number may be a session's, an allocation's and a
-// process's at once: each kind is numbered for itself, though ids never are pids, which are far
-// smaller.
+// Everything that one word may name. One number may name a session and an allocation at once: each
+// kind has its own sequence of ids. A pid cannot be taken for an id, because ids are far larger.
 struct Findings {
   std::vector<v1::Session> sessions;
   std::vector<v1::Quarantine> quarantines;
@@ -26,18 +26,14 @@ struct Findings {
   }
 };
 
-// All that there is.
-absl::StatusOr<Findings> Look(const StatsClient& client) {
-  const absl::StatusOr<v1::ListSessionsResponse> list = client.ListSessions();
-  if (!list.ok()) return list.status();
-  absl::StatusOr<std::vector<v1::Allocation>> allocations = client.ListAllocations(0);
-  if (!allocations.ok()) return allocations.status();
-  const absl::StatusOr<v1::ListSegmentsResponse> segments = client.ListSegments();
-  if (!segments.ok()) return segments.status();
-  return Findings{{list->sessions().begin(), list->sessions().end()},
-                  {list->quarantines().begin(), list->quarantines().end()},
-                  *std::move(allocations),
-                  {segments->segments().begin(), segments->segments().end()}};
+absl::StatusOr<Findings> ListAll(const StatsClient& client) {
+  TENURE_ASSIGN_OR_RETURN(const v1::ListSessionsResponse list, client.ListSessions());
+  TENURE_ASSIGN_OR_RETURN(std::vector<v1::Allocation> allocations, client.ListAllocations(0));
+  TENURE_ASSIGN_OR_RETURN(const v1::ListSegmentsResponse segments, client.ListSegments());
+  return Findings{{list.sessions().begin(), list.sessions().end()},
+                  {list.quarantines().begin(), list.quarantines().end()},
+                  std::move(allocations),
+                  {segments.segments().begin(), segments.segments().end()}};
 }
 
 Findings Find(const Findings& all, const std::string& what) {
@@ -54,6 +50,7 @@ Findings Find(const Findings& all, const std::string& what) {
       if (one.allocation_id() == id) found.allocations.push_back(one);
     }
   }
+  // Not "else": the name of a segment may consist of digits.
   for (const v1::Segment& one : all.segments) {
     if (one.name() == what) found.segments.push_back(one);
   }
@@ -72,14 +69,14 @@ nlohmann::ordered_json ToJsonList(const Messages& messages) {
 ExitCode RunExplain(const CommonOptions& options, const std::string& what) {
   const absl::StatusOr<StatsClient> client = StatsClient::Open(options.socket);
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
-  const absl::StatusOr<Findings> all = Look(*client);
+  const absl::StatusOr<Findings> all = ListAll(*client);
   if (!all.ok()) return Fail(all.status(), Stage::kCalling);
   const Findings found = Find(*all, what);
   if (found.empty()) {
     return Fail(absl::NotFoundError(absl::StrCat(
                     "no session, allocation, process or segment ", what,
                     " that you may see; `tenurectl ps`, `tenurectl ls` and `tenurectl segments` "
-                    "list what there is")),
+                    "list them")),
                 Stage::kCalling);
   }
   if (options.json) {

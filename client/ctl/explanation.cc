@@ -11,9 +11,9 @@
 namespace tenure::ctl {
 namespace {
 
-// "process 4711 (name, tenant)".
+// "session 17: process 4711 (name, tenant)".
 template <typename Message>
-std::string Who(const Message& one) {
+std::string SessionAndProcess(const Message& one) {
   return absl::StrCat("session ", one.session_id(), ": process ", one.pid(), " (",
                       Printable(one.name()), ", ", Printable(one.tenant()), ")");
 }
@@ -22,8 +22,9 @@ std::string NameOf(const v1::Segment& segment) {
   return absl::StrCat("segment '", Printable(segment.name()), "' of uid:", segment.owner_uid());
 }
 
-std::string Why(const v1::Session& session) {
-  // The daemon reads the clock and the state one after the other, so for a moment they differ.
+std::string LeaseSentence(const v1::Session& session) {
+  // The daemon reads the clock and the state one after the other. So an overdue lease may still be
+  // ACTIVE, and a SUSPENDED one may have time left: both count as overdue here.
   const int64_t left = session.lease_left_ms();
   if (session.cause().empty() && left >= 0) {
     return absl::StrCat("Its keep-alives come in time; the next is due within ",
@@ -37,30 +38,33 @@ std::string Why(const v1::Session& session) {
                         session.pid(), "` continues it.");
   }
   if (session.cause() == "hung") {
-    return absl::StrCat("The process runs, yet says nothing.", since, " `tenurectl revoke ",
+    return absl::StrCat("The process runs but sends no keep-alive.", since, " `tenurectl revoke ",
                         session.session_id(), "` kills it.");
   }
-  return absl::StrCat("The process has not spoken in time.", since);
+  return absl::StrCat("The process has not sent its keep-alive in time.", since);
 }
 
 }  // namespace
 
 std::string Explain(const v1::Session& session) {
-  return absl::StrCat(Who(session), " holds ", Count(session.allocations(), "allocation"), ", ",
-                      FormatBytes(Bytes(session.allocated_bytes())), " in ",
-                      Count(session.regions(), "region"), " of ",
-                      FormatBytes(Bytes(session.leased_bytes())), ".\n", Why(session), "\n");
+  return absl::StrCat(
+      SessionAndProcess(session), " holds ", Count(session.allocations(), "allocation"), ", ",
+      FormatBytes(Bytes(session.allocated_bytes())), " in ", Count(session.regions(), "region"),
+      " of ", FormatBytes(Bytes(session.leased_bytes())), ".\n", LeaseSentence(session), "\n");
 }
 
 std::string Explain(const v1::Quarantine& quarantine) {
   const std::string what =
-      absl::StrCat(Who(quarantine), " died ", Age(quarantine.age_ms()), " ago and left ",
-                   FormatBytes(Bytes(quarantine.quarantined_bytes())), " in ",
+      absl::StrCat(SessionAndProcess(quarantine), " died ", Age(quarantine.age_ms()),
+                   " ago and left ", FormatBytes(Bytes(quarantine.quarantined_bytes())), " in ",
                    Count(quarantine.regions(), "region"),
-                   ".\nNobody is given it yet: ", Printable(quarantine.reason()),
-                   ".\nUntil then it counts on its tenant's account.");
+                   ".\nIt is not granted again yet: ", Printable(quarantine.reason()),
+                   ".\nUntil then it counts as memory of its tenant.");
+  // Once the proof is there, looking for a child with open device files would be in vain.
   if (quarantine.state() == "FENCED") {
-    return absl::StrCat(what, " The process is proven silent, and nothing is left to do.\n");
+    return absl::StrCat(
+        what,
+        " It is proven that the process can no longer write there. There is nothing to do.\n");
   }
   return absl::StrCat(what,
                       " `fuser -v /dev/nvidia*` names the processes that keep the device's files "
@@ -79,27 +83,27 @@ std::string Explain(const v1::Allocation& one) {
 std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& sessions) {
   std::string text = absl::StrCat(NameOf(segment), " ");
   if (segment.state() == "LOADING") {
-    absl::StrAppend(&text, "is being loaded and not yet published; who asks for it waits.\n");
+    absl::StrAppend(&text, "is being loaded and not yet published; clients that attach it wait.\n");
   } else {
-    absl::StrAppend(
-        &text, "holds ", FormatBytes(Bytes(segment.size_bytes())), " of kind ",
-        segment.memory_kind(), " in ", Count(segment.blocks(), "block"), " with ",
-        Count(segment.tensors(), "tensor"), ", published ", Age(segment.age_ms()),
-        " ago. It stays until it is unpublished, whoever published it",
-        segment.survives_daemon() ? ", also over the death of the daemon" : " ends or not", ".\n");
+    absl::StrAppend(&text, "holds ", FormatBytes(Bytes(segment.size_bytes())), " of kind ",
+                    segment.memory_kind(), " in ", Count(segment.blocks(), "block"), " with ",
+                    Count(segment.tensors(), "tensor"), ", published ", Age(segment.age_ms()),
+                    " ago. It stays until it is unpublished, also after its publisher ends",
+                    segment.survives_daemon() ? " and after the daemon's process ends" : "", ".\n");
   }
   if (segment.state() != "LOADING" && segment.attached_session_ids().empty()) {
-    absl::StrAppend(&text, "Nobody is attached: `tenurectl unpublish ", Printable(segment.name()),
-                    "` gives its memory back.\n");
+    absl::StrAppend(&text, "No session is attached: `tenurectl unpublish ",
+                    Printable(segment.name()), "` frees its memory.\n");
   }
+  // A session that attached twice is listed twice, and named here once with the count.
   for (const v1::Session& session : sessions) {
     const auto times = std::count(segment.attached_session_ids().begin(),
                                   segment.attached_session_ids().end(), session.session_id());
     if (session.session_id() == segment.loading_session_id()) {
-      absl::StrAppend(&text, "Loaded by ", Who(session), ".\n");
+      absl::StrAppend(&text, "Loaded by ", SessionAndProcess(session), ".\n");
     } else if (times > 0) {
       absl::StrAppend(&text, "Attached ", Count(static_cast<uint64_t>(times), "time"), " by ",
-                      Who(session), ".\n");
+                      SessionAndProcess(session), ".\n");
     }
   }
   return text;

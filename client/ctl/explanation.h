@@ -1,4 +1,4 @@
-// What the daemon knows about one thing, in sentences, with the next command to type.
+// Sentences that explain one session, allocation, quarantine or segment, with the next command.
 #ifndef CLIENT_CTL_EXPLANATION_H_
 #define CLIENT_CTL_EXPLANATION_H_
 
@@ -9,14 +9,14 @@
 
 namespace tenure::ctl {
 
-// Each ends with a newline.
+// Each text ends with a newline.
 std::string Explain(const v1::Session& session);
 std::string Explain(const v1::Quarantine& quarantine);
 std::string Explain(const v1::Allocation& allocation);
-// `sessions` are all that the daemon lists: those that use the segment are named.
+// `sessions`: all that the daemon lists. The text names those that use the segment.
 std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& sessions);
 
-// What a session has of segments; empty when it has nothing.
+// The segments that a session has attached or loads; empty when there is none.
 std::string ExplainUse(uint64_t session_id, const std::vector<v1::Segment>& segments);
 
 }  // namespace tenure::ctl

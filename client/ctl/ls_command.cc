@@ -6,8 +6,10 @@
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 #include "common/bytes.h"
+#include "common/status_macros.h"
 
 namespace tenure::ctl {
 namespace {
@@ -33,13 +35,12 @@ Table AllocationTable(const std::vector<v1::Allocation>& allocations) {
   return table;
 }
 
-// The daemon answers about an unknown session as about one that holds nothing; a person wants to
-// know.
+// ListAllocations answers for an unknown session as for one without allocations. A person should
+// learn the difference.
 absl::Status CheckSession(const StatsClient& client, uint64_t session_id) {
   if (session_id == 0) return absl::OkStatus();
-  const absl::StatusOr<v1::ListSessionsResponse> list = client.ListSessions();
-  if (!list.ok()) return list.status();
-  for (const v1::Session& session : list->sessions()) {
+  TENURE_ASSIGN_OR_RETURN(const v1::ListSessionsResponse list, client.ListSessions());
+  for (const v1::Session& session : list.sessions()) {
     if (session.session_id() == session_id) return absl::OkStatus();
   }
   return absl::NotFoundError(
@@ -59,7 +60,7 @@ ExitCode RunLs(const CommonOptions& options, uint64_t session_id) {
     std::cout << AllocationTable(*list).ToString();
     return kOk;
   }
-  // One object as of a single page, however many pages there were.
+  // The form of one ListAllocationsResponse, although the daemon answered in several pages.
   nlohmann::ordered_json allocations = nlohmann::ordered_json::array();
   for (const v1::Allocation& one : *list) allocations.push_back(ToJson(one));
   std::cout << nlohmann::ordered_json{{"allocations", std::move(allocations)}}.dump(2) << "\n";

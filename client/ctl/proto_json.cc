@@ -12,7 +12,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using Json = nlohmann::ordered_json;
 
-Json One(const Message& message, const FieldDescriptor* field) {
+Json ValueOf(const Message& message, const FieldDescriptor* field) {
   const google::protobuf::Reflection* fields = message.GetReflection();
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
@@ -56,7 +56,7 @@ Json ElementOf(const Message& message, const FieldDescriptor* field, int index) 
   return nullptr;
 }
 
-Json List(const Message& message, const FieldDescriptor* field) {
+Json ListOf(const Message& message, const FieldDescriptor* field) {
   const int size = message.GetReflection()->FieldSize(message, field);
   Json list = Json::array();
   for (int i = 0; i < size; ++i) list.push_back(ElementOf(message, field, i));
@@ -68,9 +68,11 @@ Json List(const Message& message, const FieldDescriptor* field) {
 Json ToJson(const Message& message) {
   Json object = Json::object();
   const google::protobuf::Descriptor* type = message.GetDescriptor();
+  // All fields of the type and not only those that are set: a script finds each name in each
+  // answer.
   for (int i = 0; i < type->field_count(); ++i) {
     const FieldDescriptor* field = type->field(i);
-    object[field->name()] = field->is_repeated() ? List(message, field) : One(message, field);
+    object[field->name()] = field->is_repeated() ? ListOf(message, field) : ValueOf(message, field);
   }
   return object;
 }

@@ -1,3 +1,4 @@
+// Protobuf messages as JSON, for `--json`.
 #ifndef CLIENT_CTL_PROTO_JSON_H_
 #define CLIENT_CTL_PROTO_JSON_H_
 
@@ -6,13 +7,12 @@
 
 namespace tenure::ctl {
 
-// A message as JSON: every field, under its name in the .proto, in its order, and integers as
-// integers. Protobuf's own mapping would write 64-bit integers as strings, which no calculation in
-// jq survives. Bytes become hexadecimal digits, a
-// message that is absent null.
+// Every field of the message, under its name in the .proto and in its order. Integers stay
+// integers: protobuf's own mapping writes 64-bit integers as strings, with which jq cannot
+// calculate. Bytes become hexadecimal digits; an absent message becomes null.
 //
-// Knows the kinds of field that the Stats service uses: integers, bools, doubles, strings, bytes,
-// messages, and lists of messages or of integers without sign.
+// REQUIRES: only the field types of the Stats and Admin services: integers, bools, doubles,
+// strings, bytes, messages, and lists of messages or of unsigned integers.
 nlohmann::ordered_json ToJson(const google::protobuf::Message& message);
 
 }  // namespace tenure::ctl

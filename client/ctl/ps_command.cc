@@ -6,6 +6,7 @@
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 #include "common/bytes.h"
 
@@ -30,6 +31,7 @@ Table SessionTable(const v1::ListSessionsResponse& list) {
                {"LEASED", Table::Align::kRight},
                {"REGIONS", Table::Align::kRight}});
   for (const v1::Session& one : list.sessions()) {
+    // Only a suspended session has a cause: "SUSPENDED: stopped".
     const std::string state =
         one.cause().empty() ? one.state() : absl::StrCat(one.state(), ": ", Printable(one.cause()));
     table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), Printable(one.tenant()),
@@ -69,6 +71,7 @@ ExitCode RunPs(const CommonOptions& options) {
     return kOk;
   }
   std::cout << SessionTable(*list).ToString();
+  // Usually empty: a dead process waits for its proof only for milliseconds.
   const Table quarantines = QuarantineTable(*list);
   if (!quarantines.empty()) std::cout << "\ndead, not yet reclaimed:\n" << quarantines.ToString();
   return kOk;

@@ -1,4 +1,4 @@
-// The commands about one segment.
+// `tenurectl publish`, `attach` and `unpublish`: they open a session as any client does.
 #include <iostream>
 #include <string>
 
@@ -41,9 +41,10 @@ Json ToJson(const Segment& segment, const char* span_name, absl::Duration span) 
           {span_name, absl::ToDoubleMilliseconds(span)}};
 }
 
-// Speaks for the name first, so that a file is not loaded in vain.
-absl::StatusOr<Segment> LoadAs(Client& client, const WeightsFile& file,
-                               const SegmentOptions& segment) {
+// Publishes the file. Uses AttachOrLoad, which claims the name first: when the name is taken, the
+// file is not loaded at all.
+absl::StatusOr<Segment> PublishFile(Client& client, const WeightsFile& file,
+                                    const SegmentOptions& segment) {
   bool loaded = false;
   const auto load = [&](Client& loader) {
     loaded = true;
@@ -51,24 +52,27 @@ absl::StatusOr<Segment> LoadAs(Client& client, const WeightsFile& file,
   };
   absl::StatusOr<Segment> published = client.AttachOrLoad(
       segment.name, load, {.allowed_uids = segment.allowed_uids, .wait = absl::ZeroDuration()});
+  // The wait of zero ends with DEADLINE_EXCEEDED when another process is loading this name. Exit
+  // code 4 ("unreachable") would be wrong for that, as the session is well.
   if (absl::IsDeadlineExceeded(published.status()) && client.status().ok()) {
     return absl::FailedPreconditionError(published.status().message());
   }
   if (loaded || !published.ok()) return published;
   return absl::AlreadyExistsError(absl::StrCat("segment '", segment.name,
-                                               "' is published already; attach it, or unpublish it "
+                                               "' is already published; attach it, or unpublish it "
                                                "first"));
 }
 
 }  // namespace
 
 ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment) {
+  // The file first: a wrong path must not cost a session and a context.
   const absl::StatusOr<WeightsFile> file = WeightsFile::Open(segment.file);
   if (!file.ok()) return Fail(file.status(), Stage::kCalling);
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket});
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
   const BootTime began = SystemClock().Now();
-  absl::StatusOr<Segment> published = LoadAs(*client, *file, segment);
+  absl::StatusOr<Segment> published = PublishFile(*client, *file, segment);
   if (!published.ok()) return Fail(published.status(), Stage::kCalling);
   const absl::Duration took = SystemClock().Now() - began;
   if (options.json) {
@@ -90,6 +94,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
   const BootTime began = SystemClock().Now();
   absl::StatusOr<Segment> attached = client->Attach(segment.name, segment.owner_uid);
   if (!attached.ok()) return Fail(attached.status(), Stage::kCalling);
+  // Reading back is timed apart: it takes far longer than to attach, which maps without copying.
   const BootTime mapped = SystemClock().Now();
   const absl::Status verified = segment.check ? attached->Verify() : absl::OkStatus();
   if (!verified.ok()) return Fail(verified, Stage::kCalling);
@@ -103,7 +108,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
     std::cout << "attached '" << segment.name << "': " << Describe(*attached) << ", in "
               << Milliseconds(mapped - began) << "\n";
     if (segment.check) {
-      std::cout << "its bytes are those that were published: sha256 tree "
+      std::cout << "the contents are those that were published: sha256 tree "
                 << DigestInHex(attached->digest()) << ", read back in " << Milliseconds(reading)
                 << "\n";
     }
@@ -113,6 +118,7 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
 }
 
 ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segment) {
+  // Without mapping: to unpublish needs no context on the device, which would take half a gigabyte.
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket, .map = false});
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
   const absl::Status ended = client->Unpublish(segment.name, segment.force, segment.owner_uid);
@@ -120,7 +126,7 @@ ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segmen
   if (options.json) {
     std::cout << Json{{"name", segment.name}}.dump(2) << "\n";
   } else {
-    std::cout << "'" << segment.name << "' is no segment any more\n";
+    std::cout << "'" << segment.name << "' is unpublished\n";
   }
   return kOk;
 }

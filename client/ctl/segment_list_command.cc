@@ -6,6 +6,7 @@
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 #include "common/bytes.h"
 
@@ -25,6 +26,7 @@ Table SegmentTable(const v1::ListSegmentsResponse& list) {
                {"OUTLIVES THE DAEMON"}});
   for (const v1::Segment& one : list.segments()) {
     const std::string owner = absl::StrCat("uid:", one.owner_uid());
+    // The size, the kind and all the rest are known only once the loader has published.
     if (one.state() == "LOADING") {
       const std::string by = absl::StrCat("LOADING by session ", one.loading_session_id());
       table.Add({Printable(one.name()), owner, by, "", "", "", "", "", "", ""});

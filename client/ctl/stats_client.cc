@@ -4,6 +4,7 @@
 
 #include "client/session/channel.h"
 #include "client/session/grpc_status.h"
+#include "common/status_macros.h"
 
 namespace tenure::ctl {
 namespace {
@@ -15,9 +16,9 @@ constexpr Bytes kMaxMessage = MiB(8);
 }  // namespace
 
 absl::StatusOr<StatsClient> StatsClient::Open(const std::string& socket) {
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = OpenChannel(socket, kMaxMessage);
-  if (!channel.ok()) return channel.status();
-  return StatsClient(v1::Stats::NewStub(*std::move(channel)));
+  TENURE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          OpenChannel(socket, kMaxMessage));
+  return StatsClient(v1::Stats::NewStub(channel));
 }
 
 template <typename Request, typename Response>
@@ -50,11 +51,11 @@ absl::StatusOr<std::vector<v1::Allocation>> StatsClient::ListAllocations(
   v1::ListAllocationsRequest request;
   request.set_session_id(session_id);
   do {
-    absl::StatusOr<v1::ListAllocationsResponse> page =
-        Call(&v1::Stats::Stub::ListAllocations, request);
-    if (!page.ok()) return page.status();
-    for (v1::Allocation& one : *page->mutable_allocations()) allocations.push_back(std::move(one));
-    request.set_page_token(page->next_page_token());
+    TENURE_ASSIGN_OR_RETURN(v1::ListAllocationsResponse page,
+                            Call(&v1::Stats::Stub::ListAllocations, request));
+    for (v1::Allocation& one : *page.mutable_allocations()) allocations.push_back(std::move(one));
+    // The daemon answers with an empty token on the last page.
+    request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
   return allocations;
 }

@@ -1,3 +1,4 @@
+// The Stats service of the daemon, as calls.
 #ifndef CLIENT_CTL_STATS_CLIENT_H_
 #define CLIENT_CTL_STATS_CLIENT_H_
 
@@ -12,7 +13,7 @@
 
 namespace tenure::ctl {
 
-// The daemon's Stats service, one deadline of 10 s for each call. Needs no session.
+// Calls the Stats service, with a deadline of 10 s for each call. Needs no session.
 //
 // Owns: its channel.
 // Thread safety: thread-safe.
@@ -26,7 +27,7 @@ class StatsClient {
   absl::StatusOr<v1::GetStatsResponse> GetStats() const;
   absl::StatusOr<v1::ListSessionsResponse> ListSessions() const;
   absl::StatusOr<v1::ListSegmentsResponse> ListSegments() const;
-  // All pages; `session_id` 0 means all sessions that the caller may see.
+  // Reads all pages. `session_id` 0: all sessions that the caller may see.
   absl::StatusOr<std::vector<v1::Allocation>> ListAllocations(uint64_t session_id) const;
 
  private:

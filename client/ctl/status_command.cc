@@ -7,6 +7,7 @@
 #include "client/ctl/commands.h"
 #include "client/ctl/proto_json.h"
 #include "client/ctl/stats_client.h"
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 #include "common/bytes.h"
 
@@ -24,6 +25,7 @@ std::string DaemonLines(const v1::GetStatsResponse& stats, const std::string& so
       " ", stats.driver_version(), "\n", Toned("daemon       ", Tone::kHeading, colourful),
       Toned(stats.health(), serving ? Tone::kGood : Tone::kBad, colourful), ", up ",
       Age(stats.uptime_ms()), ", epoch ", stats.epoch(), ", ", socket, "\n");
+  // Set only while the daemon is not serving: the failure that ends it.
   if (!stats.health_reason().empty()) {
     absl::StrAppend(&text, "             ", Printable(stats.health_reason()), "\n");
   }
@@ -39,6 +41,7 @@ std::string MemoryLine(absl::string_view name, uint64_t part_bytes, uint64_t who
 
 std::string MemoryLines(const v1::GetStatsResponse& stats, bool colourful) {
   const uint64_t total = stats.total_bytes();
+  // Every share is one of the whole device, so that the five bars add up to one full bar.
   return absl::StrCat(Toned("memory       ", Tone::kHeading, colourful), FormatBytes(Bytes(total)),
                       ", of which the daemon holds ", FormatBytes(Bytes(stats.reserved_bytes())),
                       ":\n", MemoryLine("leased", stats.leased_bytes(), total),
@@ -67,8 +70,8 @@ std::string SegmentLines(const v1::GetStatsResponse& stats, bool colourful) {
                       Count(stats.attachments(), "time"), "\n");
 }
 
-std::string RecoveredLines(const v1::Recovered& recovered) {
-  std::string text = absl::StrCat("             taken over from epoch ", recovered.previous_epoch(),
+std::string RecoveryLines(const v1::Recovered& recovered) {
+  std::string text = absl::StrCat("             restored from epoch ", recovered.previous_epoch(),
                                   ": ", Count(recovered.sessions(), "session"), " with ",
                                   Count(recovered.allocations(), "allocation"), ", ",
                                   Count(recovered.segments(), "segment"), ", ",
@@ -76,16 +79,16 @@ std::string RecoveredLines(const v1::Recovered& recovered) {
                                   Count(recovered.regions(), "region"), "\n");
   if (recovered.dead_sessions() > 0) {
     absl::StrAppend(&text, "             ", recovered.dead_sessions(),
-                    " of the sessions' processes had died meanwhile\n");
+                    " of these sessions' processes died before this daemon started\n");
   }
   if (recovered.lost_regions() > 0) {
     absl::StrAppend(&text, "             LOST: ", Count(recovered.lost_regions(), "region"),
-                    ", of which no descriptor was kept\n");
+                    " whose descriptor was not stored\n");
   }
   return text;
 }
 
-// What outlives the daemon's process.
+// Whether memory outlives the daemon's process, and what this daemon has restored.
 std::string SurvivalLines(const v1::Survival& survival, bool colourful) {
   std::string text = Toned("survival     ", Tone::kHeading, colourful);
   if (survival.state() == "ON") {
@@ -94,11 +97,12 @@ std::string SurvivalLines(const v1::Survival& survival, bool colourful) {
                     " with the supervisor\n");
   } else if (survival.state() == "LOST") {
     absl::StrAppend(&text, Toned("LOST", Tone::kBad, colourful),
-                    ", the supervisor has ended: nothing of kind VMM_FD is granted any more\n");
+                    ", the supervisor has ended: no more memory of kind VMM_FD is granted\n");
   } else {
     absl::StrAppend(&text, "OFF, no supervisor: all memory ends with the daemon\n");
   }
-  if (survival.has_recovered()) absl::StrAppend(&text, RecoveredLines(survival.recovered()));
+  // Absent when the daemon found no journal of a predecessor.
+  if (survival.has_recovered()) absl::StrAppend(&text, RecoveryLines(survival.recovered()));
   return text;
 }
 
@@ -108,6 +112,7 @@ std::string PoolLines(const v1::GetStatsResponse& stats, bool colourful) {
                {"allocated", Table::Align::kRight},
                {"free", Table::Align::kRight}});
   for (const v1::Pool& pool : stats.pools()) {
+    // A size class whose last block has been freed stays in the list with no blocks.
     if (pool.total_blocks() == 0) continue;
     table.Add({FormatBytes(Bytes(pool.block_size_bytes())), absl::StrCat(pool.total_blocks()),
                absl::StrCat(pool.allocated_blocks()), absl::StrCat(pool.free_blocks())});
@@ -128,6 +133,8 @@ ExitCode RunStatus(const CommonOptions& options) {
     std::cout << ToJson(*stats).dump(2) << "\n";
     return kOk;
   }
+  // Colours are decided once, here: every function below takes the answer, so tests need no
+  // terminal.
   const bool colourful = StdoutIsColourful();
   std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
             << UseLines(*stats, colourful) << SegmentLines(*stats, colourful)

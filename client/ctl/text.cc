@@ -5,11 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-
-#include "common/check.h"
 
 namespace tenure::ctl {
 
@@ -30,45 +27,10 @@ std::string Printable(absl::string_view text) {
   std::string printable(text);
   for (char& c : printable) {
     const unsigned char byte = static_cast<unsigned char>(c);
+    // Bytes from 0x80 on are parts of UTF-8 characters and pass.
     if (byte < 0x20 || byte == 0x7f) c = '?';
   }
   return printable;
-}
-
-void Table::Add(std::vector<std::string> cells) {
-  TENURE_CHECK(cells.size() == columns_.size());
-  rows_.push_back(std::move(cells));
-}
-
-std::string Table::Line(const std::vector<std::string>& cells,
-                        const std::vector<size_t>& widths) const {
-  std::string line;
-  for (size_t i = 0; i < cells.size(); ++i) {
-    const std::string padding(widths[i] - std::min(cells[i].size(), widths[i]), ' ');
-    const bool right = columns_[i].align == Align::kRight;
-    absl::StrAppend(&line, i == 0 ? "" : "  ", right ? padding : "", cells[i],
-                    right ? "" : padding);
-  }
-  absl::StripTrailingAsciiWhitespace(&line);
-  return line;
-}
-
-std::string Table::ToString(size_t indent) const {
-  std::vector<std::string> titles;
-  std::vector<size_t> widths;
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    titles.push_back(columns_[i].title);
-    widths.push_back(columns_[i].title.size());
-    for (const std::vector<std::string>& row : rows_) {
-      widths[i] = std::max(widths[i], row[i].size());
-    }
-  }
-  const std::string margin(indent, ' ');
-  std::string text = absl::StrCat(margin, Line(titles, widths), "\n");
-  for (const std::vector<std::string>& row : rows_) {
-    absl::StrAppend(&text, margin, Line(row, widths), "\n");
-  }
-  return text;
 }
 
 std::string Bar(Bytes part, Bytes whole, size_t width) {
@@ -76,6 +38,7 @@ std::string Bar(Bytes part, Bytes whole, size_t width) {
   const double share =
       std::min(1.0, static_cast<double>(part.value()) / static_cast<double>(whole.value()));
   size_t filled = static_cast<size_t>(share * static_cast<double>(width) + 0.5);
+  // A little is shown as something, so that an empty bar means exactly 0.
   if (part > Bytes(0)) filled = std::max<size_t>(filled, 1);
   return std::string(filled, '#') + std::string(width - filled, '-');
 }

@@ -1,4 +1,4 @@
-// The least that a client of tenured does: lease, use, give back.
+// The smallest client of tenured: leases memory, uses it, and frees it when it goes out of scope.
 #include <iostream>
 #include <vector>
 

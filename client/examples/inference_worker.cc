@@ -1,5 +1,5 @@
-// An inference worker in small: leases its weights once, and for each request an input and an
-// output; multiplies them on the GPU and checks the product against one in double precision.
+// A small inference worker. It leases memory for its weights once, and for an input and an output
+// in each request. It multiplies on the GPU and checks the product in double precision.
 #include <unistd.h>
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "client/examples/matrix_product.h"
 #include "client/tensor.h"
 #include "common/clock.h"
+#include "common/status_macros.h"
 
 namespace tenure::examples {
 namespace {
@@ -25,8 +26,8 @@ constexpr int64_t kInputs = 512;
 constexpr int64_t kOutputs = 256;
 constexpr double kLargestError = 1e-5;
 
-// The same values for the same seed on every machine: the standard fixes mt19937, not its
-// distributions.
+// Returns the same values for the same seed on every machine. The C++ standard defines the output
+// of mt19937, but not that of its distributions.
 std::vector<float> RandomValues(int64_t count, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<float> values(static_cast<size_t>(count));
@@ -42,13 +43,11 @@ std::vector<float> RandomValues(int64_t count, uint32_t seed) {
 class Worker {
  public:
   static absl::StatusOr<Worker> Make(Client client) {
-    absl::StatusOr<MatrixProduct> product = MatrixProduct::Make(client);
-    if (!product.ok()) return product.status();
+    TENURE_ASSIGN_OR_RETURN(MatrixProduct product, MatrixProduct::Make(client));
     std::vector<float> weights = RandomValues(kInputs * kOutputs, /*seed=*/1);
-    absl::StatusOr<Tensor> leased =
-        Tensor::FromHost<float>(client, {kInputs, kOutputs}, absl::MakeConstSpan(weights));
-    if (!leased.ok()) return leased.status();
-    return Worker(std::move(client), *std::move(product), std::move(weights), *std::move(leased));
+    TENURE_ASSIGN_OR_RETURN(Tensor leased, Tensor::FromHost<float>(client, {kInputs, kOutputs},
+                                                                   absl::MakeConstSpan(weights)));
+    return Worker(std::move(client), std::move(product), std::move(weights), std::move(leased));
   }
 
   struct Answer {
@@ -57,7 +56,7 @@ class Worker {
     absl::Duration took;
   };
 
-  // One request: leases, uploads, multiplies, downloads, gives back, checks.
+  // Serves one request: leases, uploads, multiplies, downloads, frees, checks.
   absl::StatusOr<Answer> Serve(uint32_t seed) {
     const std::vector<float> input = RandomValues(kInputs, seed);
     std::vector<float> output(kOutputs);
@@ -66,6 +65,7 @@ class Worker {
     const absl::Duration took = SystemClock().Now() - began;
     if (!served.ok()) return served;
     const double error = RelativeError(input, weights_, output);
+    // Not ">=": a product of NaN must fail as well.
     if (!(error < kLargestError)) {
       return absl::DataLossError(absl::StrFormat("the product is off by %.1e", error));
     }
@@ -83,14 +83,11 @@ class Worker {
         leased_weights_(std::move(leased)) {}
 
   absl::Status Multiply(const std::vector<float>& input, std::vector<float>& output) {
-    const absl::StatusOr<Tensor> x =
-        Tensor::FromHost<float>(client_, {1, kInputs}, absl::MakeConstSpan(input));
-    if (!x.ok()) return x.status();
-    absl::StatusOr<Tensor> y = Tensor::Create(client_, {1, kOutputs}, DType::kF32);
-    if (!y.ok()) return y.status();
-    const absl::Status multiplied = product_.Run(*x, leased_weights_, *y);
-    if (!multiplied.ok()) return multiplied;
-    return y->CopyToHost<float>(absl::MakeSpan(output));
+    TENURE_ASSIGN_OR_RETURN(
+        const Tensor x, Tensor::FromHost<float>(client_, {1, kInputs}, absl::MakeConstSpan(input)));
+    TENURE_ASSIGN_OR_RETURN(Tensor y, Tensor::Create(client_, {1, kOutputs}, DType::kF32));
+    TENURE_RETURN_IF_ERROR(product_.Run(x, leased_weights_, y));
+    return y.CopyToHost<float>(absl::MakeSpan(output));
   }
 
   Client client_;
@@ -114,23 +111,21 @@ void Print(uint64_t round, const Worker::Answer& answer) {
 }
 
 absl::Status Run(const Options& options) {
-  absl::StatusOr<Client> client =
-      Client::Connect({.socket = options.socket, .name = "inference_worker"});
-  if (!client.ok()) return client.status();
-  absl::StatusOr<Worker> worker = Worker::Make(*std::move(client));
-  if (!worker.ok()) return worker.status();
+  TENURE_ASSIGN_OR_RETURN(Client client,
+                          Client::Connect({.socket = options.socket, .name = "inference_worker"}));
+  TENURE_ASSIGN_OR_RETURN(Worker worker, Worker::Make(std::move(client)));
   std::cout << absl::StrFormat("inference_worker %d: f32[1,%d] x f32[%d,%d] on %s, %s", getpid(),
-                               kInputs, kInputs, kOutputs, worker->device_name(), worker->where())
+                               kInputs, kInputs, kOutputs, worker.device_name(), worker.where())
             << std::endl;
   BootTime print_at;
   for (uint64_t round = 1; options.forever || round <= options.repeat; ++round) {
-    const absl::StatusOr<Worker::Answer> answer = worker->Serve(static_cast<uint32_t>(round) + 1);
-    if (!answer.ok()) return answer.status();
+    TENURE_ASSIGN_OR_RETURN(const Worker::Answer answer,
+                            worker.Serve(static_cast<uint32_t>(round) + 1));
     const bool last = !options.forever && round == options.repeat;
     const BootTime now = SystemClock().Now();
     if (!last && now < print_at) continue;
     print_at = now + absl::Seconds(1);
-    Print(round, *answer);
+    Print(round, answer);
   }
   return absl::OkStatus();
 }
@@ -145,7 +140,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", options.repeat, "How many requests to serve")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}))
       ->capture_default_str();
-  app.add_flag("--forever", options.forever, "Serve until killed, with a line each second");
+  app.add_flag("--forever", options.forever, "Serve until killed, and print one line each second");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = tenure::examples::Run(options);
   if (status.ok()) return 0;

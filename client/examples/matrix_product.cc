@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
+
 namespace tenure::examples {
 namespace {
 
@@ -34,6 +36,7 @@ absl::StatusOr<MatrixProduct> MatrixProduct::Make(const Client& client) {
   absl::StatusOr<cuda::Kernel> kernel =
       cuda::Kernel::Compile(device.driver(), device, kSource, "product");
   if (kernel.ok()) return MatrixProduct(device, *std::move(kernel), "on the GPU");
+  // FAILED_PRECONDITION: the driver runs no kernels. NOT_FOUND: there is no run-time compiler.
   if (!absl::IsFailedPrecondition(kernel.status()) && !absl::IsNotFound(kernel.status())) {
     return kernel.status();
   }
@@ -51,8 +54,8 @@ absl::Status MatrixProduct::RunOnDevice(const Tensor& x, const Tensor& w, Tensor
   int n = static_cast<int>(w.shape()[1]);
   const std::array<void*, 5> arguments = {&pointers[0], &pointers[1], &pointers[2], &k, &n};
   const unsigned blocks = (static_cast<unsigned>(n) + kThreads - 1) / kThreads;
-  const absl::Status launched = kernel_->Launch({.x = blocks}, {.x = kThreads}, arguments);
-  if (!launched.ok()) return launched;
+  TENURE_RETURN_IF_ERROR(kernel_->Launch({.x = blocks}, {.x = kThreads}, arguments));
+  // Before the caller may free x, w or y, the kernel must have finished with them.
   return device_->Synchronize();
 }
 

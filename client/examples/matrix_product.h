@@ -1,4 +1,4 @@
-// y = x W on leased memory: what the example's "inference" is.
+// The example's "inference": the product y = x W, computed in leased memory.
 #ifndef CLIENT_EXAMPLES_MATRIX_PRODUCT_H_
 #define CLIENT_EXAMPLES_MATRIX_PRODUCT_H_
 
@@ -15,9 +15,9 @@
 
 namespace tenure::examples {
 
-// Multiplies a row by a matrix, on the GPU by a kernel of its own, or on the host where the driver
-// runs no kernels or no run-time compiler is installed: the memory is leased and mapped in the same
-// way either way.
+// Multiplies a row by a matrix: by a kernel on the GPU, or on the host when the driver runs no
+// kernels or no run-time compiler is installed. The memory is leased and mapped in the same way in
+// both cases.
 //
 // Borrows: the client's device.
 // Thread safety: thread-compatible.
@@ -25,9 +25,9 @@ class MatrixProduct {
  public:
   static absl::StatusOr<MatrixProduct> Make(const Client& client);
 
-  // "on the GPU", or "on the host" and why.
+  // The place of the computation: "on the GPU", or "on the host" with the reason.
   const std::string& where() const { return where_; }
-  // x is f32[1,k], w is f32[k,n], y is f32[1,n].
+  // REQUIRES: x is f32[1,k], w is f32[k,n], y is f32[1,n].
   absl::Status Run(const Tensor& x, const Tensor& w, Tensor& y);
 
  private:
@@ -42,7 +42,8 @@ class MatrixProduct {
   std::string where_;
 };
 
-// The largest difference between y and x W in double precision, over the largest value of x W.
+// The largest difference between y and x W, divided by the largest value of x W; in double
+// precision.
 double RelativeError(const std::vector<float>& x, const std::vector<float>& w,
                      const std::vector<float>& y);
 

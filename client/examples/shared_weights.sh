@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Weights that outlive everyone: one worker loads a file into GPU memory, others attach, and then
-# workers and the daemon are killed in turn.
+# Weights that outlive workers and daemon: one worker loads a file into GPU memory, others attach,
+# and then workers and the daemon are killed in turn.
 #   client/examples/shared_weights.sh BIN [FILE|MEBIBYTES]
-# BIN has the programs, such as build/release/bin. FILE is what to load, a .safetensors file; without
-# one, a file of that size is made (default 64). Uses the GPU where there is one, else the emulated
-# driver. Ends with 0 if no byte of the weights changed and nobody who lived was interrupted.
+# BIN is the folder of the programs, such as build/release/bin after deploy/quickstart.sh. FILE is the
+# .safetensors file to load; without one, a file of that size is made (default 64). Uses the GPU if
+# there is one, otherwise the emulated driver. Ends with 0 if no byte of the weights changed and no
+# surviving worker was interrupted.
 set -euo pipefail
 
 if [[ $# -lt 1 || $# -gt 2 || ! -x "$1/tenured" ]]; then
@@ -36,7 +37,7 @@ trap clean_up EXIT
 
 running() { kill -0 "$1" 2>/dev/null; }
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
-# wait_for WHAT COMMAND...: until the command succeeds, within bounds.
+# wait_for WHAT COMMAND...: repeats the command until it succeeds, at most PATIENCE_SECONDS.
 wait_for() {
   local what="$1" until=$((SECONDS + PATIENCE_SECONDS))
   shift
@@ -46,8 +47,8 @@ wait_for() {
   done
 }
 
-# make_file MEBIBYTES: one tensor of random bytes. The format: the header's length in 8 bytes, little
-# end first; the header, which is JSON; the data.
+# make_file MEBIBYTES: one tensor of random bytes. The format: the length of the header, 8 bytes,
+# little-endian; the header, which is JSON; the data.
 make_file() {
   local bytes=$(($1 << 20)) header length i
   header="{\"w\":{\"dtype\":\"U8\",\"shape\":[$bytes],\"data_offsets\":[0,$bytes]}}"
@@ -73,10 +74,10 @@ serve() {
 # The keeper's child.
 daemon() { pgrep -P "$keeper" -x tenured; }
 serving() { "$BIN/tenurectl" status --json 2>/dev/null | grep -q '"health": "SERVING"'; }
-# Where there is no GPU the keeper tries again for ever.
+# Without a GPU the keeper starts the daemon again and again; its first error line ends the wait.
 serving_or_ended() { serving || ! running "$keeper" || grep -q '\[error\]' "$WORK/daemon.log"; }
 
-# start_worker: its line lands in its log when the first kernel on the weights is done.
+# start_worker: returns when the worker has printed its line, after its first kernel on the weights.
 start_worker() {
   local log="$WORK/worker-$((started += 1)).log"
   "$BIN/weights_worker" weights "$FILE" --hold --verify >"$log" 2>&1 &
@@ -91,7 +92,7 @@ kill_worker() {
   kill -KILL "$victim"
   wait "$victim" 2>/dev/null || true
   workers=("${workers[@]:1}")
-  say "kill -9" "weights_worker $victim; the next one:"
+  say "kill -9" "weights_worker $victim; its successor:"
   start_worker
 }
 

@@ -4,17 +4,19 @@
 #include <array>
 #include <vector>
 
+#include "common/status_macros.h"
+
 namespace tenure::examples {
 namespace {
 
-// What nvcc makes of
+// The PTX that nvcc generates from
 //   extern "C" __global__ void word_sum(const unsigned* words, uint64_t count, uint64_t* sum) {
 //     uint64_t mine = 0;
 //     for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
 //          i += uint64_t{gridDim.x} * blockDim.x) mine += words[i];
 //     atomicAdd(sum, mine);
 //   }
-// As PTX, which the driver itself compiles, so that no toolkit need be installed.
+// The driver compiles PTX itself, so no CUDA toolkit needs to be installed.
 constexpr char kPtx[] = R"(
 .version 6.4
 .target sm_60
@@ -54,21 +56,21 @@ done:
 )";
 constexpr unsigned kBlocks = 1024;
 constexpr unsigned kThreads = 256;
-// What is read back at a time where there is no kernel.
+// The number of words that are read back at a time when there is no kernel.
 constexpr uint64_t kWordsAtOnce = uint64_t{1} << 20;
 
 }  // namespace
 
 absl::StatusOr<WordSum> WordSum::Make(Client& client) {
   cuda::Device& device = client.device();
-  absl::StatusOr<DeviceBuffer> sum =
-      client.Allocate(Bytes(sizeof(uint64_t)), {.memory_kind = MemoryKind::kVmmFd});
-  if (!sum.ok()) return sum.status();
+  TENURE_ASSIGN_OR_RETURN(DeviceBuffer sum, client.Allocate(Bytes(sizeof(uint64_t)),
+                                                            {.memory_kind = MemoryKind::kVmmFd}));
   absl::StatusOr<cuda::Kernel> kernel =
       cuda::Kernel::Load(device.driver(), device, kPtx, "word_sum");
-  if (kernel.ok()) return WordSum(device, *std::move(kernel), *std::move(sum));
+  if (kernel.ok()) return WordSum(device, *std::move(kernel), std::move(sum));
+  // FAILED_PRECONDITION: the driver runs no kernels, as the emulated one.
   if (!absl::IsFailedPrecondition(kernel.status())) return kernel.status();
-  return WordSum(device, std::nullopt, *std::move(sum));
+  return WordSum(device, std::nullopt, std::move(sum));
 }
 
 absl::StatusOr<uint64_t> WordSum::Of(cuda::DevicePointer from, Bytes size) {
@@ -82,7 +84,7 @@ absl::StatusOr<uint64_t> WordSum::OnDevice(cuda::DevicePointer from, uint64_t wo
   cuda::DevicePointer sum = sum_.pointer();
   const std::array<void*, 3> arguments = {&from, &words, &sum};
   if (status.ok()) status = kernel_->Launch({.x = kBlocks}, {.x = kThreads}, arguments);
-  // Waits for the kernel, which is queued before it.
+  // The copy waits for the kernel: both are on the default stream, in this order.
   if (status.ok()) status = sum_.CopyToHost(&value, Bytes(sizeof value));
   if (!status.ok()) return status;
   return value;
@@ -93,9 +95,8 @@ absl::StatusOr<uint64_t> WordSum::OnHost(cuda::DevicePointer from, uint64_t word
   uint64_t sum = 0;
   for (uint64_t done = 0; done < words; done += piece.size()) {
     piece.resize(std::min(words - done, kWordsAtOnce));
-    const absl::Status copied = device_->CopyToHost(piece.data(), from + done * sizeof(uint32_t),
-                                                    Bytes(piece.size() * sizeof(uint32_t)));
-    if (!copied.ok()) return copied;
+    TENURE_RETURN_IF_ERROR(device_->CopyToHost(piece.data(), from + done * sizeof(uint32_t),
+                                               Bytes(piece.size() * sizeof(uint32_t))));
     for (const uint32_t word : piece) sum += word;
   }
   return sum;

@@ -1,4 +1,4 @@
-// The sum of a piece of device memory: a kernel that reads every word of it.
+// A kernel that adds up every word of a piece of device memory.
 #ifndef CLIENT_EXAMPLES_WORD_SUM_H_
 #define CLIENT_EXAMPLES_WORD_SUM_H_
 
@@ -16,20 +16,19 @@
 
 namespace tenure::examples {
 
-// Adds up 32-bit words in device memory, on the GPU by a kernel, or on the host where the driver
-// runs none; the sum is the same.
+// Adds up 32-bit words in device memory: by a kernel on the GPU, or on the host when the driver
+// runs no kernels. Both give the same sum.
 //
 // Borrows: the client's device.
 // Thread safety: thread-compatible.
 class WordSum {
  public:
-  // Leases room for the sum, of kind VMM_FD, so that it outlives the daemon as what is summed up
-  // may.
+  // Leases 8 bytes for the sum, of kind VMM_FD: they outlive the daemon, as the weights may.
   static absl::StatusOr<WordSum> Make(Client& client);
 
-  // "on the GPU", or "on the host".
+  // The place of the computation: "on the GPU" or "on the host".
   const char* where() const { return kernel_ ? "on the GPU" : "on the host"; }
-  // Modulo 2^64; up to three bytes at the end that are no whole word do not count.
+  // The sum modulo 2^64. Up to three bytes at the end that are not a whole word are left out.
   absl::StatusOr<uint64_t> Of(cuda::DevicePointer from, Bytes size);
 
  private:

@@ -32,7 +32,7 @@ constexpr std::chrono::milliseconds kPause{1};
 
 using Time = SteadyClock::time_point;
 
-// What to send next; empty to wait a little.
+// The bytes to send next; empty to wait for a moment.
 using Next = std::function<std::string(const http2::Connection&)>;
 
 std::string Acknowledgement() { return http2::Frame(http2::kSettings, http2::kAcknowledge, 0, ""); }
@@ -42,7 +42,7 @@ bool HasHungUp(int fd, int wait_ms, short also) {
   return poll(&entry, 1, wait_ms) == 1 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-// Sends without ever waiting for long. Whether the daemon ended the connection before `end`.
+// Sends and never blocks for long. Returns whether the daemon closed the connection before `end`.
 bool IsCut(const http2::Connection& connection, const Next& next, Time end) {
   std::string pending = http2::Opening() + Acknowledgement();
   while (SteadyClock::now() < end) {
@@ -64,7 +64,7 @@ bool IsCut(const http2::Connection& connection, const Next& next, Time end) {
   return false;
 }
 
-// Offends on one connection after the other, each as a fresh `offence` does.
+// Attacks on one connection after the other, each with a new `offence`.
 Samples Offend(const std::string& socket, Time end, const std::function<Next()>& offence) {
   Samples until_cut;
   while (SteadyClock::now() < end) {
@@ -115,15 +115,15 @@ Samples HeaderBomb(const std::string& socket, Time end) {
   });
 }
 
-// Asks a little at a time until the answers stop coming because they fill the socket, and leaves
-// them there.
+// Sends a few requests at a time until no more answers arrive, because the unread ones fill the
+// socket. Then leaves them there.
 class UnreadAnswers {
  public:
   explicit UnreadAnswers(bool trickle) : trickle_(trickle) {}
 
   std::string operator()(const http2::Connection& connection) {
     if (stream_ == 1) {
-      // A window that never closes, so that it is the socket that fills.
+      // The HTTP/2 window never closes, so the socket fills first.
       return http2::Frame(http2::kWindowUpdate, http2::kNone, 0,
                           std::string("\x3f\xff\x00\x00", 4)) +
              SomeCalls();
@@ -177,7 +177,7 @@ Samples OpenIdle(const std::string& socket, Time end) {
   return {};
 }
 
-// A connection of which nothing was heard yet.
+// A connection on which no answer has arrived yet.
 struct Asking {
   http2::Connection connection;
   Time since;
@@ -225,7 +225,7 @@ int Attack(const std::vector<std::string>& words) {
   if (words.size() != 3 || !attacks.contains(words[0]) || !absl::SimpleAtoi(words[2], &seconds)) {
     return 2;
   }
-  TakeAllDescriptors();
+  RaiseDescriptorLimit();
   std::printf("begun\n");
   std::fflush(stdout);
   const Samples until_cut =

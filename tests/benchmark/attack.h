@@ -1,4 +1,4 @@
-// Clients that mean harm, each in a process of its own.
+// Clients that attack the daemon, each in a process of its own.
 #ifndef TESTS_BENCHMARK_ATTACK_H_
 #define TESTS_BENCHMARK_ATTACK_H_
 
@@ -11,24 +11,25 @@
 namespace tenure::testing {
 
 // The attacks by name:
-//   spin         uses a processor and leaves the daemon alone: what any busy neighbour does
-//   reset        opens streams and takes them back at once
-//   header       sends a header without end
-//   unread       asks and reads no answers, every other time a few bytes a second
-//   idle         opens 5000 connections, says nothing more on them, closes them, begins again
-//   descriptors  opens connections until it is turned away, keeps those it got, and goes on
-// Who is cut comes again at once.
+//   spin         uses a processor and does not call the daemon: the load of any busy neighbour
+//   reset        opens streams and resets them at once
+//   header       sends a header that never ends
+//   unread       sends requests and does not read the answers, or reads a few bytes a second
+//   idle         opens 5000 connections, sends nothing more on them, closes them, begins again
+//   descriptors  opens connections until one is refused, keeps those it has, and tries again
+// An attacker whose connection is cut connects again at once.
 
-// The attacker's side: `words` are NAME SOCKET SECONDS. Says "begun", attacks for that long, says
-// how that went, and keeps what it has until it is killed. The exit code: 2 for wrong words.
+// Runs one attack; `words` are NAME SOCKET SECONDS. Prints "begun", attacks for that long, prints
+// the result, and keeps its connections until it is killed. Returns the exit code: 2 for wrong
+// words.
 int Attack(const std::vector<std::string>& words);
 
-// Some processes that attack together. Killed, at the latest, by the destructor.
+// Several processes that attack together. The destructor kills those that still run.
 //
 // Thread safety: thread-compatible.
 class Attackers {
  public:
-  // How long connections lasted that offended, from their first byte to their end, or to now where
+  // How long the attacking connections lasted: from their first byte to their end, or until now if
   // they are still open.
   struct Cuts {
     size_t count = 0;
@@ -39,9 +40,9 @@ class Attackers {
   // Returns when all have begun.
   Attackers(const std::string& name, const std::string& socket, int seconds);
 
-  // Waits until their time is over.
+  // Waits until the attack has ended.
   Cuts WaitForEnd();
-  // Kills all, without waiting for their ends.
+  // Kills all processes and does not wait for their ends.
   void Kill();
 
  private:

@@ -13,7 +13,7 @@ namespace {
 constexpr double kMostSlowdown = 10;
 constexpr double kSecondUs = 1e6;
 
-// One daemon, an honest client of it, and how that fares when nobody attacks.
+// One daemon, one honest client, and the latencies of that client without an attack.
 class Scene {
  public:
   Scene(const Settings& settings, Report& report, const TestDaemon::Options& options,
@@ -21,14 +21,14 @@ class Scene {
       : seconds_(settings.seconds), report_(report), name_(name), daemon_(options) {
     honest_.For(std::chrono::seconds(1));
     quiet_ = honest_.For(std::chrono::seconds(seconds_)).calls;
-    report_.Tell(name_ + ": an honest call, quiet, p50 and p99", FormatBoth(quiet_));
+    report_.AddFigure(name_ + ": an honest call, quiet, p50 and p99", FormatBoth(quiet_));
     Attackers spinning("spin", daemon_.socket(), seconds_);
     busy_ = honest_.During([&] { spinning.WaitForEnd(); }).calls;
-    report_.Tell(name_ + ": beside 2 processes that only spin",
-                 FormatBoth(busy_) + ", " + FormatRatios(busy_, quiet_) + " x quiet");
+    report_.AddFigure(name_ + ": beside 2 processes that only spin",
+                      FormatBoth(busy_) + ", " + FormatRatios(busy_, quiet_) + " x quiet");
   }
 
-  // `cut`: what becomes of the attackers' connections.
+  // `cut`: how long the attackers' connections lasted.
   void Attacked(const std::string& attack, const std::string& cut) {
     Attackers attackers(attack, daemon_.socket(), seconds_);
     Attackers::Cuts cuts;
@@ -37,12 +37,13 @@ class Scene {
     const double back = MicrosecondsUntilServed(daemon_);
     JudgeLatency(attack, during);
     if (!cut.empty()) {
-      report_.Judge(absl::StrFormat("%s: %s, p50 and longest of %d", attack, cut, cuts.count),
-                    FormatTime(cuts.median_us) + ", " + FormatTime(cuts.longest_us), "<= 1 s",
-                    cuts.count > 0 && cuts.longest_us <= kSecondUs);
+      report_.AddPromise(absl::StrFormat("%s: %s, p50 and longest of %d", attack, cut, cuts.count),
+                         FormatTime(cuts.median_us) + ", " + FormatTime(cuts.longest_us), "<= 1 s",
+                         cuts.count > 0 && cuts.longest_us <= kSecondUs);
     }
-    report_.Judge(attack + ": afterwards a new client is served within",
-                  back < 0 ? "never" : FormatTime(back), "<= 1 s", back >= 0 && back <= kSecondUs);
+    report_.AddPromise(attack + ": afterwards a new client is served within",
+                       back < 0 ? "never" : FormatTime(back), "<= 1 s",
+                       back >= 0 && back <= kSecondUs);
   }
 
  private:
@@ -60,13 +61,14 @@ class Scene {
 
   void JudgeLatency(const std::string& attack, const HonestClient::Latencies& during) {
     const Samples& calls = during.calls;
-    report_.Judge(attack + ": an honest call, p50 and p99",
-                  absl::StrFormat("%s, %s x quiet, %s x beside spinning", FormatBoth(calls),
-                                  FormatRatios(calls, quiet_), FormatRatios(calls, busy_)),
-                  "<= 10 x quiet", calls.size() > 0 && IsBorne(calls, 0.5) && IsBorne(calls, 0.99));
-    report_.Judge(attack + ": honest calls that failed",
-                  absl::StrFormat("%d of %d", during.failed, during.failed + calls.size()), "0",
-                  during.failed == 0);
+    report_.AddPromise(attack + ": an honest call, p50 and p99",
+                       absl::StrFormat("%s, %s x quiet, %s x beside spinning", FormatBoth(calls),
+                                       FormatRatios(calls, quiet_), FormatRatios(calls, busy_)),
+                       "<= 10 x quiet",
+                       calls.size() > 0 && IsBorne(calls, 0.5) && IsBorne(calls, 0.99));
+    report_.AddPromise(attack + ": honest calls that failed",
+                       absl::StrFormat("%d of %d", during.failed, during.failed + calls.size()),
+                       "0", during.failed == 0);
   }
 
   const int seconds_;
@@ -82,7 +84,7 @@ class Scene {
 
 void MeasureAttacks(const Settings& settings, Report& report) {
   {
-    // Nobody says a word for the crowd's sake, so no lease runs out meanwhile.
+    // The crowd sends no keep-alives; the long lease time keeps its sessions active.
     Scene scene(settings, report, {.flags = {"--lease-ttl", "1h"}}, "attacks");
     for (const char* attack : {"reset", "header", "unread"}) {
       scene.Attacked(attack, "cut after its first byte");

@@ -17,7 +17,7 @@ namespace {
 
 constexpr char kOpenSession[] = "/tenure.v1.Allocator/OpenSession";
 
-// The trailers are the only header frame that says grpc-status; 0 is success.
+// Only the trailers contain grpc-status; 0 is success.
 bool IsOpened(http2::Connection& connection) {
   std::string answer;
   bool closed = false;
@@ -49,7 +49,7 @@ bool OpenOne(http2::Connection& connection, uint64_t request_id) {
 int KeepCrowd(const std::vector<std::string>& words) {
   uint64_t count = 0;
   if (words.size() != 2 || !absl::SimpleAtoi(words[1], &count)) return 2;
-  TakeAllDescriptors();
+  RaiseDescriptorLimit();
   std::deque<http2::Connection> crowd;
   for (uint64_t i = 1; i <= count; ++i) {
     crowd.emplace_back(words[0]);

@@ -1,4 +1,4 @@
-// Sessions that do nothing, many from one process.
+// A process that opens many sessions and keeps them idle.
 #ifndef TESTS_BENCHMARK_CROWD_H_
 #define TESTS_BENCHMARK_CROWD_H_
 
@@ -7,8 +7,9 @@
 
 namespace tenure::testing {
 
-// `words` are SOCKET COUNT: opens that many sessions, each on a connection of its own, says "open"
-// and keeps them until it is killed. The exit code: 1 when one is refused, 2 for wrong words.
+// `words` are SOCKET COUNT. Opens that many sessions, each on a connection of its own, prints
+// "open" and keeps them until it is killed. Returns the exit code: 1 when one is refused, 2 for
+// wrong words.
 int KeepCrowd(const std::vector<std::string>& words);
 
 }  // namespace tenure::testing

@@ -1,5 +1,5 @@
-// What the daemon costs: an allocation through it, beside the empty call on the same socket and the
-// bare driver.
+// The cost of the daemon: an allocation through it, compared with an empty call on the same socket
+// and with the bare driver.
 //
 // Each line is a pair of allocate and free, except Grant and EmptyCall, which are one call. The
 // ratios at the end are of medians of one run.
@@ -30,10 +30,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Whether the daemon writes down what it grants, which one without a supervisor does not do.
+// Whether the daemon keeps a journal. Without a supervisor it keeps none.
 enum class Survives { kNo, kYes };
 
-// The daemon of the benchmark that runs. One at a time: a device has one daemon.
+// The daemon of the current benchmark. There is one at a time, because a device has one daemon.
 class Daemons {
  public:
   TestDaemon& Get(Survives survives) {
@@ -52,7 +52,7 @@ class Daemons {
   void Stop() { daemon_.reset(); }
 
  private:
-  // A daemon's first calls start its threads and fill its caches.
+  // Not measured: the first calls start the daemon's threads and fill its caches.
   void WarmUp() {
     for (int call = 0; call < 1000; ++call) {
       grpc::ClientContext context;
@@ -66,7 +66,7 @@ class Daemons {
 };
 
 Daemons g_daemons;
-// What each name was measured to take, over all rounds.
+// The measured times of each benchmark name, over all rounds.
 std::map<std::string, std::vector<double>> g_seconds;
 
 double At(std::vector<double>& seconds, double share) {
@@ -74,7 +74,7 @@ double At(std::vector<double>& seconds, double share) {
   return seconds[static_cast<size_t>(share * static_cast<double>(seconds.size() - 1))];
 }
 
-// Times single steps, so that medians and tails can be told, and what lies between them does not
+// Times single steps, so that the median and the tail are known and the time between steps does not
 // count.
 class Stopwatch {
  public:
@@ -132,7 +132,7 @@ void Grant(benchmark::State& state, Survives survives, v1::MemoryKind kind,
   TENURE_CHECK(session.Close().ok());
 }
 
-// Allocate, map, free: what a user of the client library pays.
+// Allocate, map, free: the cost for a user of the client library.
 void Client(benchmark::State& state, Placement placement, const std::string& name) {
   ConnectOptions options;
   options.socket = g_daemons.Get(Survives::kNo).socket();
@@ -171,7 +171,7 @@ void BareDriver(benchmark::State& state) {
 }
 
 constexpr int kCalls = 5000;
-// The two daemons take turns, so that what the host does meanwhile falls on both.
+// The two daemons take turns, so that other load on the host affects both.
 constexpr int kRounds = 6;
 
 void Manual(benchmark::internal::Benchmark* one, int64_t size, int iterations) {
@@ -179,7 +179,7 @@ void Manual(benchmark::internal::Benchmark* one, int64_t size, int iterations) {
   if (size > 0) one->Arg(size);
 }
 
-// An empty call of a daemon, and a grant of it to compare with the other daemon's.
+// An empty call and a grant of one daemon, to compare with those of the other.
 void RegisterSurvival(Survives survives, const std::string& suffix) {
   Manual(benchmark::RegisterBenchmark(("EmptyCall" + suffix).c_str(),
                                       [survives, suffix](benchmark::State& state) {

@@ -20,7 +20,7 @@
 namespace tenure::testing {
 namespace {
 
-// So few at a time because each has a CUDA context, which is half a gigabyte on a GPU.
+// Only a few at a time: each has a CUDA context, which takes half a gigabyte on a GPU.
 constexpr int kAtOnce = 25;
 constexpr std::chrono::milliseconds kBetweenDeaths{20};
 constexpr double kMostOfDeaths = 2;
@@ -50,7 +50,7 @@ Crowd StartStorm(const TestDaemon& daemon, int count) {
   return storm;
 }
 
-// Processes of about the same size that the daemon never hears of.
+// Processes of about the same size that never connect to the daemon.
 Crowd StartStrangers(int count) {
   Crowd strangers;
   for (int i = 0; i < count; ++i) {
@@ -61,7 +61,7 @@ Crowd StartStrangers(int count) {
   return strangers;
 }
 
-// What the honest client sees while these die at a steady pace.
+// The latencies of the honest client while these processes die at a steady pace.
 HonestClient::Latencies WhileTheyDie(HonestClient& honest, const Crowd& crowd) {
   return honest.During([&crowd] {
     for (const LeaseClientProcess& one : crowd) {
@@ -71,9 +71,9 @@ HonestClient::Latencies WhileTheyDie(HonestClient& honest, const Crowd& crowd) {
   });
 }
 
-// Deaths compared with as long a time right before, in which the same processes live, and with
-// those of strangers, which cost the processor and not the daemon. Whoever is to die has been
-// started before, so that no start counts as a death.
+// Compares the time of the deaths with an equally long time before, in which the same processes
+// live, and with deaths of unrelated processes, which cost the processor but not the daemon. All
+// processes are started before, so that no start is measured as part of a death.
 void MeasureDeathsBeside(const Settings& settings, int storming, Report& report) {
   TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "1h"}, .memory = "4GiB"});
   HonestClient honest(daemon);
@@ -95,20 +95,21 @@ void MeasureDeathsBeside(const Settings& settings, int storming, Report& report)
     dying.Append(WhileTheyDie(honest, holders));
   }
   const auto p99 = [](const HonestClient::Latencies& of) { return of.allocates.Quantile(0.99); };
-  report.Judge(absl::StrFormat("%d deaths beside %d storming clients: p99 of an honest Allocate",
-                               deaths, storming),
-               absl::StrFormat("%s, all alive %s: %.2f x", FormatTime(p99(dying)),
-                               FormatTime(p99(quiet)), p99(dying) / p99(quiet)),
-               "<= 2 x all alive", p99(dying) <= kMostOfDeaths * p99(quiet));
-  report.Tell("  as many strangers die: p99",
-              absl::StrFormat("%s, all alive %s: %.2f x", FormatTime(p99(strangers_dying)),
-                              FormatTime(p99(strangers_alive)),
-                              p99(strangers_dying) / p99(strangers_alive)));
-  report.Tell("  p50",
-              absl::StrFormat("%s, all alive %s", FormatTime(dying.allocates.Quantile(0.5)),
-                              FormatTime(quiet.allocates.Quantile(0.5))));
-  report.Judge("  honest calls that failed", std::to_string(quiet.failed + dying.failed), "0",
-               quiet.failed + dying.failed == 0);
+  report.AddPromise(
+      absl::StrFormat("%d deaths beside %d storming clients: p99 of an honest Allocate", deaths,
+                      storming),
+      absl::StrFormat("%s, all alive %s: %.2f x", FormatTime(p99(dying)), FormatTime(p99(quiet)),
+                      p99(dying) / p99(quiet)),
+      "<= 2 x all alive", p99(dying) <= kMostOfDeaths * p99(quiet));
+  report.AddFigure("  as many strangers die: p99",
+                   absl::StrFormat("%s, all alive %s: %.2f x", FormatTime(p99(strangers_dying)),
+                                   FormatTime(p99(strangers_alive)),
+                                   p99(strangers_dying) / p99(strangers_alive)));
+  report.AddFigure("  p50",
+                   absl::StrFormat("%s, all alive %s", FormatTime(dying.allocates.Quantile(0.5)),
+                                   FormatTime(quiet.allocates.Quantile(0.5))));
+  report.AddPromise("  honest calls that failed", std::to_string(quiet.failed + dying.failed), "0",
+                    quiet.failed + dying.failed == 0);
 }
 
 struct QuarantineTimes {
@@ -116,7 +117,7 @@ struct QuarantineTimes {
   Samples questions;          // one ListSessions each
 };
 
-// Kills it and asks, without a pause, until the daemon no longer takes it for a living session.
+// Kills the process and asks without a pause until the daemon no longer lists its session.
 void TimeQuarantine(TestDaemon& daemon, const LeaseClientProcess& victim, QuarantineTimes& times) {
   const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, victim.pid(), 0)));
   TENURE_CHECK(pidfd);
@@ -152,13 +153,14 @@ void MeasureQuarantine(const Settings& settings, Report& report) {
     for (const LeaseClientProcess& victim : victims) TimeQuarantine(daemon, victim, times);
   }
   const Samples& until = times.until_quarantined;
-  report.Judge(absl::StrFormat("exit to quarantined, %d kills: p50, p99, longest", until.size()),
-               absl::StrFormat("%s, %s, %s", FormatTime(until.Quantile(0.5)),
-                               FormatTime(until.Quantile(0.99)), FormatTime(until.Quantile(1))),
-               "p99 <= 10 ms", until.Quantile(0.99) <= kMostUntilQuarantinedUs);
-  report.Tell("  of which the question takes: p50, p99",
-              FormatTime(times.questions.Quantile(0.5)) + ", " +
-                  FormatTime(times.questions.Quantile(0.99)));
+  report.AddPromise(
+      absl::StrFormat("exit to quarantined, %d kills: p50, p99, longest", until.size()),
+      absl::StrFormat("%s, %s, %s", FormatTime(until.Quantile(0.5)),
+                      FormatTime(until.Quantile(0.99)), FormatTime(until.Quantile(1))),
+      "p99 <= 10 ms", until.Quantile(0.99) <= kMostUntilQuarantinedUs);
+  report.AddFigure("  of which the question takes: p50, p99",
+                   FormatTime(times.questions.Quantile(0.5)) + ", " +
+                       FormatTime(times.questions.Quantile(0.99)));
 }
 
 }  // namespace tenure::testing

@@ -1,4 +1,4 @@
-// How many connections a process can hold.
+// Raises the limit of open files of this process.
 #ifndef TESTS_BENCHMARK_DESCRIPTORS_H_
 #define TESTS_BENCHMARK_DESCRIPTORS_H_
 
@@ -8,8 +8,8 @@
 
 namespace tenure::testing {
 
-// This process may open as many files as it can be allowed.
-inline void TakeAllDescriptors() {
+// Raises the soft limit to the hard one, so that the process can hold many connections.
+inline void RaiseDescriptorLimit() {
   rlimit limit = {};
   TENURE_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
   limit.rlim_cur = limit.rlim_max;

@@ -1,6 +1,5 @@
-// What others' misfortune or malice does to an honest client of a real daemon, and what idle
-// sessions cost. Prints what was promised beside what was measured; ends with 1 when a promise was
-// missed.
+// How attacks on a real daemon and deaths of other clients affect an honest client, and the cost of
+// idle sessions. Prints promised and measured values; ends with 1 when a promise was not kept.
 //
 //   disturbance_benchmark [--only attacks|deaths|quarantine|idle] [--kills N] [--seconds S]
 //

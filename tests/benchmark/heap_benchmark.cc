@@ -1,7 +1,6 @@
-// What one Allocate and one Free of a small block cost, beside the allocator that a framework's
-// memory pool is: best fit in a std::set with joining of neighbours. Both run in this process,
-// single-threaded and without a lock, on the same sequence of requests, so that only their ratio
-// has to be believed.
+// The cost of one Allocate and one Free of a small block, compared with the usual allocator of a
+// framework's memory pool: best fit in a std::set, with coalescing. Both run in this process,
+// single-threaded and without a lock, on the same sequence of requests. Only their ratio matters.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -107,7 +106,7 @@ class Ranges {
   RangeHeap heap_ = RangeHeap(GiB(64));
 };
 
-// Precomputed, so that the generator is not measured.
+// Computed in advance, so that the random generator is not measured.
 constexpr size_t kDraws = 1 << 16;
 
 std::vector<uint32_t> Draws(uint64_t below) {
@@ -117,8 +116,8 @@ std::vector<uint32_t> Draws(uint64_t below) {
   return draws;
 }
 
-// Small requests are many and large ones few: equally many from each doubling between 256 B and 1
-// MiB, less the largest.
+// Many small requests and few large ones: the same number from each doubling between 256 B and
+// 1 MiB, without the largest.
 std::vector<Bytes> MixedSizes() {
   std::mt19937_64 random(8);
   std::vector<Bytes> sizes(kDraws);

@@ -1,4 +1,4 @@
-// A client that does nobody any harm, and a watch in its hand.
+// A well-behaved client that measures the latency of its own calls.
 #ifndef TESTS_BENCHMARK_HONEST_CLIENT_H_
 #define TESTS_BENCHMARK_HONEST_CLIENT_H_
 
@@ -12,7 +12,7 @@
 
 namespace tenure::testing {
 
-// Leases 4 KiB and gives it back, over and over, on a connection of its own.
+// Leases 4 KiB and frees it, again and again, on a connection of its own.
 //
 // Borrows: the daemon.
 // Thread safety: thread-compatible.
@@ -28,7 +28,7 @@ class HonestClient {
 
   explicit HonestClient(const TestDaemon& daemon);
 
-  // Calls on a thread of its own for as long as `scene` lasts on this one.
+  // Calls from a thread of its own while `scene` runs on the calling thread.
   Latencies During(const std::function<void()>& scene);
   Latencies For(std::chrono::duration<double> seconds);
 
@@ -39,8 +39,8 @@ class HonestClient {
   RawSession session_;
 };
 
-// How long it takes until a client that comes only now holds a block; it tries again until it does.
-// Negative when it never did.
+// The time until a new client holds its first block. It repeats failed attempts; the result is
+// negative when none succeeds.
 double MicrosecondsUntilServed(const TestDaemon& daemon);
 
 }  // namespace tenure::testing

@@ -18,7 +18,7 @@ constexpr uint64_t kSessions = 10'000;
 constexpr uint64_t kProcesses = 4;
 constexpr double kMostKib = 64;
 
-// What the process keeps in memory.
+// The resident memory of the process.
 double ResidentKib(pid_t pid) {
   std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
   std::string word;
@@ -47,12 +47,12 @@ void MeasureIdleSessions(const Settings& settings, Report& report) {
   const double took = MicrosecondsSince(start);
   const double kib = (ResidentKib(daemon.pid()) - before) / static_cast<double>(kSessions);
   const uint64_t sessions = daemon.GetStats().active_sessions();
-  report.Judge(absl::StrFormat("%d sessions: the daemon's resident memory, each", sessions),
-               absl::StrFormat("%.1f KiB, %.0f MiB before", kib, before / 1024), "<= 64 KiB",
-               sessions >= kSessions && kib <= kMostKib);
-  report.Tell("  opened by 4 processes within", FormatTime(took));
+  report.AddPromise(absl::StrFormat("%d sessions: the daemon's resident memory, each", sessions),
+                    absl::StrFormat("%.1f KiB, %.0f MiB before", kib, before / 1024), "<= 64 KiB",
+                    sessions >= kSessions && kib <= kMostKib);
+  report.AddFigure("  opened by 4 processes within", FormatTime(took));
   const HonestClient::Latencies among = honest.For(std::chrono::seconds(settings.seconds));
-  report.Tell(
+  report.AddFigure(
       "  an honest call among them, p50 and p99",
       absl::StrFormat("%s, %s; alone %s, %s", FormatTime(among.calls.Quantile(0.5)),
                       FormatTime(among.calls.Quantile(0.99)), FormatTime(alone.calls.Quantile(0.5)),

@@ -1,4 +1,4 @@
-// What writing down one grant costs, on the tmpfs where the journal lies, and what folding costs.
+// The cost of one journal record, on the tmpfs that holds the journal, and of compacting the file.
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,7 +57,7 @@ void AppendOneGrant(benchmark::State& state) {
   std::vector<double> times;
   uint64_t id = 0;
   for (auto _ : state) {
-    // As much as a folding lets there be.
+    // The largest journal that a compaction leaves.
     if (journal->size() > uint64_t{64} << 20) {
       state.PauseTiming();
       journal = scratch.Create();
@@ -76,7 +76,7 @@ void AppendOneGrant(benchmark::State& state) {
 }
 BENCHMARK(AppendOneGrant);
 
-// A file of 16 MiB, of which little is live.
+// A journal of 16 MiB in which few records are live.
 void Compact(benchmark::State& state) {
   const Scratch scratch;
   for (auto _ : state) {

@@ -5,12 +5,12 @@
 
 namespace tenure::testing {
 
-void Report::Tell(const std::string& what, const std::string& figure) {
+void Report::AddFigure(const std::string& what, const std::string& figure) {
   rows_.push_back({what, figure, "", ""});
 }
 
-void Report::Judge(const std::string& what, const std::string& figure, const std::string& promise,
-                   bool kept) {
+void Report::AddPromise(const std::string& what, const std::string& figure,
+                        const std::string& promise, bool kept) {
   rows_.push_back({what, figure, promise, kept ? "kept" : "MISSED"});
   if (!kept) ++missed_;
 }

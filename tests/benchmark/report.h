@@ -1,4 +1,4 @@
-// What a benchmark found, beside what was promised.
+// The results of a benchmark, beside the values that were promised.
 #ifndef TESTS_BENCHMARK_REPORT_H_
 #define TESTS_BENCHMARK_REPORT_H_
 
@@ -7,17 +7,19 @@
 
 namespace tenure::testing {
 
-// Rows of a table, printed at the end. Thread safety: thread-compatible.
+// Rows of a table, printed at the end.
+//
+// Thread safety: thread-compatible.
 class Report {
  public:
-  // A figure that nobody promised anything about.
-  void Tell(const std::string& what, const std::string& figure);
-  // `promise` in words, and whether the figure keeps it.
-  void Judge(const std::string& what, const std::string& figure, const std::string& promise,
-             bool kept);
+  // A figure without a promise.
+  void AddFigure(const std::string& what, const std::string& figure);
+  // A figure with its promise in words, and whether the figure keeps it.
+  void AddPromise(const std::string& what, const std::string& figure, const std::string& promise,
+                  bool kept);
 
   void Print() const;
-  // How many promises were missed.
+  // The number of promises that were not kept.
   int missed() const { return missed_; }
 
  private:

@@ -1,4 +1,4 @@
-// Times that were measured, and what is told of them.
+// Measured times and their quantiles.
 #ifndef TESTS_BENCHMARK_SAMPLES_H_
 #define TESTS_BENCHMARK_SAMPLES_H_
 
@@ -14,15 +14,17 @@ using SteadyClock = std::chrono::steady_clock;
 // Microseconds since `start`.
 double MicrosecondsSince(SteadyClock::time_point start);
 
-// Times in microseconds. Thread safety: thread-compatible.
+// Times in microseconds.
+//
+// Thread safety: thread-compatible.
 class Samples {
  public:
   void Add(double us) { us_.push_back(us); }
   void Append(const Samples& other) { us_.insert(us_.end(), other.us_.begin(), other.us_.end()); }
   size_t size() const { return us_.size(); }
   const std::vector<double>& all() const { return us_; }
-  // The time that this share of them does not exceed: 0.5 is the median, 1 the longest. 0 without
-  // any.
+  // The time that this share of the samples does not exceed: 0.5 is the median, 1 the maximum.
+  // 0 when there are no samples.
   double Quantile(double share) const;
 
  private:

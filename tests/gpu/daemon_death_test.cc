@@ -1,5 +1,5 @@
 // The daemon dies, again and again, while its clients' kernels run on memory that outlives it.
-// Needs a GPU; how many deaths, TENURE_DAEMON_KILLS says.
+// Needs a GPU. TENURE_DAEMON_KILLS is the number of deaths.
 
 #include <signal.h>
 
@@ -92,7 +92,7 @@ Client Connect(const std::string& socket) {
   return *std::move(client);
 }
 
-// Weights whose every piece differs, so that none can stand for another.
+// Weights in which every piece differs, so that a piece at the wrong place is noticed.
 SegmentContents LoadWeights(Client& client, Bytes size) {
   SegmentContents contents;
   AllocateOptions direct;

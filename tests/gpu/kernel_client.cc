@@ -1,17 +1,16 @@
-// A client whose kernel writes into leased memory, for tests on a GPU. Its first line of output
-// says that it is where the test wants it.
+// A client whose kernel writes into leased memory, for tests on a GPU. It prints its first line
+// when it has reached the state that the test needs.
 //
 //   kernel_client write SOCKET BYTES    leases a block; a kernel writes all over it for 20 seconds;
 //                                       prints "writing"
 //   kernel_client fork SOCKET BYTES     the same, then forks a child that lives on: "forked CHILD"
-//   kernel_client clone SOCKET BYTES    the same behind the C library's back, so that the child
-//   keeps
-//                                       the device files
+//   kernel_client clone SOCKET BYTES    the same with clone(2) instead of the C library's fork, so
+//                                       that the child keeps the device files
 //   kernel_client fault SOCKET BYTES    a kernel writes where nothing is; prints "faulted"
 //   kernel_client count SOCKET BYTES    leases a block of kind VMM_FD; kernel after kernel adds 1
 //   to
-//                                       every word and it is checked that they did; prints
-//                                       "counting", and after SIGTERM how many there were
+//                                       every word, and each is checked; prints "counting", and
+//                                       after SIGTERM the number of kernels
 
 #include <signal.h>
 #include <sys/syscall.h>
@@ -96,7 +95,7 @@ int Count(const std::string& socket, Bytes size) {
     if (kernels == 50) Say("counting");
   }
   Say(std::to_string(kernels));
-  // Nothing was lost on the way, so giving back works as ever.
+  // No session was lost, so the free succeeds.
   return client.status().ok() ? 0 : 5;
 }
 

@@ -1,6 +1,6 @@
-// Clients die, fork and fault while their kernels write: nobody else's memory is touched, and
-// nobody gets theirs before it is silent and clear. Needs a GPU; how many kills,
-// TENURE_KERNEL_KILLS says.
+// Clients die, fork and fault while their kernels write. No other memory is touched, and their own
+// memory is granted again only after the kernels have ended and it is cleared. Needs a GPU.
+// TENURE_KERNEL_KILLS is the number of kills.
 
 #include <signal.h>
 

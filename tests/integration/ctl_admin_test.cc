@@ -77,7 +77,7 @@ TEST_F(SilentClientTest, ExplainSaysHowAStoppedClientGoesOn) {
 TEST_F(SilentClientTest, ExplainSaysWhatEndsAHungClient) {
   RawSession silent(daemon_.allocator());
   const Outcome outcome = ExplainOnce("hung");
-  EXPECT_TRUE(outcome.Says("The process runs, yet says nothing.")) << outcome.output;
+  EXPECT_TRUE(outcome.Says("The process runs but sends no keep-alive.")) << outcome.output;
   EXPECT_TRUE(outcome.Says("`tenurectl revoke " + std::to_string(OnlySession().session_id()) +
                            "` kills it."));
 }
@@ -121,7 +121,7 @@ TEST_F(AdminCommandTest, ExplainSaysWhatADeadClientsMemoryWaitsFor) {
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_TRUE(outcome.Says("session " + session + ": process " + pid)) << outcome.output;
     EXPECT_TRUE(outcome.Says(" ago and left 4 MiB in 1 region.")) << outcome.output;
-    EXPECT_TRUE(outcome.Says("Nobody is given it yet: " + reason)) << outcome.output;
+    EXPECT_TRUE(outcome.Says("It is not granted again yet: " + reason)) << outcome.output;
     EXPECT_TRUE(outcome.Says("fuser -v /dev/nvidia*")) << outcome.output;
   }
   const Json json = Tenurectl("explain --json " + session).json();
@@ -147,7 +147,7 @@ TEST_F(AdminCommandTest, TrimSaysHowMuchWentBack) {
   ASSERT_GT(warm, 0u);
   const Outcome trim = Tenurectl("trim");
   EXPECT_EQ(trim.exit_code, 0);
-  EXPECT_EQ(trim.output, FormatBytes(Bytes(warm)) + " went back to the driver\n");
+  EXPECT_EQ(trim.output, FormatBytes(Bytes(warm)) + " returned to the driver\n");
   EXPECT_EQ(daemon_.GetStats().reserved_bytes(), 0u);
   EXPECT_EQ(Tenurectl("trim --json").json(), Json({{"freed_bytes", 0}}));
 }
@@ -163,7 +163,8 @@ TEST_F(AdminCommandTest, RevokeNamesTheProcessItKills) {
       EXPECT_EQ(revoke.json(), Json({{"pid", holder.pid()}}));
     } else {
       EXPECT_EQ(revoke.output,
-                "process " + pid + " is killed; its memory comes back through the fence\n");
+                "process " + pid +
+                    " is killed; its memory comes back once the driver no longer lists it\n");
     }
     EXPECT_EQ(holder.WaitForEnd(), 128 + SIGKILL);
     EXPECT_TRUE(Eventually([&] {
@@ -178,7 +179,7 @@ TEST_F(AdminCommandTest, DrainSaysWhatTheDaemonWaitsFor) {
   LeaseClientProcess holder = Holder(MiB(3));
   const Outcome drain = Tenurectl("drain");
   EXPECT_EQ(drain.exit_code, 0);
-  EXPECT_EQ(drain.output, "nothing new is granted; the daemon ends with the last of 1 session\n");
+  EXPECT_EQ(drain.output, "nothing new is granted; the daemon ends after the last of 1 session\n");
   EXPECT_EQ(Tenurectl("drain --json").json(), Json({{"sessions", 1}}));
   EXPECT_EQ(Tenurectl("status --json").exit_code, 0) << "it looks after those who are there";
   holder.Kill();
@@ -189,7 +190,7 @@ TEST_F(AdminCommandTest, DrainSaysWhatTheDaemonWaitsFor) {
 TEST_F(AdminCommandTest, DrainOfAnIdleDaemonEndsIt) {
   const Outcome drain = Tenurectl("drain");
   EXPECT_EQ(drain.exit_code, 0);
-  EXPECT_EQ(drain.output, "nobody holds a session: the daemon ends now\n");
+  EXPECT_EQ(drain.output, "no session is open: the daemon ends now\n");
   EXPECT_EQ(daemon_.WaitForEnd(), 0);
 }
 

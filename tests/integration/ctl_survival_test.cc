@@ -32,7 +32,7 @@ class SurvivalCommandTest : public ::testing::Test {
   KeptDaemon daemon_;
 };
 
-TEST_F(SurvivalCommandTest, StatusSaysWhatADaemonHasTakenOver) {
+TEST_F(SurvivalCommandTest, StatusSaysWhatADaemonHasRestored) {
   const Json first = Survival();
   EXPECT_EQ(first.at("state"), "ON");
   EXPECT_GT(first.at("max_stored_descriptors"), 0);
@@ -59,7 +59,7 @@ TEST_F(SurvivalCommandTest, StatusSaysWhatADaemonHasTakenOver) {
   EXPECT_EQ(recovered.at("region_bytes"), MiB(6 + 4 + 6).value());
   EXPECT_EQ(recovered.at("lost_regions"), 0);
   const Outcome screen = Tenurectl("status");
-  EXPECT_TRUE(screen.Says("taken over from epoch " + std::to_string(epoch) +
+  EXPECT_TRUE(screen.Says("restored from epoch " + std::to_string(epoch) +
                           ": 1 session with 1 allocation, 1 segment, 16 MiB in 3 regions"))
       << screen.output;
   EXPECT_TRUE(screen.Says("1: 10 MiB, attached 1 time")) << screen.output;
@@ -86,7 +86,7 @@ TEST_F(SurvivalCommandTest, ExplainNamesWhoUsesASegmentAndWhatASessionUses) {
   const Outcome explained = Tenurectl("explain llama");
   EXPECT_EQ(explained.exit_code, 0);
   EXPECT_TRUE(explained.Says("holds 9 MiB of kind VMM_FD in 2 blocks")) << explained.output;
-  EXPECT_TRUE(explained.Says("also over the death of the daemon")) << explained.output;
+  EXPECT_TRUE(explained.Says("and after the daemon's process ends")) << explained.output;
   EXPECT_TRUE(explained.Says("Attached 2 times by session " + std::to_string(reader.session_id())))
       << explained.output;
   EXPECT_TRUE(explained.Says("(publisher, ")) << explained.output;

@@ -1,5 +1,5 @@
-// A client process for the integration tests. Its first line of output says that it is where the
-// test wants it.
+// A client process for the integration tests. It prints its first line when it has reached the
+// state that the test needs.
 //
 //   lease_client hold SOCKET BYTES [COUNT] leases a block, or as many, fills them, prints "held
 //                                          ALLOCATION SESSION", waits for ever
@@ -18,7 +18,7 @@
 //
 // With a last word "vmm" the blocks are of kind VMM_FD, otherwise of the daemon's default.
 //
-// Ends with 3 when a block holds what nobody of this process wrote.
+// Ends with 3 when a block holds bytes that this process did not write.
 
 #include <signal.h>
 #include <sys/syscall.h>
@@ -47,7 +47,7 @@ constexpr int kForeignContents = 3;
 
 [[noreturn]] void Die(const absl::Status& status) {
   std::fprintf(stderr, "lease_client: %s\n", status.ToString().c_str());
-  // At once: the session's threads are not waited for.
+  // _exit, so that the session's threads are not waited for.
   _exit(1);
 }
 
@@ -91,7 +91,7 @@ void Say(const std::string& line) {
   while (true) pause();
 }
 
-// What this process writes: never zero, and not what the process before it wrote.
+// The byte that this process writes: never zero, and not that of the process before it.
 unsigned char OwnPattern() { return static_cast<unsigned char>(getpid() % 255 + 1); }
 
 enum class Then { kWait, kFork, kClone, kExec };
@@ -133,7 +133,7 @@ struct Held {
   Bytes size;
 };
 
-// A block is zero when its region is new to this process, and else as this process left it.
+// A block is zero when its region is new to this process, otherwise as this process left it.
 bool IsOwnOrZero(const std::vector<unsigned char>& bytes) {
   return std::all_of(bytes.begin(), bytes.end(),
                      [own = OwnPattern()](unsigned char byte) { return byte == 0 || byte == own; });

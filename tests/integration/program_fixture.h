@@ -1,4 +1,4 @@
-// Programs of ours, run against a daemon of their own.
+// Runs this project's programs against a daemon of their own.
 #ifndef TESTS_INTEGRATION_PROGRAM_FIXTURE_H_
 #define TESTS_INTEGRATION_PROGRAM_FIXTURE_H_
 
@@ -24,7 +24,7 @@ struct Outcome {
   bool Says(const std::string& words) const { return output.find(words) != std::string::npos; }
 };
 
-// Runs a command of the shell to its end; what it writes to stdout.
+// Runs a shell command to its end; returns its exit code and its stdout.
 inline Outcome RunInShell(const std::string& command) {
   Outcome outcome;
   FILE* pipe = popen(command.c_str(), "r");
@@ -43,14 +43,14 @@ class ProgramTest : public ::testing::Test {
   explicit ProgramTest(TestDaemon::Options options = {.memory = "16GiB"})
       : daemon_(std::move(options)) {}
 
-  // Runs one of our programs to its end; its stdout, unless `streams` says otherwise.
+  // Runs a program to its end; returns its stdout, unless `streams` redirects.
   Outcome Run(const std::string& program, const std::string& arguments,
               const std::string& streams = "2>/dev/null") {
     return RunInShell(ProgramFolder() + "/" + program + " --socket " + daemon_.socket() + " " +
                       arguments + " </dev/null " + streams);
   }
   Outcome Tenurectl(const std::string& arguments) { return Run("tenurectl", arguments); }
-  // The same; its stderr.
+  // The same, but returns its stderr.
   Outcome Complaint(const std::string& arguments) {
     return Run("tenurectl", arguments, "2>&1 >/dev/null");
   }

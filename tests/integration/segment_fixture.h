@@ -1,4 +1,4 @@
-// Segments as tests make them.
+// Segments with known contents, for tests.
 #ifndef TESTS_INTEGRATION_SEGMENT_FIXTURE_H_
 #define TESTS_INTEGRATION_SEGMENT_FIXTURE_H_
 
@@ -24,7 +24,7 @@ inline std::vector<char> Pattern(Bytes size, unsigned seed) {
   return bytes;
 }
 
-// One block for each size, filled with patterns, of which the digest is right.
+// One block for each size, filled with a pattern, and the right digest.
 inline absl::StatusOr<SegmentContents> MakeContents(Client& client, const std::vector<Bytes>& sizes,
                                                     MemoryKind kind = MemoryKind::kVmmFd,
                                                     unsigned seed = 1) {

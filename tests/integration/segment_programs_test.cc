@@ -58,7 +58,7 @@ TEST_F(SegmentProgramsTest, PublishSegmentsAttachAndUnpublishSayWhatTheyDo) {
 
   const Outcome taken = Complaint("publish llama " + file_);
   EXPECT_EQ(taken.exit_code, 1);
-  EXPECT_TRUE(taken.Says("published already")) << taken.output;
+  EXPECT_TRUE(taken.Says("already published")) << taken.output;
   EXPECT_EQ(Tenurectl("unpublish llama").exit_code, 0);
   EXPECT_EQ(Tenurectl("unpublish llama").exit_code, 5);
   EXPECT_EQ(Tenurectl("attach llama").exit_code, 5);

@@ -1,5 +1,5 @@
-// fd_store_peer FOLDER: a program that keeps memory with its supervisor. What it does it is told on
-// FOLDER/peer.sock, a line at a time, by one caller after another; every line gets a line back.
+// fd_store_peer FOLDER: a program that stores memory with its supervisor. It takes commands on
+// FOLDER/peer.sock, one line each, from one caller after another, and answers each with one line.
 // With --keeper it is its own supervisor, as tenured is.
 //
 //   names                LISTEN_FDNAMES as it came
@@ -182,7 +182,7 @@ int Main(const std::string& folder) {
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--keeper") {
-    // No pause between starts: the tests kill more often than anything that goes wrong.
+    // No pause between starts: the tests kill far more often than failures happen.
     return tenure::server::RunKeeper({.max_fds = tenure::testing::Maximum(),
                                       .shortest_spacing = absl::Milliseconds(1),
                                       .longest_spacing = absl::Milliseconds(20)},

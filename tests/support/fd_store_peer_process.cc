@@ -106,7 +106,7 @@ bool FdStorePeer::Connect() {
   if (connect(connection.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return false;
   }
-  // The kernel names the one who listens, also across a container's border.
+  // The kernel reports the pid of the listener, also if that is in a container.
   ucred peer = {};
   socklen_t length = sizeof peer;
   if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;

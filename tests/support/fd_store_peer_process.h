@@ -1,4 +1,4 @@
-// The test's end of fd_store_peer.
+// Starts and commands fd_store_peer from a test.
 #ifndef TESTS_SUPPORT_FD_STORE_PEER_PROCESS_H_
 #define TESTS_SUPPORT_FD_STORE_PEER_PROCESS_H_
 
@@ -12,39 +12,39 @@
 
 namespace tenure::testing {
 
-// A supervised fd_store_peer, whoever supervises it, through all of its lives.
+// A supervised fd_store_peer, which its supervisor starts again after each death.
 //
-// By default its supervisor is its own --keeper. Where TENURE_PEER_FOLDER names the folder of a
-// peer that runs already, systemd's or anybody's, it is that one.
+// By default the supervisor is the peer's own --keeper. If TENURE_PEER_FOLDER is set, it names the
+// folder of a peer that already runs under another supervisor, such as systemd.
 //
 // Thread safety: thread-compatible.
 class FdStorePeer {
  public:
-  // `environment` is for the keeper and the peer; ignored for one that runs already.
+  // `environment` is for the keeper and the peer; ignored for a peer that already runs.
   explicit FdStorePeer(std::vector<std::string> environment = {});
-  // Ends a keeper of its own. What another supervisor keeps is removed.
+  // Ends its own keeper. Removes the descriptors that another supervisor holds.
   ~FdStorePeer();
   FdStorePeer(const FdStorePeer&) = delete;
   FdStorePeer& operator=(const FdStorePeer&) = delete;
 
-  // Whether the keeper is this project's, started for this object.
+  // Whether this object started the keeper.
   bool has_own_keeper() const { return keeper_ > 0; }
-  // Where a keeper of its own made its folder, and the peer its socket.
+  // The folder of its own keeper, with the socket of the peer.
   const std::string& folder() const { return folder_; }
   // The process that serves now, and the one that started it.
   pid_t pid() const { return pid_; }
   pid_t supervisor() const;
 
-  // Sends a line, and waits for no answer. Whether it went out.
+  // Sends a line without waiting for the answer; returns whether it was sent.
   bool Send(const std::string& line);
   // Sends a line and returns the answer; nullopt when the peer ended instead.
   std::optional<std::string> Tell(const std::string& line);
-  // SIGKILL, and what comes with the next life.
+  // Sends SIGKILL to the peer.
   void Kill();
-  // Waits until another process serves than the one that did. Aborts the test when none comes.
+  // Waits until a new process serves. Aborts the test when none does.
   void AwaitNext();
 
-  // The end of a keeper of its own: its exit code.
+  // Waits for the end of its own keeper; returns its exit code.
   int WaitForKeeper();
 
  private:
@@ -58,7 +58,7 @@ class FdStorePeer {
   std::string pending_;
 };
 
-// How many descriptors a process has open, and how many of them are memory of a peer.
+// The number of open descriptors of a process, and of those that are memory of a peer.
 int CountFds(pid_t pid);
 int CountPeerMemory(pid_t pid);
 

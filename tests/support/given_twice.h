@@ -1,4 +1,4 @@
-// Whether a daemon gives anything to two.
+// Finds memory that the daemon has granted twice.
 #ifndef TESTS_SUPPORT_GIVEN_TWICE_H_
 #define TESTS_SUPPORT_GIVEN_TWICE_H_
 
@@ -9,8 +9,8 @@
 
 namespace tenure::testing {
 
-// Says which byte of a region belongs to two allocations, or which region to two processes; empty
-// when none does.
+// Describes the first byte that belongs to two allocations, or the first region that serves two
+// processes. Empty when there is none.
 std::string GivenTwice(std::vector<v1::Allocation> allocations);
 
 }  // namespace tenure::testing

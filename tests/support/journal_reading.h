@@ -1,4 +1,4 @@
-// What a daemon's journal says, as its next life would read it. Links with tenure_journal.
+// Reads a daemon's journal as the next daemon would. Needs the library tenure_journal.
 #ifndef TESTS_SUPPORT_JOURNAL_READING_H_
 #define TESTS_SUPPORT_JOURNAL_READING_H_
 
@@ -12,7 +12,7 @@
 
 namespace tenure::testing {
 
-// The daemon must be serving.
+// REQUIRES: the daemon serves.
 inline absl::StatusOr<server::JournalReading> ReadJournalOf(TestDaemon& daemon) {
   server::journal::Opening now;
   std::ifstream boot("/proc/sys/kernel/random/boot_id");

@@ -22,7 +22,7 @@ TestDaemon::Options UnderItsKeeper(TestDaemon::Options options) {
   return options;
 }
 
-// Whether somebody listens there at all.
+// Whether a process listens on this socket.
 bool Listens(const std::string& socket_path) {
   const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};
@@ -49,7 +49,7 @@ pid_t KeptDaemon::daemon_pid() const {
 bool KeptDaemon::AwaitNext(pid_t before) {
   const bool serves = Eventually([&] {
     const pid_t now = daemon_pid();
-    // A channel that was refused once pauses for a second.
+    // A new channel each time: one that was refused waits a second before it tries again.
     return now > 0 && now != before && Listens(socket()) &&
            NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
                                           std::chrono::milliseconds(500)) &&

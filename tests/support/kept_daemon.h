@@ -1,4 +1,4 @@
-// A tenured under its keeper, which a test may kill.
+// A tenured under its keeper; a test may kill either.
 #ifndef TESTS_SUPPORT_KEPT_DAEMON_H_
 #define TESTS_SUPPORT_KEPT_DAEMON_H_
 
@@ -22,11 +22,11 @@ class KeptDaemon : public TestDaemon {
   pid_t daemon_pid() const;
   // Returns when a child other than this one serves; false when none does.
   bool AwaitNext(pid_t before);
-  // SIGKILL, and returns when the next one serves; false when none does.
+  // Sends SIGKILL to the child. Returns true when the next one serves, false when none does.
   bool KillAndAwaitNext();
 };
 
-// The journal of the daemon with this socket folder.
+// The path of the journal of this daemon.
 std::string JournalOf(const TestDaemon& daemon);
 
 }  // namespace tenure::testing

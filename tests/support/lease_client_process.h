@@ -10,29 +10,28 @@
 
 namespace tenure::testing {
 
-// Runs bin/lease_client, or another program that behaves so. Killed, at the latest, by the
-// destructor.
+// Runs bin/lease_client, or another program with the same command line. The destructor kills it if
+// it still runs.
 //
 // Thread safety: thread-compatible.
 class LeaseClientProcess {
  public:
-  // The words after the program's name.
+  // `words`: the command line after the program's name.
   explicit LeaseClientProcess(const std::vector<std::string>& words,
                               const std::string& program = "lease_client");
   LeaseClientProcess(LeaseClientProcess&& other) noexcept;
-  // The one that is assigned to is killed at the latest when `other` ends.
+  // Swaps: the process of this object is killed at the latest when `other` is destroyed.
   LeaseClientProcess& operator=(LeaseClientProcess&& other) noexcept;
   ~LeaseClientProcess();
 
   pid_t pid() const { return pid_; }
-  // Its next line of output; empty when it ended without one. Waits at most 20 s.
+  // The next line of its output; empty when it ended without one. Waits at most 20 s.
   std::string ReadLine();
-  // SIGKILL, and waits for the end. The exit code, 128 + 9 when it was the kill that ended it.
+  // Sends SIGKILL and waits for the end. Returns the exit code: 128 + 9 if the signal ended it.
   int Kill();
-  // The exit code of one that has ended by itself, which it still waits to be asked for; nullopt
-  // while it runs.
+  // The exit code if the process has ended by itself; it stays a zombie. nullopt while it runs.
   std::optional<int> EndedWith() const;
-  // Waits for an end of its own; the exit code.
+  // Waits until it ends by itself; returns the exit code.
   int WaitForEnd();
 
  private:

@@ -1,4 +1,4 @@
-// Time that a test moves by hand.
+// A clock that a test advances by hand.
 #ifndef TESTS_SUPPORT_MANUAL_CLOCK_H_
 #define TESTS_SUPPORT_MANUAL_CLOCK_H_
 

@@ -1,4 +1,4 @@
-// A session without the client library: for tests that must say exactly what goes over the wire.
+// A session without the client library, for tests that need control of each request.
 #ifndef TESTS_SUPPORT_RAW_SESSION_H_
 #define TESTS_SUPPORT_RAW_SESSION_H_
 
@@ -9,7 +9,7 @@
 
 namespace tenure::testing {
 
-// Speaks for this process over a stub. Request ids count up from 1.
+// A session of this process, on a stub. Request ids count up from 1.
 //
 // Borrows: the stub.
 // Thread safety: thread-compatible.
@@ -21,7 +21,7 @@ class RawSession {
   uint64_t id() const { return id_; }
   uint64_t NextRequestId() { return ++last_request_id_; }
 
-  // What an allocation of `size_bytes` asks; change it at will before Send.
+  // The request for an allocation of `size_bytes`; a test may change it before Send.
   v1::AllocateRequest Request(uint64_t size_bytes);
   grpc::Status Send(const v1::AllocateRequest& request, v1::Token* token = nullptr);
   grpc::Status Allocate(uint64_t size_bytes, v1::Token* token = nullptr) {

@@ -1,4 +1,4 @@
-// One emulated device with its process list and its faults, for tests that play the daemon's core.
+// One emulated device with its process list and fault injection, for tests of the daemon's core.
 #ifndef TESTS_SUPPORT_SIMULATED_DEVICE_H_
 #define TESTS_SUPPORT_SIMULATED_DEVICE_H_
 
@@ -23,8 +23,7 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-// Opened anew after a run that left the driver with memory that the daemon may not free. Where it
-// lies and how large it is, an EmulatedCard says, made before this.
+// REQUIRES: an EmulatedCard that was made before; it sets the folder and the size of the device.
 class SimulatedDevice {
  public:
   SimulatedDevice() : driver_(Must(cuda::Driver::Load(Must(cuda::ResolveDriver("emulated"))))) {
@@ -36,6 +35,7 @@ class SimulatedDevice {
   cuda::ProcessList& processes() { return *processes_; }
   const cuda::emulated::Control& control() const { return *control_; }
 
+  // For use after a run that left memory in the driver which the daemon may not free.
   void OpenAnew() {
     processes_.reset();
     device_.reset();

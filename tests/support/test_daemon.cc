@@ -30,8 +30,8 @@ using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kDeadline{20};
 constexpr std::chrono::seconds kExitDeadline{30};
-// Between two looks at a condition: short against anything that is waited for, long against the
-// look.
+// The pause between two checks of a condition: short compared with what is waited for, long
+// compared with the check.
 constexpr std::chrono::milliseconds kPause{2};
 
 std::string MakeFolder() {
@@ -40,7 +40,7 @@ std::string MakeFolder() {
   return folder;
 }
 
-// Receives what sd_notify sends: the daemon says itself when it serves.
+// Receives the messages of sd_notify: the daemon reports with READY=1 that it serves.
 class NotifySocket {
  public:
   explicit NotifySocket(const std::string& path)
@@ -56,7 +56,7 @@ class NotifySocket {
     unlink(path_.c_str());
   }
 
-  // Whether READY=1 came before the child ended or the time was over.
+  // Whether READY=1 arrived before the child ended or the time ran out.
   bool WaitForReady(pid_t child) {
     const auto end = steady_clock::now() + kDeadline;
     while (steady_clock::now() < end) {
@@ -87,14 +87,14 @@ std::string DriverName() {
 
 std::shared_ptr<grpc::Channel> ChannelTo(const std::string& socket) {
   grpc::ChannelArguments arguments;
-  // Channels of one process share connections otherwise, and a test wants to know which connection
-  // it uses.
+  // Otherwise the channels of one process share connections, and a test could not know which one it
+  // uses.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
 }
 
-// Every daemon of one test process manages the same private emulated card; its files go with the
-// process.
+// All daemons of one test process manage the same private emulated card. Its files are removed when
+// the process ends.
 void UsePrivateCard() {
   if (std::getenv("TENURE_EMULATED_DIR") != nullptr) return;
   static const std::string folder = [] {

@@ -1,4 +1,4 @@
-// A tenured of one's own, for tests and benchmarks.
+// A tenured process for one test or benchmark.
 #ifndef TESTS_SUPPORT_TEST_DAEMON_H_
 #define TESTS_SUPPORT_TEST_DAEMON_H_
 
@@ -19,7 +19,7 @@ namespace tenure::testing {
 // The folder of the running executable: the programs lie side by side.
 std::string ProgramFolder();
 
-// Starts a program and returns its pid. stdout and stderr are the caller's.
+// Starts a program and returns its pid. It inherits stdout and stderr.
 pid_t StartProgram(const std::vector<std::string>& command,
                    const std::vector<std::string>& environment = {});
 
@@ -32,8 +32,7 @@ template <typename Condition>
 bool Eventually(Condition condition);
 
 // Runs bin/tenured with a socket in a folder of its own, on the driver that $TENURE_DRIVER names,
-// by default the emulated one. Serves when the constructor returns. Stopped, at the latest, by the
-// destructor.
+// by default the emulated one. It serves when the constructor returns. The destructor stops it.
 //
 // Thread safety: thread-compatible.
 class TestDaemon {
@@ -41,8 +40,8 @@ class TestDaemon {
   struct Options {
     std::vector<std::string> flags = {};
     std::vector<std::string> environment = {};
-    // What runs the daemon: empty, or a program and its arguments that the daemon's command line is
-    // appended to.
+    // A program and its arguments that run the daemon: its command line is appended to them. Empty
+    // to run the daemon directly.
     std::vector<std::string> wrapper = {};
     std::string memory = "1GiB";
   };
@@ -59,25 +58,25 @@ class TestDaemon {
   // The whole command line that started it.
   const std::vector<std::string>& command() const { return command_; }
 
-  // Whether it has not ended by itself.
+  // False when it has ended by itself.
   bool Running() { return !EndedWith(); }
   // The exit code of a daemon that has ended by itself; nullopt while it runs.
   std::optional<int> EndedWith();
-  // SIGTERM; the exit code. The daemon must be running.
+  // Sends SIGTERM and returns the exit code. REQUIRES: the daemon runs.
   int Stop();
-  // Waits for an end that was not asked for; the exit code.
+  // Waits until it ends by itself; returns the exit code.
   int WaitForEnd();
 
   // A connection of its own to the daemon.
   std::shared_ptr<grpc::Channel> NewChannel() const;
-  // For allocator() and stats() from now on: a connection that was lost is not tried again at once.
+  // Gives allocator() and stats() a new connection: gRPC waits before it repeats a lost one.
   void Reconnect();
   v1::Allocator::Stub& allocator() { return *allocator_; }
   v1::Stats::Stub& stats() { return *stats_; }
 
   // Aborts the test when the daemon does not answer.
   v1::GetStatsResponse GetStats();
-  // nullopt when it does not.
+  // nullopt when the daemon does not answer.
   std::optional<v1::GetStatsResponse> TryGetStats();
   v1::ListSessionsResponse ListSessions();
   std::vector<v1::Allocation> ListAllocations();
@@ -94,7 +93,7 @@ class TestDaemon {
 // Whether this test runs on NVIDIA's driver.
 bool OnRealDevice();
 
-// How long Eventually looks.
+// Calls `step` until it returns true, at most 20 s; returns whether it did. For Eventually.
 bool WaitUntilOrDeadline(bool (*step)(void*), void* state);
 
 template <typename Condition>

@@ -20,6 +20,7 @@ ReplayProgress::ReplayProgress(uint64_t expected, bool silent)
       due_(began_ + (terminal_ ? absl::ZeroDuration() : absl::Seconds(1))) {}
 
 ReplayProgress::~ReplayProgress() {
+  // Back to the first column and erase to the end of the line: the bar leaves no trace.
   if (shown_ && terminal_) std::fputs("\r\x1b[K", stderr);
 }
 

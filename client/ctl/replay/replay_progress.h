@@ -1,3 +1,4 @@
+// The progress display of a replay on stderr.
 #ifndef CLIENT_CTL_REPLAY_REPLAY_PROGRESS_H_
 #define CLIENT_CTL_REPLAY_REPLAY_PROGRESS_H_
 
@@ -10,7 +11,7 @@
 
 namespace tenure::ctl {
 
-// Shows on stderr how far a replay is: a bar that moves on a terminal, else a line a second.
+// Shows how many operations are done: a bar that moves on a terminal, else one line a second.
 //
 // Thread safety: thread-compatible.
 class ReplayProgress {
@@ -19,7 +20,7 @@ class ReplayProgress {
   ReplayProgress(uint64_t expected, bool silent);
   ~ReplayProgress();
 
-  // Prints if it is time to. `running` workers have done `operations` so far.
+  // Prints unless the last line is too recent. `running` workers have done `operations` so far.
   void Show(uint64_t operations, size_t running);
 
  private:

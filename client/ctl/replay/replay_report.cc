@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "client/ctl/table.h"
 #include "client/ctl/text.h"
 
 namespace tenure::ctl {
@@ -75,6 +76,7 @@ ReplayReport AddUp(std::vector<WorkerOutcome> workers, Bytes peak_live, bool dea
   ReplayReport report;
   report.workers = std::move(workers);
   report.peak_live = peak_live;
+  // Boot time is the same clock in all processes, so the workers' times can be compared.
   BootTime began = absl::InfiniteDuration();
   BootTime ended = -absl::InfiniteDuration();
   for (size_t i = 0; i < report.workers.size(); ++i) {
@@ -86,10 +88,12 @@ ReplayReport AddUp(std::vector<WorkerOutcome> workers, Bytes peak_live, bool dea
       report.first_error =
           absl::StrCat("worker ", i, " (pid ", worker.pid, "): ", OutcomeOf(worker));
     }
+    // A dead worker has told its operations and nothing else.
     if (!worker.result) continue;
     report.checks += worker.result->checks;
     began = std::min(began, worker.result->began);
     ended = std::max(ended, worker.result->ended);
+    // Each worker saw the whole daemon at its checks: the largest observation, not the sum.
     report.peak_leased = std::max(report.peak_leased, worker.result->total_leased);
     report.peak_reserved = std::max(report.peak_reserved, worker.result->total_reserved);
     report.allocate.Merge(worker.result->allocate);
@@ -112,7 +116,7 @@ std::string ToText(const ReplayReport& report, const ReplayOptions& options) {
                       PerLive(report.peak_leased, report.peak_live)),
       absl::StrFormat("peak reserved  %s, %.3f of live\n", FormatBytes(report.peak_reserved),
                       PerLive(report.peak_reserved, report.peak_live)),
-      "books          looked at ", report.checks, " times, ",
+      "books          checked ", report.checks, " times, ",
       report.first_error.empty() ? "always balanced\n" : "see the error\n",
       WorkerTable(report).ToString());
   return text;

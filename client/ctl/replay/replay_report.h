@@ -1,31 +1,21 @@
-// What the parent of a replay knows, and how it prints it.
+// The report of a replay: the results of all workers added up, as text and as JSON.
 #ifndef CLIENT_CTL_REPLAY_REPLAY_REPORT_H_
 #define CLIENT_CTL_REPLAY_REPLAY_REPORT_H_
 
-#include <sys/types.h>
-
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include <nlohmann/json.hpp>
 
-#include "client/ctl/replay/replay.h"
+#include "client/ctl/replay/latency_histogram.h"
+#include "client/ctl/replay/replay_options.h"
+#include "client/ctl/replay/worker_outcome.h"
 #include "common/bytes.h"
 
 namespace tenure::ctl {
 
-// How one worker fared: a result, an error that it told, or a death.
-struct WorkerOutcome {
-  pid_t pid = 0;
-  uint64_t operations = 0;  // as last told
-  std::optional<WorkerResult> result;
-  std::string error;
-  std::string death;
-};
-
-// All workers together.
 struct ReplayReport {
   std::vector<WorkerOutcome> workers;
   Bytes peak_live;  // asked for and held at once by all workers

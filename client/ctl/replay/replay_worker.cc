@@ -1,3 +1,5 @@
+#include "client/ctl/replay/replay_worker.h"
+
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -12,11 +14,12 @@
 #include "absl/time/clock.h"
 
 #include "client/client.h"
-#include "client/ctl/replay/books.h"
-#include "client/ctl/replay/live_totals.h"
-#include "client/ctl/replay/replay.h"
+#include "client/ctl/replay/books_check.h"
+#include "client/ctl/replay/shared_live_bytes.h"
 #include "client/ctl/replay/trace.h"
+#include "client/ctl/replay/worker_result.h"
 #include "client/ctl/stats_client.h"
+#include "common/status_macros.h"
 
 namespace tenure::ctl {
 namespace {
@@ -25,41 +28,37 @@ constexpr absl::Duration kProgressEvery = absl::Milliseconds(200);
 
 BootTime Now() { return SystemClock().Now(); }
 
-void Tell(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
+// Flushed at once: the parent shows the progress, and a killed worker writes nothing more.
+void WriteLine(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
 
-// One session that lives through a trace.
+// Replays a trace in one session.
 //
-// Invariants: the holdings are the sum of the live blocks.
+// Invariants: holdings_ is the sum of the blocks in live_.
 // Thread safety: thread-confined.
 class Replayer {
  public:
   Replayer(Client client, StatsClient stats, const ReplayOptions& options, size_t worker,
-           LiveTotals& totals)
+           SharedLiveBytes& live_bytes)
       : client_(std::move(client)),
         stats_(std::move(stats)),
         options_(options),
         worker_(worker),
-        totals_(totals) {}
+        live_bytes_(live_bytes) {}
 
-  // The whole trace once; what it leaves allocated stays.
+  // Replays the whole trace once. Blocks that the trace does not free stay allocated.
   absl::Status Replay() {
-    absl::StatusOr<std::unique_ptr<TraceReader>> trace = TraceReader::Open(options_.trace);
-    if (!trace.ok()) return trace.status();
+    TENURE_ASSIGN_OR_RETURN(const std::unique_ptr<TraceReader> trace,
+                            TraceReader::Open(options_.trace));
     while (true) {
-      const absl::StatusOr<std::optional<TraceEvent>> event = (*trace)->Next();
-      if (!event.ok()) return event.status();
-      if (!*event) return Look();
-      const absl::Status applied = Apply(**event);
-      if (!applied.ok()) return applied;
+      TENURE_ASSIGN_OR_RETURN(const std::optional<TraceEvent> event, trace->Next());
+      if (!event) return CheckDaemon();
+      TENURE_RETURN_IF_ERROR(Apply(*event));
     }
   }
 
   absl::Status FreeAll() {
-    while (!live_.empty()) {
-      const absl::Status freed = Free(live_.begin()->first);
-      if (!freed.ok()) return freed;
-    }
-    return Look();
+    while (!live_.empty()) TENURE_RETURN_IF_ERROR(Free(live_.begin()->first));
+    return CheckDaemon();
   }
 
   WorkerResult& result() { return result_; }
@@ -72,66 +71,63 @@ class Replayer {
       return absl::Status(status.code(), absl::StrCat("operation ", result_.operations + 1, ": ",
                                                       status.message()));
     }
-    if (result_.operations % options_.check_every == 0) status = Look();
+    if (result_.operations % options_.check_every == 0) status = CheckDaemon();
     ReportProgress();
     return status;
   }
 
   absl::Status Allocate(uint64_t id, Bytes size) {
     const BootTime before = Now();
-    absl::StatusOr<DeviceBuffer> buffer = client_.Allocate(size);
-    if (!buffer.ok()) return buffer.status();
+    TENURE_ASSIGN_OR_RETURN(DeviceBuffer buffer, client_.Allocate(size));
     result_.allocate.Record(Now() - before);
     ++result_.operations;
     ++holdings_.allocations;
-    holdings_.granted += buffer->size();
+    holdings_.granted += buffer.size();
     holdings_.requested += size;
-    live_.emplace(id, *std::move(buffer));
+    live_.emplace(id, std::move(buffer));
     result_.peak_live = std::max(result_.peak_live, holdings_.requested);
-    // The highest reservation stands beside the highest use, so look whenever that grew by a
-    // little: this worker's own, or that of all together.
-    const bool grown = totals_.Add(worker_, size);
-    if (!grown && holdings_.requested <= look_above_) return absl::OkStatus();
-    look_above_ =
-        std::max(look_above_, holdings_.requested + Bytes(holdings_.requested.value() / 64));
-    return Look();
+    // The report compares the peak of leased memory with the peak of live bytes. So the daemon is
+    // also checked whenever a peak has grown by 1/64: this worker's, or that of all workers.
+    const bool grown = live_bytes_.Add(worker_, size);
+    if (!grown && holdings_.requested <= check_above_) return absl::OkStatus();
+    check_above_ =
+        std::max(check_above_, holdings_.requested + Bytes(holdings_.requested.value() / 64));
+    return CheckDaemon();
   }
 
   absl::Status Free(uint64_t id) {
+    // TraceReader has checked that the id is live.
     const auto found = live_.find(id);
     DeviceBuffer buffer = std::move(found->second);
     live_.erase(found);
     --holdings_.allocations;
     holdings_.granted -= buffer.size();
     holdings_.requested -= buffer.requested();
-    totals_.Subtract(worker_, buffer.requested());
+    live_bytes_.Subtract(worker_, buffer.requested());
     const BootTime before = Now();
-    const absl::Status freed = buffer.Release();
-    if (!freed.ok()) return freed;
+    TENURE_RETURN_IF_ERROR(buffer.Release());
     result_.free.Record(Now() - before);
     ++result_.operations;
     return absl::OkStatus();
   }
 
-  // One look at the daemon's books: that they balance, that they say of this session what it knows,
-  // and how much is reserved.
-  absl::Status Look() {
-    const absl::StatusOr<v1::GetStatsResponse> stats = stats_.GetStats();
-    if (!stats.ok()) return stats.status();
-    const absl::StatusOr<v1::ListSessionsResponse> list = stats_.ListSessions();
-    if (!list.ok()) return list.status();
-    absl::Status status = CheckBooks(*stats);
+  // Checks that the daemon's books balance and agree with this process about its session; notes how
+  // much is leased and reserved.
+  absl::Status CheckDaemon() {
+    TENURE_ASSIGN_OR_RETURN(const v1::GetStatsResponse stats, stats_.GetStats());
+    TENURE_ASSIGN_OR_RETURN(const v1::ListSessionsResponse list, stats_.ListSessions());
+    absl::Status status = CheckBooks(stats);
     const auto own = std::find_if(
-        list->sessions().begin(), list->sessions().end(),
+        list.sessions().begin(), list.sessions().end(),
         [&](const v1::Session& session) { return session.session_id() == client_.session_id(); });
-    if (own == list->sessions().end()) {
+    if (own == list.sessions().end()) {
       status.Update(absl::InternalError("the daemon does not list this worker's session"));
       return status;
     }
     status.Update(CheckHoldings(*own, holdings_));
     result_.peak_leased = std::max(result_.peak_leased, Bytes(own->leased_bytes()));
-    result_.total_leased = std::max(result_.total_leased, Bytes(stats->leased_bytes()));
-    result_.total_reserved = std::max(result_.total_reserved, Bytes(stats->reserved_bytes()));
+    result_.total_leased = std::max(result_.total_leased, Bytes(stats.leased_bytes()));
+    result_.total_reserved = std::max(result_.total_reserved, Bytes(stats.reserved_bytes()));
     ++result_.checks;
     return status;
   }
@@ -140,57 +136,56 @@ class Replayer {
     const BootTime now = Now();
     if (now < report_at_) return;
     report_at_ = now + kProgressEvery;
-    Tell({{"operations", result_.operations}});
+    WriteLine({{"operations", result_.operations}});
   }
 
   Client client_;
   const StatsClient stats_;
   const ReplayOptions& options_;
   const size_t worker_;
-  LiveTotals& totals_;
+  SharedLiveBytes& live_bytes_;
   absl::flat_hash_map<uint64_t, DeviceBuffer> live_;
   Holdings holdings_;
-  Bytes look_above_;
+  Bytes check_above_;
   BootTime report_at_;
   WorkerResult result_;
 };
 
-absl::Status Work(const ReplayOptions& options, size_t worker, int totals_fd) {
-  absl::StatusOr<LiveTotals> totals = LiveTotals::Open(totals_fd);
-  if (!totals.ok()) return totals.status();
-  const absl::StatusOr<Client> client = Client::Connect(
-      {.socket = options.socket, .name = absl::StrCat("replay-", worker), .map = options.map});
-  if (!client.ok()) return client.status();
-  const absl::StatusOr<StatsClient> stats = StatsClient::Open(options.socket);
-  if (!stats.ok()) return stats.status();
-  Replayer replayer(*client, *stats, options, worker, *totals);
+absl::Status Work(const ReplayOptions& options, size_t worker, int live_bytes_fd) {
+  TENURE_ASSIGN_OR_RETURN(SharedLiveBytes live_bytes, SharedLiveBytes::Open(live_bytes_fd));
+  TENURE_ASSIGN_OR_RETURN(
+      const Client client,
+      Client::Connect(
+          {.socket = options.socket, .name = absl::StrCat("replay-", worker), .map = options.map}));
+  TENURE_ASSIGN_OR_RETURN(const StatsClient stats, StatsClient::Open(options.socket));
+  Replayer replayer(client, stats, options, worker, live_bytes);
   replayer.result().began = Now();
   for (uint64_t round = 0; round < options.repeat; ++round) {
+    TENURE_RETURN_IF_ERROR(replayer.Replay());
+    // After the last round the blocks stay allocated, for --hold-at-end.
     const bool last = round + 1 == options.repeat;
-    absl::Status status = replayer.Replay();
-    if (status.ok() && !last) status = replayer.FreeAll();
-    if (!status.ok()) return status;
+    if (!last) TENURE_RETURN_IF_ERROR(replayer.FreeAll());
   }
   const BootTime held_from = Now();
   if (options.hold_at_end > absl::ZeroDuration()) {
-    Tell({{"operations", replayer.result().operations}});
+    WriteLine({{"operations", replayer.result().operations}});
     absl::SleepFor(options.hold_at_end);
   }
+  // The pause is no work: it must not lower the rate of operations.
   const absl::Duration held = Now() - held_from;
-  const absl::Status freed = replayer.FreeAll();
-  if (!freed.ok()) return freed;
+  TENURE_RETURN_IF_ERROR(replayer.FreeAll());
   replayer.result().ended = Now() - held;
-  Tell({{"result", replayer.result().ToJson()}});
+  WriteLine({{"result", replayer.result().ToJson()}});
   return absl::OkStatus();
 }
 
 }  // namespace
 
-ExitCode RunReplayWorker(const ReplayOptions& options, size_t worker, int totals_fd) {
-  // Without a parent nobody wants the result.
+ExitCode RunReplayWorker(const ReplayOptions& options, size_t worker, int live_bytes_fd) {
+  // The worker dies with its parent: nobody would read the result.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const absl::Status status = Work(options, worker, totals_fd);
-  if (!status.ok()) Tell({{"error", std::string(status.message())}});
+  const absl::Status status = Work(options, worker, live_bytes_fd);
+  if (!status.ok()) WriteLine({{"error", std::string(status.message())}});
   return status.ok() ? kOk : kFailure;
 }
 

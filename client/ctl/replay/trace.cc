@@ -10,12 +10,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "common/status_macros.h"
+
 namespace tenure::ctl {
 namespace {
 
 constexpr unsigned kChunk = 64 << 10;
 
-// Digits only: SimpleAtoi would also take signs and spaces.
+// Digits only: SimpleAtoi alone would also accept signs and spaces.
 bool ParseNumber(absl::string_view text, uint64_t* value) {
   return !text.empty() && text.find_first_not_of("0123456789") == absl::string_view::npos &&
          absl::SimpleAtoi(text, value);
@@ -48,7 +50,8 @@ std::optional<TraceEvent> ParseTraceEvent(absl::string_view line) {
       !ParseNumber(stream, &stream_index) || !ParseNumber(time, &time_us)) {
     return std::nullopt;
   }
-  // A recording of three centuries, and more streams than a device has, are slips of the writer.
+  // Limits: 32 bits of stream, and 10^16 us (317 years), which absl::Microseconds can represent.
+  // Larger values are mistakes of the program that wrote the trace.
   if (stream_index > UINT32_MAX || time_us > uint64_t{10'000'000'000'000'000}) return std::nullopt;
   if (kind != "a" && kind != "f") return std::nullopt;
   event.kind = kind == "a" ? TraceEvent::Kind::kAllocate : TraceEvent::Kind::kFree;
@@ -66,8 +69,7 @@ absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Open(const std::string
     return absl::ErrnoToStatus(error, absl::StrCat("open trace ", path));
   }
   std::unique_ptr<TraceReader> reader(new TraceReader(path, file));
-  const absl::Status header = reader->ReadHeader();
-  if (!header.ok()) return header;
+  TENURE_RETURN_IF_ERROR(reader->ReadHeader());
   return reader;
 }
 
@@ -78,14 +80,13 @@ absl::Status TraceReader::Malformed(absl::string_view what) const {
 }
 
 absl::Status TraceReader::ReadHeader() {
-  const absl::StatusOr<std::optional<absl::string_view>> line = NextLine();
-  if (!line.ok()) return line.status();
-  absl::string_view text = line->value_or("");
+  TENURE_ASSIGN_OR_RETURN(const std::optional<absl::string_view> line, NextLine());
+  absl::string_view text = line.value_or("");
   if (!absl::ConsumePrefix(&text, "# ")) {
     return Malformed("a trace begins with '# ' and JSON about the recording");
   }
   header_ = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!header_.is_object()) return Malformed("what follows '# ' is not a JSON object");
+  if (!header_.is_object()) return Malformed("the text after '# ' is not a JSON object");
   return absl::OkStatus();
 }
 
@@ -97,7 +98,7 @@ absl::StatusOr<bool> TraceReader::Refill() {
   buffer_.resize(kept + static_cast<size_t>(got > 0 ? got : 0));
   int error = Z_OK;
   gzerror(file_, &error);
-  // A cut file is only noticed where its end is missing.
+  // zlib reports a truncated file only here, at its end, and not as a read error.
   if (error == Z_BUF_ERROR) return Malformed("the gzip data ends early");
   if (got < 0) return Malformed("the gzip data is damaged");
   return got > 0;
@@ -108,6 +109,7 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
   while (true) {
     const absl::string_view unread = absl::string_view(buffer_).substr(consumed_);
     const size_t end = unread.find('\n');
+    // npos is larger than kMaxLine, so this also limits a line whose end has not been read yet.
     if (end > kMaxLine && unread.size() > kMaxLine) {
       return Malformed(absl::StrCat("longer than ", kMaxLine, " bytes"));
     }
@@ -115,16 +117,16 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
       consumed_ += end + 1;
       return unread.substr(0, end);
     }
-    const absl::StatusOr<bool> more = Refill();
-    if (!more.ok()) return more.status();
-    if (*more) continue;
+    // Refill moves the buffer, so `unread` and every line returned before are invalid after it.
+    TENURE_ASSIGN_OR_RETURN(const bool more, Refill());
+    if (more) continue;
     if (!buffer_.empty()) return Malformed("the last line has no newline: the file was cut");
     return std::nullopt;
   }
 }
 
 absl::Status TraceReader::Check(const TraceEvent& event) {
-  if (event.time < last_time_) return Malformed("its time lies before that of the line above");
+  if (event.time < last_time_) return Malformed("its time is before that of the previous line");
   last_time_ = event.time;
   if (event.kind == TraceEvent::Kind::kFree) {
     if (live_.erase(event.id) == 0) {
@@ -134,7 +136,7 @@ absl::Status TraceReader::Check(const TraceEvent& event) {
   }
   if (event.id <= last_id_) {
     return Malformed(absl::StrCat("allocates ", event.id, " after ", last_id_,
-                                  ": ids count upwards, and none comes twice"));
+                                  ": ids must increase, and each is used once"));
   }
   if (event.size < Bytes(1) || event.size > kMaxSize) {
     return Malformed(absl::StrCat("allocates ", event.size.value(), " bytes: 1 to ",
@@ -149,15 +151,13 @@ absl::Status TraceReader::Check(const TraceEvent& event) {
 }
 
 absl::StatusOr<std::optional<TraceEvent>> TraceReader::Next() {
-  const absl::StatusOr<std::optional<absl::string_view>> line = NextLine();
-  if (!line.ok()) return line.status();
-  if (!*line) return std::nullopt;
-  const std::optional<TraceEvent> event = ParseTraceEvent(**line);
+  TENURE_ASSIGN_OR_RETURN(const std::optional<absl::string_view> line, NextLine());
+  if (!line) return std::nullopt;
+  const std::optional<TraceEvent> event = ParseTraceEvent(*line);
   if (!event) {
     return Malformed("neither 'a ID BYTES STREAM T_US' nor 'f ID 0 0 T_US' with numbers in range");
   }
-  const absl::Status consistent = Check(*event);
-  if (!consistent.ok()) return consistent;
+  TENURE_RETURN_IF_ERROR(Check(*event));
   return event;
 }
 

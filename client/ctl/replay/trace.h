@@ -1,6 +1,4 @@
-// Recorded allocation traces: text, as it is or gzipped. The first line is "# " and JSON about the
-// recording, then "a ID BYTES STREAM T_US" (allocate) and "f ID 0 0 T_US" (free), one event a line,
-// in order. Ids count upwards from 1; T_US is microseconds since the first event.
+// Reading recorded allocation traces.
 #ifndef CLIENT_CTL_REPLAY_TRACE_H_
 #define CLIENT_CTL_REPLAY_TRACE_H_
 
@@ -20,6 +18,11 @@
 
 namespace tenure::ctl {
 
+// The format is text, plain or gzipped. The first line is "# " and a JSON object about the
+// recording. Then follows one event a line, in order of time:
+//   a ID BYTES STREAM T_US   allocate
+//   f ID 0 0 T_US            free
+// Ids count upwards from 1. T_US is in microseconds since the first event.
 struct TraceEvent {
   enum class Kind { kAllocate, kFree };
   Kind kind = Kind::kAllocate;
@@ -29,17 +32,19 @@ struct TraceEvent {
   absl::Duration time;
 };
 
-// Reads a trace event by event; holds a line and the live ids, never the file.
+// Reads a trace event by event. Holds one chunk of the file and the live ids, never the whole file.
 //
-// Invariants: 1. an id is allocated once, and freed at most once and only while it is live; 2.
-// sizes are 1 to kMaxSize, times do not go back; 3. at most kMaxLive ids are live.
+// Invariants:
+//   1. an id is allocated once, and freed at most once and only while it is live;
+//   2. sizes are 1 to kMaxSize, and times do not decrease;
+//   3. at most kMaxLive ids are live.
 // Owns: the open file.
 // Thread safety: thread-compatible.
-// Errors: NOT_FOUND, PERMISSION_DENIED: the file cannot be opened. INVALID_ARGUMENT: it is no
-// trace; the message names the line. After an error no more events come.
+// Errors: NOT_FOUND, PERMISSION_DENIED: the file cannot be opened. INVALID_ARGUMENT: it is not a
+// trace; the message names the line. Do not call Next again after an error.
 class TraceReader {
  public:
-  // Larger than any device will have in this format's time.
+  // 1 PiB: larger than the memory of any device.
   static constexpr Bytes kMaxSize = GiB(1 << 20);
   // As many allocations as a daemon holds at once.
   static constexpr size_t kMaxLive = 1 << 20;
@@ -50,7 +55,7 @@ class TraceReader {
   TraceReader(const TraceReader&) = delete;
   TraceReader& operator=(const TraceReader&) = delete;
 
-  // What the first line says; an object.
+  // The first line's JSON object.
   const nlohmann::json& header() const { return header_; }
   // The next event; nullopt at the end of the trace.
   absl::StatusOr<std::optional<TraceEvent>> Next();
@@ -77,8 +82,8 @@ class TraceReader {
   absl::flat_hash_set<uint64_t> live_;
 };
 
-// One line of a trace; nullopt if it is none. For TraceReader, which adds what only the lines
-// together can break.
+// Parses one line of a trace; nullopt if it is not an event. TraceReader uses it, and checks in
+// addition the rules that span several lines.
 std::optional<TraceEvent> ParseTraceEvent(absl::string_view line);
 
 }  // namespace tenure::ctl

@@ -16,8 +16,8 @@
 namespace tenure::ctl {
 namespace {
 
-// posix_spawn's file actions: stdout to the pipe, and `inherited_fd` kept (dup2 onto itself drops
-// its close-on-exec).
+// Spawns this program with stdout on the pipe. `inherited_fd` keeps its number: in posix_spawn, a
+// dup2 of a descriptor onto itself clears its close-on-exec flag.
 int SpawnWith(int stdout_fd, int inherited_fd, char** argv, pid_t* pid) {
   posix_spawn_file_actions_t actions;
   int error = posix_spawn_file_actions_init(&actions);
@@ -44,6 +44,7 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Spawn(const std::vector<std::string
   argv.push_back(nullptr);
   pid_t pid = -1;
   const int error = SpawnWith(ends[1], inherited_fd, argv.data(), &pid);
+  // The parent must not hold the write end: otherwise the pipe never reports the child's end.
   close(ends[1]);
   if (error != 0) {
     close(ends[0]);
@@ -74,6 +75,7 @@ std::vector<std::string> WorkerProcess::ReadLines() {
     close(std::exchange(fd_, -1));
     return lines;
   }
+  // A read may end in the middle of a line; the rest stays in partial_ until its newline arrives.
   partial_.append(chunk.data(), static_cast<size_t>(got));
   size_t begin = 0;
   for (size_t end = 0; (end = partial_.find('\n', begin)) != std::string::npos; begin = end + 1) {

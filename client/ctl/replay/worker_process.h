@@ -1,3 +1,4 @@
+// A child process of a replay whose stdout is read line by line.
 #ifndef CLIENT_CTL_REPLAY_WORKER_PROCESS_H_
 #define CLIENT_CTL_REPLAY_WORKER_PROCESS_H_
 
@@ -10,8 +11,8 @@
 
 namespace tenure::ctl {
 
-// A child process whose stdout comes to us line by line. Spawned, never forked: a fork would carry
-// over half of gRPC.
+// Runs this program again as a child and reads its stdout. The child is spawned and not forked: a
+// forked child would have gRPC's locks without gRPC's threads.
 //
 // Owns: the child, which the destructor kills and reaps if it has not ended, and the pipe.
 // Thread safety: thread-compatible.
@@ -26,13 +27,13 @@ class WorkerProcess {
   ~WorkerProcess();
 
   pid_t pid() const { return pid_; }
-  // To poll; -1 once the child has closed its end.
+  // The read end of the child's stdout, to poll; -1 once the child has closed its end.
   int fd() const { return fd_; }
-  // The complete lines that have arrived since the last call. Does not wait beyond one read, which
-  // `fd()` being readable makes immediate. Closes fd() at the end of the output.
+  // The complete lines that have arrived since the last call. Reads once, so it does not block when
+  // fd() is readable. Closes fd() at the end of the output.
   std::vector<std::string> ReadLines();
-  // Waits for the end. Empty for exit code 0 or 1, which a worker explains itself; else how it
-  // died, in words.
+  // Waits for the end. Returns an empty string for exit codes 0 and 1, which the worker explains on
+  // its stdout; otherwise how it ended, such as "killed by signal 9 (Killed)".
   std::string AwaitEnd();
 
  private:

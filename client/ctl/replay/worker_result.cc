@@ -1,11 +1,12 @@
-#include "client/ctl/replay/replay.h"
+#include "client/ctl/replay/worker_result.h"
 
 namespace tenure::ctl {
 namespace {
 
 using Json = nlohmann::json;
 
-// Reads numbers out of an object and remembers whether all of them were there.
+// Reads fields of an object and remembers whether all of them were there and of their type. After
+// the first that was not, every read returns an empty value.
 class Fields {
  public:
   explicit Fields(const Json& json) : json_(json), ok_(json.is_object()) {}
@@ -51,6 +52,7 @@ Json WorkerResult::ToJson() const {
 }
 
 absl::StatusOr<WorkerResult> WorkerResult::FromJson(const Json& json) {
+  // The parent takes no partial result: one missing field makes the worker count as failed.
   Fields fields(json);
   WorkerResult result;
   result.operations = fields.Number("operations");

@@ -25,13 +25,13 @@ TEST(Explanation, AKeepAliveThatIsLateIsOverdueWhateverTheStateStillSays) {
   EXPECT_TRUE(Contains(Explain(session), "Its keep-alive is 0 ms overdue")) << Explain(session);
 }
 
-TEST(Explanation, NobodyIsSentToLookForAChildOnceTheProcessIsProvenSilent) {
+TEST(Explanation, NoHintToLookForAChildOnceThereIsProof) {
   v1::Quarantine quarantine;
   quarantine.set_reason("its regions wait to be cleared");
   quarantine.set_state("FENCED");
   EXPECT_FALSE(Contains(Explain(quarantine), "fuser"));
   EXPECT_TRUE(
-      Contains(Explain(quarantine), "Nobody is given it yet: its regions wait to be cleared"));
+      Contains(Explain(quarantine), "It is not granted again yet: its regions wait to be cleared"));
   quarantine.set_state("QUARANTINED");
   EXPECT_TRUE(Contains(Explain(quarantine), "fuser"));
 }

@@ -1,4 +1,4 @@
-// How tenurectl writes things down, for people and for programs.
+// The output of tenurectl, for people and for programs.
 #include "client/ctl/text.h"
 
 #include <vector>
@@ -7,9 +7,7 @@
 
 #include "client/ctl/exit_code.h"
 #include "client/ctl/proto_json.h"
-#include "client/ctl/replay/books.h"
-#include "client/ctl/replay/latency.h"
-#include "client/ctl/replay/replay_report.h"
+#include "client/ctl/table.h"
 #include "tenure/v1/stats.pb.h"
 
 namespace tenure::ctl {
@@ -80,133 +78,6 @@ TEST(ExitCodes, AreThoseOfTheContract) {
   EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError(""), Stage::kCalling), 4);
   EXPECT_EQ(ExitCodeOf(absl::NotFoundError(""), Stage::kCalling), 5);
   EXPECT_EQ(ExitCodeOf(absl::PermissionDeniedError(""), Stage::kConnecting), 6);
-}
-
-v1::GetStatsResponse BalancedStats() {
-  v1::GetStatsResponse stats;
-  stats.set_total_bytes(100);
-  stats.set_driver_free_bytes(50);
-  stats.set_reserved_bytes(40);
-  stats.set_other_bytes(10);
-  stats.set_leased_bytes(25);
-  stats.set_warm_bytes(10);
-  stats.set_quarantined_bytes(5);
-  stats.set_allocated_bytes(20);
-  stats.set_requested_bytes(18);
-  return stats;
-}
-
-TEST(Books, BalancedOnesPass) { EXPECT_EQ(CheckBooks(BalancedStats()), absl::OkStatus()); }
-
-TEST(Books, EachRuleIsChecked) {
-  v1::GetStatsResponse total = BalancedStats();
-  total.set_other_bytes(11);
-  EXPECT_FALSE(CheckBooks(total).ok());
-  v1::GetStatsResponse reserved = BalancedStats();
-  reserved.set_warm_bytes(11);
-  EXPECT_FALSE(CheckBooks(reserved).ok());
-  v1::GetStatsResponse requested = BalancedStats();
-  requested.set_requested_bytes(21);
-  EXPECT_FALSE(CheckBooks(requested).ok());
-}
-
-TEST(Books, SessionIsComparedWithWhatItsProcessHolds) {
-  v1::Session session;
-  session.set_allocations(2);
-  session.set_allocated_bytes(512);
-  session.set_requested_bytes(300);
-  EXPECT_EQ(CheckHoldings(session, {2, Bytes(512), Bytes(300)}), absl::OkStatus());
-  EXPECT_FALSE(CheckHoldings(session, {1, Bytes(512), Bytes(300)}).ok());
-  EXPECT_FALSE(CheckHoldings(session, {2, Bytes(511), Bytes(300)}).ok());
-  EXPECT_FALSE(CheckHoldings(session, {2, Bytes(512), Bytes(301)}).ok());
-}
-
-TEST(Latency, PercentilesAreWithinThreePercent) {
-  LatencyHistogram histogram;
-  for (int us = 1; us <= 10'000; ++us) histogram.Record(absl::Microseconds(us));
-  EXPECT_NEAR(absl::ToDoubleMicroseconds(histogram.Percentile(50)), 5000, 160);
-  EXPECT_NEAR(absl::ToDoubleMicroseconds(histogram.Percentile(99)), 9900, 320);
-  EXPECT_EQ(LatencyHistogram().Percentile(99), absl::ZeroDuration());
-}
-
-TEST(Latency, ExtremesAreKept) {
-  LatencyHistogram histogram;
-  histogram.Record(-absl::Seconds(1));
-  EXPECT_EQ(histogram.Percentile(100), absl::ZeroDuration());
-  histogram.Record(absl::Hours(24 * 365));
-  EXPECT_GT(histogram.Percentile(100), absl::Hours(1));
-}
-
-TEST(Latency, TravelsAsJson) {
-  LatencyHistogram histogram;
-  for (const int us : {1, 1, 77, 5000}) histogram.Record(absl::Microseconds(us));
-  absl::StatusOr<LatencyHistogram> copy = LatencyHistogram::FromJson(histogram.ToJson());
-  ASSERT_TRUE(copy.ok());
-  EXPECT_EQ(copy->count(), 4u);
-  EXPECT_EQ(copy->Percentile(75), histogram.Percentile(75));
-  copy->Merge(histogram);
-  EXPECT_EQ(copy->count(), 8u);
-  for (const char* json : {"[[1]]", "[[1,-1]]", "[[99999,1]]", "[1]", "[[\"a\",1]]"}) {
-    EXPECT_FALSE(LatencyHistogram::FromJson(nlohmann::json::parse(json)).ok()) << json;
-  }
-}
-
-WorkerOutcome Done(uint64_t operations, BootTime began, BootTime ended) {
-  WorkerOutcome outcome;
-  outcome.pid = 7;
-  outcome.operations = operations;
-  outcome.result.emplace();
-  outcome.result->operations = operations;
-  outcome.result->checks = 3;
-  outcome.result->began = began;
-  outcome.result->ended = ended;
-  outcome.result->total_reserved = Bytes(operations);
-  return outcome;
-}
-
-TEST(ReplayReport, AddsUpWhatTheWorkersDid) {
-  const ReplayReport report = AddUp(
-      {Done(10, absl::Seconds(1), absl::Seconds(3)), Done(20, absl::Seconds(2), absl::Seconds(6))},
-      Bytes(10), /*deaths_allowed=*/false);
-  EXPECT_EQ(report.operations, 30u);
-  EXPECT_EQ(report.checks, 6u);
-  EXPECT_EQ(report.elapsed, absl::Seconds(5));
-  EXPECT_EQ(report.peak_reserved, Bytes(20));
-  EXPECT_EQ(report.first_error, "");
-}
-
-TEST(ReplayReport, DeathIsAnErrorUnlessAllowed) {
-  WorkerOutcome dead;
-  dead.pid = 8;
-  dead.death = "killed by signal 9 (Killed)";
-  const WorkerOutcome done = Done(10, absl::Seconds(1), absl::Seconds(3));
-  EXPECT_EQ(AddUp({done, dead}, Bytes(1), false).first_error,
-            "worker 1 (pid 8): killed by signal 9 (Killed)");
-  const ReplayReport allowed = AddUp({done, dead}, Bytes(1), true);
-  EXPECT_EQ(allowed.first_error, "");
-  EXPECT_EQ(allowed.deaths, 1u);
-}
-
-TEST(ReplayReport, WorkersErrorIsOneEvenWhereDeathsAreAllowed) {
-  WorkerOutcome failed;
-  failed.error = "unbalanced";
-  EXPECT_NE(AddUp({failed}, Bytes(1), true).first_error, "");
-}
-
-TEST(WorkerResult, TravelsAsJson) {
-  WorkerResult result;
-  result.operations = 5;
-  result.began = absl::Seconds(3);
-  result.peak_live = GiB(9);
-  result.free.Record(absl::Microseconds(4));
-  const absl::StatusOr<WorkerResult> copy = WorkerResult::FromJson(result.ToJson());
-  ASSERT_TRUE(copy.ok());
-  EXPECT_EQ(copy->operations, 5u);
-  EXPECT_EQ(copy->began, absl::Seconds(3));
-  EXPECT_EQ(copy->peak_live, GiB(9));
-  EXPECT_EQ(copy->free.count(), 1u);
-  EXPECT_FALSE(WorkerResult::FromJson(nlohmann::json::object()).ok());
-  EXPECT_FALSE(WorkerResult::FromJson(nullptr).ok());
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "client/ctl/replay/books.h"
+#include "client/ctl/replay/books_check.h"
 
 #include "absl/strings/str_cat.h"
 
@@ -22,6 +22,7 @@ absl::Status AtMost(absl::string_view small_name, uint64_t small, absl::string_v
 }  // namespace
 
 absl::Status CheckBooks(const v1::GetStatsResponse& stats) {
+  // Update() keeps the first error, so the message names the widest equation that is broken.
   absl::Status status =
       Equal("total_bytes", stats.total_bytes(), "driver_free + reserved + other",
             stats.driver_free_bytes() + stats.reserved_bytes() + stats.other_bytes());
@@ -34,11 +35,11 @@ absl::Status CheckBooks(const v1::GetStatsResponse& stats) {
 
 absl::Status CheckHoldings(const v1::Session& session, const Holdings& holdings) {
   absl::Status status = Equal("the session's allocations at the daemon", session.allocations(),
-                              "what this process holds", holdings.allocations);
+                              "the allocations that this process holds", holdings.allocations);
   status.Update(Equal("the session's allocated_bytes", session.allocated_bytes(),
-                      "what this process was granted", holdings.granted.value()));
+                      "the bytes that this process was granted", holdings.granted.value()));
   status.Update(Equal("the session's requested_bytes", session.requested_bytes(),
-                      "what this process asked for", holdings.requested.value()));
+                      "the bytes that this process asked for", holdings.requested.value()));
   return status;
 }
 

@@ -1,4 +1,4 @@
-#include "client/ctl/replay/latency.h"
+#include "client/ctl/replay/latency_histogram.h"
 
 #include <algorithm>
 #include <bit>
@@ -8,13 +8,15 @@ namespace tenure::ctl {
 
 size_t LatencyHistogram::BucketOf(uint64_t nanos) {
   nanos = std::min(nanos, kMaxNanos);
-  // Below 2^kSubBits every value has its own bucket; above, the leading bit and the kSubBits behind
-  // it name one.
+  // A value below 2^kSubBits has a bucket of its own. For a larger one, its leading bit and the
+  // kSubBits bits after it select the bucket; the bits below are rounded away by the shift.
   const int shift = std::max(static_cast<int>(std::bit_width(nanos)) - (kSubBits + 1), 0);
   return (static_cast<size_t>(shift) << kSubBits) + static_cast<size_t>(nanos >> shift);
 }
 
 uint64_t LatencyHistogram::LargestIn(size_t bucket) {
+  // The inverse of BucketOf, for the largest value that lands in the bucket. The first two groups
+  // of kSubBits buckets are exact: their shift is 0.
   const size_t sub = size_t{1} << kSubBits;
   if (bucket < 2 * sub) return bucket;
   const size_t shift = (bucket >> kSubBits) - 1;
@@ -34,6 +36,7 @@ void LatencyHistogram::Merge(const LatencyHistogram& other) {
 
 absl::Duration LatencyHistogram::Percentile(double percent) const {
   if (count_ == 0) return absl::ZeroDuration();
+  // The rank counts from 1, so that a percentile near 0 is the smallest latency and not none.
   const uint64_t rank = std::max<uint64_t>(
       1, static_cast<uint64_t>(std::ceil(percent / 100 * static_cast<double>(count_))));
   uint64_t seen = 0;
@@ -45,6 +48,7 @@ absl::Duration LatencyHistogram::Percentile(double percent) const {
 }
 
 nlohmann::json LatencyHistogram::ToJson() const {
+  // Only buckets with a count: a replay fills a few dozen of about 1200.
   nlohmann::json json = nlohmann::json::array();
   for (size_t i = 0; i < buckets_.size(); ++i) {
     if (buckets_[i] > 0) json.push_back({i, buckets_[i]});

@@ -1,5 +1,6 @@
-#ifndef CLIENT_CTL_REPLAY_LATENCY_H_
-#define CLIENT_CTL_REPLAY_LATENCY_H_
+// A histogram of call latencies that can be merged across processes.
+#ifndef CLIENT_CTL_REPLAY_LATENCY_HISTOGRAM_H_
+#define CLIENT_CTL_REPLAY_LATENCY_HISTOGRAM_H_
 
 #include <array>
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace tenure::ctl {
 
-// How long many calls took, for percentiles: counts in buckets that grow by 1/32 of their value, so
-// that a percentile is off by at most 3 % and merging those of several processes loses nothing.
+// Counts latencies in buckets whose width is 1/32 of their value. A percentile is therefore off by
+// at most 3 %, and merging the histograms of several processes loses nothing.
 //
 // Thread safety: thread-compatible.
 class LatencyHistogram {
@@ -25,7 +26,7 @@ class LatencyHistogram {
 
   // [[bucket, count], ...], for another process of the same program.
   nlohmann::json ToJson() const;
-  // INVALID_ARGUMENT: not what ToJson makes.
+  // Errors: INVALID_ARGUMENT: `json` was not made by ToJson.
   static absl::StatusOr<LatencyHistogram> FromJson(const nlohmann::json& json);
 
  private:
@@ -43,4 +44,4 @@ class LatencyHistogram {
 
 }  // namespace tenure::ctl
 
-#endif  // CLIENT_CTL_REPLAY_LATENCY_H_
+#endif  // CLIENT_CTL_REPLAY_LATENCY_HISTOGRAM_H_

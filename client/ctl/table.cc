@@ -1,0 +1,49 @@
+#include "client/ctl/table.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+
+namespace tenure::ctl {
+
+void Table::Add(std::vector<std::string> cells) {
+  TENURE_CHECK(cells.size() == columns_.size());
+  rows_.push_back(std::move(cells));
+}
+
+std::string Table::Line(const std::vector<std::string>& cells,
+                        const std::vector<size_t>& widths) const {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const std::string padding(widths[i] - std::min(cells[i].size(), widths[i]), ' ');
+    const bool right = columns_[i].align == Align::kRight;
+    absl::StrAppend(&line, i == 0 ? "" : "  ", right ? padding : "", cells[i],
+                    right ? "" : padding);
+  }
+  // The padding of the last column would only make lines wrap.
+  absl::StripTrailingAsciiWhitespace(&line);
+  return line;
+}
+
+std::string Table::ToString(size_t indent) const {
+  std::vector<std::string> titles;
+  std::vector<size_t> widths;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    titles.push_back(columns_[i].title);
+    widths.push_back(columns_[i].title.size());
+    for (const std::vector<std::string>& row : rows_) {
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
+  const std::string margin(indent, ' ');
+  std::string text = absl::StrCat(margin, Line(titles, widths), "\n");
+  for (const std::vector<std::string>& row : rows_) {
+    absl::StrAppend(&text, margin, Line(row, widths), "\n");
+  }
+  return text;
+}
+
+}  // namespace tenure::ctl
