@@ -5,13 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <random>
-#include <set>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
@@ -23,7 +19,7 @@
 #include "common/cuda/mps.h"
 #include "common/socket_path.h"
 #include "common/version.h"
-#include "server/journal/journal_fold.h"
+#include "server/leases/journal_opening.h"
 #include "server/transport/socket_gate.h"
 
 namespace tenure::server {
@@ -40,30 +36,6 @@ constexpr size_t kGrpcMemory = size_t{256} << 20;
 constexpr absl::Duration kDrainTime = absl::Seconds(5);
 // More than this a table of sockets need not hold.
 constexpr rlim_t kMostDescriptors = 1 << 20;
-
-// Ids of an earlier life must not be taken for ids of this one.
-Epoch NewEpoch(const std::set<Epoch>& taken) {
-  std::random_device random;
-  while (true) {
-    const auto epoch =
-        static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
-    if (!taken.contains(epoch)) return epoch;
-  }
-}
-
-// Beside the socket, in a folder that goes with the boot as the GPU's memory does.
-std::string JournalPath(absl::string_view socket) {
-  constexpr absl::string_view kUsual = "grpc.sock";
-  if (!absl::EndsWith(socket, kUsual)) return absl::StrCat(socket, ".journal");
-  return absl::StrCat(socket.substr(0, socket.size() - kUsual.size()), "journal");
-}
-
-std::string BootId() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
 
 std::string DriverWord(const cuda::Driver& driver) {
   return driver.emulated() ? "emulated" : "cuda";
@@ -82,16 +54,17 @@ int RaiseDescriptorLimit() {
 }
 
 // Regions by descriptor may take as many as the supervisor keeps, and leave most to connections.
-uint64_t MaxVmmRegions(const FdStore& store) {
+uint64_t MaxVmmRegions(const FdStore* surviving) {
   const auto most = static_cast<uint64_t>(RaiseDescriptorLimit()) / 4;
-  return store.available() ? std::min<uint64_t>(store.max(), most) : most;
+  return surviving != nullptr ? std::min<uint64_t>(surviving->max(), most) : most;
 }
 
-std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config, const FdStore& store) {
+std::shared_ptr<ConnectionTable> MakeConnectionTable(const Config& config,
+                                                     const FdStore* surviving) {
   // Of the process, like the table itself.
   static const SystemClock clock;
   ConnectionTable::Options options;
-  options.descriptors = RaiseDescriptorLimit() - static_cast<int>(MaxVmmRegions(store));
+  options.descriptors = RaiseDescriptorLimit() - static_cast<int>(MaxVmmRegions(surviving));
   options.max_tenant_connections = config.max_tenant_connections;
   options.tenant_requests_per_second = static_cast<double>(config.max_tenant_requests);
   options.on_cut = [](const Connection& connection, const absl::Status& why) {
@@ -138,61 +111,35 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   if (!opened.ok()) return opened.status();
   daemon->device_ = *std::move(opened);
   daemon->OpenProcessList(config, driver);
-  const absl::StatusOr<JournalState> before = daemon->OpenJournal();
-  if (!before.ok()) return before.status();
-  daemon->BuildCore(config, *sizes);
-  if (absl::Status taken_up = daemon->TakeUp(*before); !taken_up.ok()) return taken_up;
+  absl::StatusOr<OpenedJournal> journal = OpenJournal(JournalPath(daemon->listener_->path()),
+                                                      device.uuid, daemon->surviving_ != nullptr);
+  if (!journal.ok()) return journal.status();
+  daemon->journal_ = std::move(journal->journal);
+  daemon->BuildCore(config, *sizes, journal->epoch);
+  if (absl::Status restored = daemon->Recover(journal->before); !restored.ok()) return restored;
   if (absl::Status started = daemon->StartServices(config, driver, *sizes); !started.ok())
     return started;
   return daemon;
 }
 
-absl::StatusOr<JournalState> Daemon::OpenJournal() {
-  const std::string path = JournalPath(listener_->path());
-  journal::Opening opening;
-  opening.set_daemon_version(std::string(kVersion));
-  opening.set_boot_id(BootId());
-  opening.set_device_uuid(device_->uuid());
-  JournalState before;
-  bool begin = true;
-  if (store_.available()) {
-    absl::StatusOr<JournalReading> reading = ReadJournal(path, opening);
-    begin = absl::IsNotFound(reading.status()) || absl::IsFailedPrecondition(reading.status());
-    if (!begin && !reading.ok()) return reading.status();
-    if (absl::IsFailedPrecondition(reading.status())) {
-      spdlog::info("{}; beginning a new one", std::string(reading.status().message()));
-    }
-    if (reading.ok()) before = std::move(reading->state);
-  } else {
-    // What it tells of is gone, and a later life must not take it for its own.
-    unlink(path.c_str());
-  }
-  epoch_ = NewEpoch(EpochsIn(before));
-  opening.set_epoch(epoch_);
-  if (store_.available()) {
-    absl::StatusOr<std::unique_ptr<Journal>> journal =
-        begin ? Journal::Create(path, opening) : Journal::Open(path, opening);
-    if (!journal.ok()) return journal.status();
-    journal_ = *std::move(journal);
-  }
-  lease_journal_ = std::make_unique<LeaseJournal>(journal_.get(), health_);
-  return before;
-}
-
-void Daemon::BuildCore(const Config& config, const Sizes& sizes) {
+void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
   const bool strict = config.isolation == "strict";
   DeviceHeap::Options heap;
-  heap.epoch = epoch_;
+  heap.epoch = epoch;
   heap.warm_reserve = sizes.warm_reserve;
   heap.warm_limit = sizes.warm_limit;
   heap.tenant_limit = sizes.tenant_limit;
   heap.reserve_kind = strict ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
-  heap.max_vmm_regions = MaxVmmRegions(store_);
-  heap.store = store_.available() ? &store_ : nullptr;
+  heap.max_vmm_regions = MaxVmmRegions(surviving_);
+  heap.store = surviving_;
   heap_ = std::make_unique<DeviceHeap>(*device_, health_, heap);
-  fence_ = std::make_unique<Fence>(*heap_, processes_.get(), clock_, *lease_journal_);
+  lease_journal_ = std::make_unique<LeaseJournal>(journal_.get(), health_);
+  quarantine_ =
+      Quarantine::Create(*heap_, clock_, *lease_journal_,
+                         [this](const QuarantineInfo& reclaimed) { NoteReclaimed(reclaimed); });
+  fence_ = std::make_unique<Fence>(*quarantine_, processes_.get());
   LeaseRegistry::Options registry;
-  registry.epoch = epoch_;
+  registry.epoch = epoch;
   registry.lease_ttl = config.lease_ttl;
   registry.max_sessions = config.max_sessions;
   registry.max_tenant_sessions = config.max_tenant_sessions;
@@ -206,21 +153,22 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes) {
           tenant.ToString());
     };
   }
-  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, *lease_journal_, clock_, registry);
+  registry_ =
+      std::make_unique<LeaseRegistry>(*heap_, *quarantine_, *lease_journal_, clock_, registry);
   tickets_ = std::make_unique<TicketTable>(clock_);
   fd_exchange_ = std::make_unique<FdExchange>(*tickets_, *registry_);
 }
 
-absl::Status Daemon::TakeUp(const JournalState& before) {
-  recovered_ = Recover(before, store_, *heap_, *registry_, *lease_journal_);
-  if (recovered_.previous_epoch != 0) spdlog::info("taken up: {}", recovered_.ToString());
+absl::Status Daemon::Recover(const JournalState& before) {
+  recovered_ = Restore(before, store_, *heap_, *registry_, *lease_journal_);
+  if (recovered_.previous_epoch != 0) spdlog::info("restored: {}", recovered_.ToString());
   return health_.Check();
 }
 
 absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   absl::StatusOr<AllowList> allowed = AllowList::Make(config.allow_users, config.allow_groups);
   if (!allowed.ok()) return allowed.status();
-  connections_ = MakeConnectionTable(config, store_);
+  connections_ = MakeConnectionTable(config, surviving_);
   InstallSocketGate(connections_);
   Listener::Options options;
   options.path = config.socket.empty() ? ListenPath(ordinal) : config.socket;
@@ -265,8 +213,7 @@ absl::Status Daemon::StartReaper(const Config& config) {
   };
   overdue_ = std::make_unique<OverdueWatch>(*registry_, processes_.get(), std::move(options));
   absl::StatusOr<std::unique_ptr<Reaper>> reaper =
-      Reaper::Create(*registry_, *fence_, *overdue_, *heap_,
-                     [this](const QuarantineInfo& reclaimed) { NoteReclaimed(reclaimed); });
+      Reaper::Create(*registry_, *fence_, *overdue_, *heap_);
   if (!reaper.ok()) return reaper.status();
   reaper_ = *std::move(reaper);
   for (const std::shared_ptr<const Peer>& peer : recovered_.living) {
@@ -321,9 +268,9 @@ void Daemon::BuildServices(const Config& config, const cuda::Driver& driver, con
                          survives()}),
       SegmentHandlers(*registry_));
   stats_service_ = std::make_unique<StatsService>(
-      *connections_,
-      StatsHandlers({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
-                     device_->name(), DriverWord(driver), absl::StrCat(driver.version())}));
+      *connections_, StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, health_,
+                                    clock_, device_->uuid(), device_->name(), DriverWord(driver),
+                                    absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
       *connections_, *executor_, AdminHandlers({*registry_, *heap_, [this] { Drain(); }}));
 }

@@ -29,6 +29,7 @@
 #include "server/leases/fence.h"
 #include "server/leases/lease_journal.h"
 #include "server/leases/lease_registry.h"
+#include "server/leases/quarantine.h"
 #include "server/leases/recovery.h"
 #include "server/memory/device_heap.h"
 #include "server/memory/health.h"
@@ -47,7 +48,7 @@ namespace tenure::server {
 // Thread safety: thread-confined.
 class Daemon {
  public:
-  // `driver` and `store` outlive the daemon, `device` names one of the driver's devices. Takes up
+  // `driver` and `store` outlive the daemon, `device` names one of the driver's devices. Restores
   // what an earlier life left, and serves when it returns.
   // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
@@ -60,7 +61,7 @@ class Daemon {
 
   Health& health() { return health_; }
   // Whether leases and segments of kind VMM_FD outlive this process.
-  bool survives() const { return journal_ != nullptr; }
+  bool survives() const { return surviving_ != nullptr; }
   // Ends this process and nothing else: answers the calls under way, and leaves leases and segments
   // to the next life.
   [[noreturn]] void Leave(int exit_code);
@@ -75,13 +76,11 @@ class Daemon {
   Books books() const { return heap_->books(); }
 
  private:
-  explicit Daemon(FdStore& store) : store_(store) {}
+  explicit Daemon(FdStore& store)
+      : store_(store), surviving_(store.available() ? &store : nullptr) {}
 
-  // Reads what an earlier life wrote, and goes on writing. What the journal tells of; nothing when
-  // there is none.
-  absl::StatusOr<JournalState> OpenJournal();
-  void BuildCore(const Config& config, const Sizes& sizes);
-  absl::Status TakeUp(const JournalState& before);
+  void BuildCore(const Config& config, const Sizes& sizes, Epoch epoch);
+  absl::Status Recover(const JournalState& before);
   // No new calls; waits for those under way.
   void StopServing();
   absl::Status OpenListeners(const Config& config, int ordinal);
@@ -96,6 +95,9 @@ class Daemon {
   void WatchSupervisor();
 
   FdStore& store_;
+  // The store, if there is a supervisor that keeps descriptors beyond this process. Null: nothing
+  // outlives this process. The heap and the journal get it from here.
+  FdStore* const surviving_;
   // Outlives the daemon, as the socket gate does; so it must not borrow anything of it.
   std::shared_ptr<ConnectionTable> connections_;
   SystemClock clock_;
@@ -103,12 +105,12 @@ class Daemon {
   std::unique_ptr<cuda::Device> device_;
   // Null where the driver's list cannot be had or does not name this process.
   std::unique_ptr<cuda::ProcessList> processes_;
-  Epoch epoch_ = 0;
-  // Null where nobody keeps descriptors beyond this process.
+  // Null exactly when surviving_ is.
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<LeaseJournal> lease_journal_;
   bool supervisor_lost_ = false;
   std::unique_ptr<DeviceHeap> heap_;
+  std::shared_ptr<Quarantine> quarantine_;
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<TicketTable> tickets_;

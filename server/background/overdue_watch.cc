@@ -26,7 +26,7 @@ void OverdueWatch::Look() {
     if (session.lease->peer()->Exited()) continue;
     const LeaseEvent event = Judge(*session.lease, listed);
     if (event == LeaseEvent::kExeced) {
-      registry_.Abandon(session.id);
+      registry_.EndExeced(session.id);
       continue;
     }
     session.lease->On(event);

@@ -29,8 +29,7 @@ constexpr absl::Duration kMaintenanceLook = absl::Milliseconds(100);
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, Fence& fence,
-                                                       OverdueWatch& overdue, DeviceHeap& heap,
-                                                       OnReclaimed on_reclaimed) {
+                                                       OverdueWatch& overdue, DeviceHeap& heap) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the reaper");
@@ -38,17 +37,16 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, 
   event.events = EPOLLIN;
   event.data.fd = wake.get();
   TENURE_CHECK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) == 0);
-  return std::unique_ptr<Reaper>(new Reaper(registry, fence, overdue, heap, std::move(on_reclaimed),
-                                            std::move(epoll), std::move(wake)));
+  return std::unique_ptr<Reaper>(
+      new Reaper(registry, fence, overdue, heap, std::move(epoll), std::move(wake)));
 }
 
 Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, DeviceHeap& heap,
-               OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake)
+               UniqueFd epoll, UniqueFd wake)
     : registry_(registry),
       fence_(fence),
       overdue_(overdue),
       heap_(heap),
-      on_reclaimed_(std::move(on_reclaimed)),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)) {}
 
@@ -127,7 +125,7 @@ void Reaper::Prove() {
       news_ = false;
       pause = news ? kFirstLook : std::min(pause * 2, kLongestLook);
     }
-    for (const QuarantineInfo& reclaimed : fence_.Poll()) on_reclaimed_(reclaimed);
+    fence_.Poll();
     if (absl::Now() < look_at) continue;
     overdue_.Look();
     look_at = absl::Now() + kIdleLook;

@@ -2,7 +2,6 @@
 #ifndef SERVER_BACKGROUND_REAPER_H_
 #define SERVER_BACKGROUND_REAPER_H_
 
-#include <functional>
 #include <memory>
 #include <thread>
 
@@ -31,12 +30,8 @@ namespace tenure::server {
 // Source: pidfd_open(2): a pidfd becomes readable when the whole process has exited.
 class Reaper {
  public:
-  // Told about each dead session whose regions serve again.
-  using OnReclaimed = std::function<void(const QuarantineInfo&)>;
-
   static absl::StatusOr<std::unique_ptr<Reaper>> Create(LeaseRegistry& registry, Fence& fence,
-                                                        OverdueWatch& overdue, DeviceHeap& heap,
-                                                        OnReclaimed on_reclaimed);
+                                                        OverdueWatch& overdue, DeviceHeap& heap);
   ~Reaper();
 
   void Start();
@@ -49,7 +44,7 @@ class Reaper {
 
  private:
   Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, DeviceHeap& heap,
-         OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake);
+         UniqueFd epoll, UniqueFd wake);
 
   void WatchDeaths();
   // Stops watching this pidfd; null when it is not watched.
@@ -65,7 +60,6 @@ class Reaper {
   Fence& fence_;
   OverdueWatch& overdue_;
   DeviceHeap& heap_;
-  const OnReclaimed on_reclaimed_;
   const UniqueFd epoll_;
   const UniqueFd wake_;
 

@@ -121,7 +121,7 @@ absl::Status AllocatorHandlers::AttachOne(LeaseRegistry::Admission admission, Bl
                                           v1::AllocateResponse& response) {
   std::vector<LeaseRegistry::Pending> pending;
   pending.push_back({std::move(admission), std::move(block)});
-  const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Attach(std::move(pending));
+  const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Commit(std::move(pending));
   if (!grants.ok()) return grants.status();
   *response.mutable_token() = ToToken(grants->front());
   return absl::OkStatus();
@@ -175,7 +175,7 @@ absl::Status AllocatorHandlers::AllocateBatch(const Peer& caller,
     places.push_back(i);
   }
   if (!pending.empty()) {
-    const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Attach(std::move(pending));
+    const absl::StatusOr<std::vector<Grant>> grants = parts_.registry.Commit(std::move(pending));
     if (!grants.ok()) return grants.status();
     for (size_t i = 0; i < places.size(); ++i) tokens[places[i]] = ToToken((*grants)[i]);
   }

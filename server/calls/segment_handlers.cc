@@ -130,8 +130,8 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
   if (absl::Status name = CheckName(request.name()); !name.ok()) return name;
   const SegmentKey key{request.has_owner_uid() ? request.owner_uid() : caller.uid(),
                        request.name()};
-  const auto attached =
-      registry_.Attach(caller, request.session_id(), request.request_id(), key, request.claim());
+  const auto attached = registry_.AttachSegment(caller, request.session_id(), request.request_id(),
+                                                key, request.claim());
   if (!attached.ok()) return attached.status();
   if (const SegmentGrant* const grant = std::get_if<SegmentGrant>(&*attached)) {
     Fill(response, *grant);
@@ -145,7 +145,7 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
 
 absl::Status SegmentHandlers::Detach(const Peer& caller, const v1::DetachSegmentRequest& request,
                                      v1::DetachSegmentResponse&) {
-  return registry_.Detach(caller, request.session_id(), request.attachment_id());
+  return registry_.DetachSegment(caller, request.session_id(), request.attachment_id());
 }
 
 absl::Status SegmentHandlers::Unpublish(const Peer& caller,

@@ -160,7 +160,8 @@ absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequ
                                          v1::ListSessionsResponse& response) {
   for (const SessionInfo& info : parts_.registry.ListSessions())
     Fill(info, *response.add_sessions());
-  for (const QuarantineInfo& info : parts_.fence.List()) Fill(info, *response.add_quarantines());
+  for (const QuarantineInfo& info : parts_.quarantine.List())
+    Fill(info, *response.add_quarantines());
   return absl::OkStatus();
 }
 

@@ -110,6 +110,7 @@ class RequestWorld {
   server::Health health_;
   server::DeviceHeap heap_;
   server::LeaseJournal journal_;
+  const std::shared_ptr<server::Quarantine> quarantine_;
   server::Fence fence_;
   server::LeaseRegistry registry_;
   server::TicketTable tickets_;
