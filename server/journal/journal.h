@@ -57,7 +57,7 @@ class Journal {
   // Whether the file is larger than 16 MiB and more than four times as large as after the last
   // folding.
   bool ShouldCompact() const;
-  // Folds the file: replaces it by one that has only the records of what is live. Appends wait
+  // Folds the file: replaces it by one that has only the records of live things. Appends wait
   // while the new file is written, but not while the old one is read. After an error the old file
   // stays in use.
   absl::Status Compact() ABSL_LOCKS_EXCLUDED(compact_mu_, mu_);

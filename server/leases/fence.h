@@ -31,8 +31,8 @@ class Fence {
   Fence(Quarantine& quarantine, cuda::ProcessList* processes)
       : quarantine_(quarantine), processes_(processes) {}
 
-  // Releases each session in quarantine that is proven or cannot be proven, and tells the others
-  // what they wait for. Reads the process list once, if a session in quarantine has exited.
+  // Releases each session in quarantine that is proven or cannot be proven, and notes why the
+  // others have to wait. Reads the process list once, if a session in quarantine has exited.
   void Poll();
 
   // Whether a session waits for a decision.

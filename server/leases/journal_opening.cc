@@ -61,7 +61,8 @@ absl::StatusOr<OpenedJournal> OpenJournal(const std::string& path, const std::st
     spdlog::info("{}; beginning a new one", std::string(reading.status().message()));
   }
   const bool begin = of_another_boot || absl::IsNotFound(reading.status());
-  // Any other error leaves the file alone: somebody may repair it, or start the newer daemon again.
+  // Any other error leaves the file alone: an operator may move it away, or start the newer daemon
+  // again.
   if (!begin) {
     TENURE_RETURN_IF_ERROR(reading.status());
     opened.before = std::move(reading->state);

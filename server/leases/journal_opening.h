@@ -1,4 +1,4 @@
-// Opening the journal at the daemon's start: what an earlier life wrote, and this life's epoch.
+// Opening the journal at the daemon's start: the state of an earlier life, and this life's epoch.
 #ifndef SERVER_LEASES_JOURNAL_OPENING_H_
 #define SERVER_LEASES_JOURNAL_OPENING_H_
 

@@ -20,15 +20,16 @@
 
 namespace tenure::server {
 
-// A session, with what the journal's first record about it says.
+// A session, with the contents of the journal's first record about it.
 struct JournaledSession {
   SessionId id = 0;
   uint64_t open_request = 0;
   const Lease& lease;
 };
 
-// Writes down what is to outlive the daemon's process: blocks of kind VMM_FD, segments of them, and
-// the sessions that have either. Everything else is lost with the process, so it needs no record.
+// Records everything that outlives the daemon's process: blocks of kind VMM_FD, segments of them,
+// and the sessions that have either. Everything else is lost with the process, so it needs no
+// record.
 //
 // Hides: which sessions the journal knows. A session's first record opens it there; without such a
 // record its end needs none either.

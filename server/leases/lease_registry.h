@@ -1,4 +1,4 @@
-// The registry of leases: which session holds what, and until when.
+// The registry of leases: sessions, their allocations and their segments.
 #ifndef SERVER_LEASES_LEASE_REGISTRY_H_
 #define SERVER_LEASES_LEASE_REGISTRY_H_
 
@@ -43,7 +43,7 @@ namespace tenure::server {
 // Invariants
 //  1. An allocation belongs to one session, and a session to one process. The registry answers
 //     about an id only to that process.
-//  2. Time alone takes no memory: an overdue session gets nothing new, and keeps what it has until
+//  2. Time alone takes no memory: an overdue session gets nothing new, and keeps its memory until
 //     CloseSession, until the process exits, or until another program runs in the process.
 //  3. To reclaim a dead client is to destroy its lease: the blocks return to the pool by
 //     themselves, and the pool passes the regions to the quarantine.
@@ -97,7 +97,7 @@ class LeaseRegistry {
   // Ends all sessions of a process that has exited; their regions go to the quarantine. Returns how
   // many sessions there were.
   size_t Reclaim(const ProcessKey& process);
-  // From now on no session gets anything new. Each keeps what it holds.
+  // From now on no session gets anything new. Each keeps its memory.
   void Drain();
   // Ends every session and every segment. Their regions go to the driver.
   void CloseAll();
@@ -277,8 +277,8 @@ class LeaseRegistry {
   const Clock& clock_;
   const Options options_;
 
-  // Guards which session holds what; first in the lock order. No driver call is made under it, and
-  // no block and no pool is destroyed under it.
+  // Guards the tables of sessions and of their holdings; first in the lock order. No driver call is
+  // made under it, and no block and no pool is destroyed under it.
   mutable absl::Mutex mu_;
   SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
   SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);

@@ -67,7 +67,7 @@ struct OverdueSession {
   absl::Duration by;
 };
 
-// Counters since the start of the daemon, and sums of what is held now.
+// Counters since the start of the daemon, and sums over the present holdings.
 struct LeaseTotals {
   uint64_t active_sessions = 0;
   uint64_t suspended_sessions = 0;

@@ -96,7 +96,7 @@ void Quarantine::Release(uint64_t place, LeaseEvent event) {
 void Quarantine::ReleaseProven(uint64_t place, std::vector<Region> regions) {
   for (Region& region : regions) {
     // A weak reference: the heap outlives the quarantine, and at the daemon's end it frees regions
-    // whose sessions nobody waits for any more.
+    // after the quarantine is destroyed.
     heap_.ReturnProven(std::move(region), [self = weak_from_this(), place] {
       if (const std::shared_ptr<Quarantine> quarantine = self.lock()) {
         quarantine->NoteCleared(place);

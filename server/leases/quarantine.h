@@ -111,7 +111,7 @@ class Quarantine : public std::enable_shared_from_this<Quarantine> {
   LeaseJournal& journal_;
   const OnReclaimed on_reclaimed_;
 
-  // Guards which session waits for what. Neither a driver call nor a call of the heap is made under
+  // Guards the two lists. Neither a driver call nor a call of the heap is made under
   // it; only a lease's lock is taken.
   mutable absl::Mutex mu_;
   uint64_t next_place_ ABSL_GUARDED_BY(mu_) = 1;

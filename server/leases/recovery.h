@@ -47,9 +47,9 @@ struct RecoveryReport {
 // journal names, with the descriptors that the supervisor kept.
 //
 // A block whose descriptor is missing is lost, and so is a segment when the descriptor of one of
-// its blocks is missing. The journal is told, so that no later life looks for them. An id of what
-// is lost gets the same answer as any other id of an earlier life. Descriptors without an owner are
-// closed here and at the supervisor; then the driver has their memory back, and isolates it.
+// its blocks is missing. The journal is told, so that no later life looks for them. An id of a
+// lost block gets the same answer as any other id of an earlier life. Descriptors without an owner
+// are closed here and at the supervisor; then the driver has their memory back, and isolates it.
 //
 // REQUIRES: the parts were not used before.
 // Errors: none of its own; a record that cannot be written fails the health.
