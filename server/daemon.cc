@@ -3,9 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <random>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -18,7 +15,7 @@
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "server/descriptor_limit.h"
-#include "server/journal/journal_fold.h"
+#include "server/leases/journal_opening.h"
 #include "server/report/event_log.h"
 #include "server/transport/socket_gate.h"
 
@@ -29,30 +26,6 @@ namespace {
 constexpr int kDriverThreads = 4;
 // How long the calls in progress may take once the daemon stops.
 constexpr absl::Duration kDrainTime = absl::Seconds(5);
-
-// Ids of an earlier life must not be taken for ids of this one.
-Epoch NewEpoch(const std::set<Epoch>& taken) {
-  std::random_device random;
-  while (true) {
-    const auto epoch =
-        static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
-    if (!taken.contains(epoch)) return epoch;
-  }
-}
-
-// Beside the socket, in a folder that goes with the boot as the GPU's memory does.
-std::string JournalPath(absl::string_view socket) {
-  constexpr absl::string_view kUsual = "grpc.sock";
-  if (!absl::EndsWith(socket, kUsual)) return absl::StrCat(socket, ".journal");
-  return absl::StrCat(socket.substr(0, socket.size() - kUsual.size()), "journal");
-}
-
-std::string BootId() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
 
 // As the wire names it.
 std::string DriverName(const cuda::Driver& driver) {
@@ -74,9 +47,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   TENURE_RETURN_IF_ERROR(daemon->OpenListeners(config, device.ordinal));
   TENURE_ASSIGN_OR_RETURN(daemon->device_, cuda::Device::Open(driver, device.uuid));
   daemon->OpenProcessList(config, driver);
-  TENURE_ASSIGN_OR_RETURN(const JournalState before, daemon->OpenJournal());
-  daemon->BuildCore(config, sizes);
-  TENURE_RETURN_IF_ERROR(daemon->TakeUp(before));
+  TENURE_ASSIGN_OR_RETURN(OpenedJournal journal, OpenJournal(JournalPath(daemon->listener_->path()),
+                                                             device.uuid, daemon->survives()));
+  daemon->journal_ = std::move(journal.journal);
+  daemon->BuildCore(config, sizes, journal.epoch);
+  TENURE_RETURN_IF_ERROR(daemon->RestoreEarlierLife(journal.before));
   TENURE_RETURN_IF_ERROR(daemon->StartReporting(config));
   TENURE_RETURN_IF_ERROR(daemon->StartBackground(config));
   TENURE_RETURN_IF_ERROR(daemon->StartServices(config, driver, sizes));
@@ -84,64 +59,39 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   return daemon;
 }
 
-absl::StatusOr<JournalState> Daemon::OpenJournal() {
-  const std::string path = JournalPath(listener_->path());
-  journal::Opening opening;
-  opening.set_daemon_version(std::string(kVersion));
-  opening.set_boot_id(BootId());
-  opening.set_device_uuid(device_->uuid());
-  JournalState before;
-  bool begin = true;
-  if (store_.available()) {
-    absl::StatusOr<JournalReading> reading = ReadJournal(path, opening);
-    begin = absl::IsNotFound(reading.status()) || absl::IsFailedPrecondition(reading.status());
-    if (!begin && !reading.ok()) return reading.status();
-    if (absl::IsFailedPrecondition(reading.status())) {
-      spdlog::info("{}; beginning a new one", std::string(reading.status().message()));
-    }
-    if (reading.ok()) before = std::move(reading->state);
-  } else {
-    // What it tells of is gone, and a later life must not take it for its own.
-    unlink(path.c_str());
-  }
-  epoch_ = NewEpoch(EpochsIn(before));
-  opening.set_epoch(epoch_);
-  if (store_.available()) {
-    absl::StatusOr<std::unique_ptr<Journal>> journal =
-        begin ? Journal::Create(path, opening) : Journal::Open(path, opening);
-    if (!journal.ok()) return journal.status();
-    journal_ = *std::move(journal);
-  }
-  lease_journal_ = std::make_unique<LeaseJournal>(journal_.get(), health_);
-  return before;
-}
-
-void Daemon::BuildCore(const Config& config, const Sizes& sizes) {
+void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
   DeviceHeap::Options heap;
-  heap.epoch = epoch_;
+  heap.epoch = epoch;
   heap.warm_reserve = sizes.warm_reserve;
   heap.warm_limit = sizes.warm_limit;
   heap.tenant_limit = sizes.tenant_limit;
   heap.reserve_kind = IsStrict(config) ? MemoryKind::kVmmFd : MemoryKind::kCudaIpc;
   heap.max_vmm_regions = descriptors_.vmm_regions;
-  heap.store = store_.available() ? &store_ : nullptr;
+  heap.store = surviving_;
   heap_ = std::make_unique<DeviceHeap>(*device_, health_, heap);
-  fence_ = std::make_unique<Fence>(*heap_, processes_.get(), clock_, *lease_journal_);
+  lease_journal_ = std::make_unique<LeaseJournal>(journal_.get(), health_);
+  quarantine_ =
+      Quarantine::Create(*heap_, clock_, *lease_journal_, [this](const QuarantineInfo& reclaimed) {
+        metrics_->Reclaimed(*reclaimed.lease);
+        LogReclaimed(reclaimed);
+      });
+  fence_ = std::make_unique<Fence>(*quarantine_, processes_.get());
   LeaseRegistry::Options registry;
-  registry.epoch = epoch_;
+  registry.epoch = epoch;
   registry.lease_ttl = config.lease_ttl;
   registry.max_sessions = config.max_sessions;
   registry.max_tenant_sessions = config.max_tenant_sessions;
   registry.max_pool_block = sizes.max_pool_block;
   if (!IsStrict(config)) registry.on_second_tenant = &LogSecondTenant;
-  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, *lease_journal_, clock_, registry);
+  registry_ =
+      std::make_unique<LeaseRegistry>(*heap_, *quarantine_, *lease_journal_, clock_, registry);
   tickets_ = std::make_unique<TicketTable>(clock_);
   fd_exchange_ = std::make_unique<FdExchange>(*tickets_, *registry_);
 }
 
-absl::Status Daemon::TakeUp(const JournalState& before) {
-  recovered_ = Recover(before, store_, *heap_, *registry_, *lease_journal_);
-  if (recovered_.previous_epoch != 0) spdlog::info("taken up: {}", recovered_.ToString());
+absl::Status Daemon::RestoreEarlierLife(const JournalState& before) {
+  recovered_ = Restore(before, store_, *heap_, *registry_, *lease_journal_);
+  if (recovered_.previous_epoch != 0) spdlog::info("restored: {}", recovered_.ToString());
   return health_.Check();
 }
 
@@ -185,7 +135,7 @@ void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
 }
 
 absl::Status Daemon::StartReporting(const Config& config) {
-  stats_ = std::make_unique<Stats>(*heap_, *registry_, store_, recovered_);
+  stats_ = std::make_unique<Stats>(*heap_, *registry_, surviving_, recovered_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
   if (config.http == "off") return absl::OkStatus();
   TENURE_ASSIGN_OR_RETURN(
@@ -203,11 +153,7 @@ absl::Status Daemon::StartBackground(const Config& config) {
   };
   options.on_kill = &LogHungClientKilled;
   overdue_ = std::make_unique<OverdueWatch>(*registry_, processes_.get(), std::move(options));
-  TENURE_ASSIGN_OR_RETURN(reaper_, Reaper::Create(*registry_, *fence_, *overdue_,
-                                                  [this](const QuarantineInfo& reclaimed) {
-                                                    metrics_->Reclaimed(*reclaimed.lease);
-                                                    LogReclaimed(reclaimed);
-                                                  }));
+  TENURE_ASSIGN_OR_RETURN(reaper_, Reaper::Create(*registry_, *fence_, *overdue_));
   // Before the reaper starts: the sessions of an earlier life are in the registry, and their
   // processes may exit, or have exited, at any time.
   for (const std::shared_ptr<const Peer>& peer : recovered_.living)
@@ -242,8 +188,9 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
       SegmentHandlers(*registry_));
   stats_service_ = std::make_unique<StatsService>(
       RpcDispatcher::Options{.connections = *connections_, .executor = *executor_},
-      StatsHandlers({*connections_, *registry_, *fence_, *stats_, health_, clock_, device_->uuid(),
-                     device_->name(), DriverName(driver), absl::StrCat(driver.version())}));
+      StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, health_, clock_,
+                     device_->uuid(), device_->name(), DriverName(driver),
+                     absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
       RpcDispatcher::Options{.connections = *connections_,
                              .executor = *executor_,

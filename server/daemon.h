@@ -31,6 +31,7 @@
 #include "server/leases/fence.h"
 #include "server/leases/lease_journal.h"
 #include "server/leases/lease_registry.h"
+#include "server/leases/quarantine.h"
 #include "server/leases/recovery.h"
 #include "server/memory/device_heap.h"
 #include "server/memory/health.h"
@@ -64,7 +65,7 @@ class Daemon {
 
   Health& health() { return health_; }
   // Whether leases and segments of kind VMM_FD outlive this process.
-  bool survives() const { return journal_ != nullptr; }
+  bool survives() const { return surviving_ != nullptr; }
   // Ends the process, and leaves leases and segments to the next life of the daemon. The calls in
   // progress are answered first. REQUIRES: survives().
   [[noreturn]] void ExitForRestart(int exit_code);
@@ -80,13 +81,13 @@ class Daemon {
   Books books() const { return heap_->books(); }
 
  private:
-  explicit Daemon(FdStore& store) : store_(store), descriptors_(ShareDescriptors(store)) {}
+  explicit Daemon(FdStore& store)
+      : store_(store),
+        surviving_(store.available() ? &store : nullptr),
+        descriptors_(ShareDescriptors(surviving_)) {}
 
-  // Reads what an earlier life wrote, and goes on writing. What the journal tells of; nothing when
-  // there is none.
-  absl::StatusOr<JournalState> OpenJournal();
-  void BuildCore(const Config& config, const Sizes& sizes);
-  absl::Status TakeUp(const JournalState& before);
+  void BuildCore(const Config& config, const Sizes& sizes, Epoch epoch);
+  absl::Status RestoreEarlierLife(const JournalState& before);
   absl::Status OpenListeners(const Config& config, int ordinal);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
   absl::Status StartReporting(const Config& config);
@@ -102,6 +103,9 @@ class Daemon {
   void StopServing();
 
   FdStore& store_;
+  // The store, when a supervisor keeps its descriptors beyond this process. Null: nothing outlives
+  // this process. The heap and the journal get the answer from here.
+  FdStore* const surviving_;
   const DescriptorShares descriptors_;
   // Outlives the daemon, as the socket gate does, so it must borrow nothing of the daemon.
   std::shared_ptr<ConnectionTable> connections_;
@@ -110,12 +114,12 @@ class Daemon {
   std::unique_ptr<cuda::Device> device_;
   // Null: the driver's list cannot be read or does not name this process.
   std::unique_ptr<cuda::ProcessList> processes_;
-  Epoch epoch_ = 0;
-  // Null: no supervisor keeps descriptors beyond this process.
+  // Null exactly when surviving_ is.
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<LeaseJournal> lease_journal_;
   bool supervisor_lost_ = false;
   std::unique_ptr<DeviceHeap> heap_;
+  std::shared_ptr<Quarantine> quarantine_;
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<TicketTable> tickets_;

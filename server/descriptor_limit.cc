@@ -26,10 +26,10 @@ int RaiseDescriptorLimit() {
 
 }  // namespace
 
-DescriptorShares ShareDescriptors(const FdStore& store) {
+DescriptorShares ShareDescriptors(const FdStore* store) {
   const int all = RaiseDescriptorLimit();
   uint64_t regions = static_cast<uint64_t>(all) / 4;
-  if (store.available()) regions = std::min<uint64_t>(regions, store.max());
+  if (store != nullptr) regions = std::min<uint64_t>(regions, store->max());
   return DescriptorShares{all - static_cast<int>(regions), regions};
 }
 

@@ -15,9 +15,9 @@ struct DescriptorShares {
 };
 
 // Raises the soft limit of open files (RLIMIT_NOFILE) to the hard limit, 2^20 at most, and divides
-// it: a quarter to regions, and no more than the store keeps where there is one; the rest to
-// connections.
-DescriptorShares ShareDescriptors(const FdStore& store);
+// it: a quarter to regions, and no more than the store keeps; the rest to connections. `store` is
+// null when no supervisor keeps descriptors.
+DescriptorShares ShareDescriptors(const FdStore* store);
 
 }  // namespace tenure::server
 

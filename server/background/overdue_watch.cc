@@ -28,7 +28,7 @@ void OverdueWatch::Check() {
     if (session.lease->peer()->Exited()) continue;
     const LeaseEvent event = CauseOf(*session.lease, listed);
     if (event == LeaseEvent::kExeced) {
-      registry_.Abandon(session.id);
+      registry_.EndExeced(session.id);
       continue;
     }
     session.lease->On(event);

@@ -29,8 +29,7 @@ constexpr absl::Duration kIdlePause = absl::Milliseconds(200);
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, Fence& fence,
-                                                       OverdueWatch& overdue,
-                                                       OnReclaimed on_reclaimed) {
+                                                       OverdueWatch& overdue) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll || !wake)
@@ -40,16 +39,15 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(LeaseRegistry& registry, 
   event.events = EPOLLIN;
   event.data.fd = wake.get();
   TENURE_CHECK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) == 0);
-  return std::unique_ptr<Reaper>(new Reaper(registry, fence, overdue, std::move(on_reclaimed),
-                                            std::move(epoll), std::move(wake)));
+  return std::unique_ptr<Reaper>(
+      new Reaper(registry, fence, overdue, std::move(epoll), std::move(wake)));
 }
 
-Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue,
-               OnReclaimed on_reclaimed, UniqueFd epoll, UniqueFd wake)
+Reaper::Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, UniqueFd epoll,
+               UniqueFd wake)
     : registry_(registry),
       fence_(fence),
       overdue_(overdue),
-      on_reclaimed_(std::move(on_reclaimed)),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)) {}
 
@@ -99,7 +97,7 @@ void Reaper::ReclaimExited() {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       if (fd == wake_.get()) continue;
       const std::shared_ptr<const Peer> dead = Unwatch(fd);
-      // After Unwatch, which released the lock: the registry hands regions to the fence here.
+      // After Unwatch, which released the lock: the registry hands regions to the quarantine here.
       if (dead != nullptr) registry_.Reclaim(dead->key());
     }
     // After all are reclaimed, so that the poll that this starts finds their regions in quarantine.
@@ -133,7 +131,7 @@ void Reaper::ProveExits() {
       exit_seen_ = false;
       pause = exit_seen ? kFirstPollPause : std::min(pause * 2, kLongestPollPause);
     }
-    for (const QuarantineInfo& reclaimed : fence_.Poll()) on_reclaimed_(reclaimed);
+    fence_.Poll();
     if (absl::Now() < next_overdue_check) continue;
     overdue_.Check();
     next_overdue_check = absl::Now() + kIdlePause;

@@ -2,7 +2,6 @@
 #ifndef SERVER_BACKGROUND_REAPER_H_
 #define SERVER_BACKGROUND_REAPER_H_
 
-#include <functional>
 #include <memory>
 #include <thread>
 
@@ -29,16 +28,12 @@ namespace tenure::server {
 // Owns: the two threads, and an epoll instance with the pidfds of the watched processes.
 // Borrows: registry, fence, overdue watch.
 // Thread safety: Watch from any thread; Start, Stop and the destructor on one. The fence's Poll and
-//     the overdue watch are called on the proof thread only, and so is `on_reclaimed`.
+//     the overdue watch are called on the proof thread only.
 // Source: pidfd_open(2): a pidfd becomes readable when the whole process has exited.
 class Reaper {
  public:
-  // Called for each dead session whose regions have left quarantine.
-  using OnReclaimed = std::function<void(const QuarantineInfo&)>;
-
   static absl::StatusOr<std::unique_ptr<Reaper>> Create(LeaseRegistry& registry, Fence& fence,
-                                                        OverdueWatch& overdue,
-                                                        OnReclaimed on_reclaimed);
+                                                        OverdueWatch& overdue);
   ~Reaper();
 
   void Start();
@@ -52,8 +47,8 @@ class Reaper {
   absl::Status Watch(const std::shared_ptr<const Peer>& peer);
 
  private:
-  Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, OnReclaimed on_reclaimed,
-         UniqueFd epoll, UniqueFd wake);
+  Reaper(LeaseRegistry& registry, Fence& fence, OverdueWatch& overdue, UniqueFd epoll,
+         UniqueFd wake);
 
   void ReclaimExited();
   // Stops watching this pidfd. Null: it is not watched.
@@ -65,7 +60,6 @@ class Reaper {
   LeaseRegistry& registry_;
   Fence& fence_;
   OverdueWatch& overdue_;
-  const OnReclaimed on_reclaimed_;
   const UniqueFd epoll_;
   const UniqueFd wake_;  // an eventfd in the same epoll: ends the exit thread's wait
 

@@ -104,7 +104,7 @@ absl::Status AllocatorHandlers::CommitOne(LeaseRegistry::Admission admission, Bl
   std::vector<LeaseRegistry::Pending> pending;
   pending.push_back({std::move(admission), std::move(block)});
   TENURE_ASSIGN_OR_RETURN(const std::vector<Grant> grants,
-                          parts_.registry.Attach(std::move(pending)));
+                          parts_.registry.Commit(std::move(pending)));
   *response.mutable_token() = ToWire(grants.front());
   return absl::OkStatus();
 }
@@ -158,7 +158,7 @@ absl::Status AllocatorHandlers::AllocateBatch(const Peer& caller,
   }
   if (!pending.empty()) {
     TENURE_ASSIGN_OR_RETURN(const std::vector<Grant> grants,
-                            parts_.registry.Attach(std::move(pending)));
+                            parts_.registry.Commit(std::move(pending)));
     for (size_t i = 0; i < indices.size(); ++i) tokens[indices[i]] = ToWire(grants[i]);
   }
   for (v1::Token& token : tokens) *response.add_tokens() = std::move(token);

@@ -103,7 +103,7 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
   const SegmentKey key = KeyOf(caller, request);
   TENURE_ASSIGN_OR_RETURN(
       const auto attached,
-      registry_.Attach(caller, request.session_id(), request.request_id(), key, request.claim()));
+      registry_.AttachSegment(caller, request.session_id(), request.request_id(), key, request.claim()));
   if (const SegmentGrant* const grant = std::get_if<SegmentGrant>(&attached)) {
     response = ToWire(*grant);
   } else {
@@ -117,7 +117,7 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
 
 absl::Status SegmentHandlers::Detach(const Peer& caller, const v1::DetachSegmentRequest& request,
                                      v1::DetachSegmentResponse&) {
-  return registry_.Detach(caller, request.session_id(), request.attachment_id());
+  return registry_.DetachSegment(caller, request.session_id(), request.attachment_id());
 }
 
 absl::Status SegmentHandlers::Unpublish(const Peer& caller,

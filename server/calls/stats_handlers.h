@@ -28,7 +28,7 @@ class StatsHandlers {
   struct Parts {
     const ConnectionTable& connections;
     LeaseRegistry& registry;
-    Fence& fence;
+    const Quarantine& quarantine;
     Stats& stats;
     const Health& health;
     const Clock& clock;

@@ -8,17 +8,19 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/status_macros.h"
 #include "server/journal/journal_file.h"
 
 namespace tenure::server {
 namespace {
 
+// A smaller file is read fast enough at a start.
 constexpr uint64_t kWorthCompacting = uint64_t{16} << 20;
 constexpr uint64_t kCompactAtGrowth = 4;
-// A larger buffer, left by a segment of many tensors, is given back.
+// A larger buffer, which a segment of many tensors has needed, is freed after the append.
 constexpr size_t kKeptBufferBytes = size_t{64} << 10;
 
-// A whole file with these records.
+// The bytes of a whole file, record by record.
 class Contents {
  public:
   absl::Status Add(const journal::Record& record) {
@@ -54,11 +56,10 @@ Journal::Journal(std::string path, journal::Opening opening, UniqueFd fd, uint64
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Create(const std::string& path,
                                                          const journal::Opening& opening) {
   Contents contents;
-  if (absl::Status added = contents.Add(OpeningRecord(opening)); !added.ok()) return added;
-  absl::StatusOr<UniqueFd> fd = ReplaceFile(path, contents.bytes());
-  if (!fd.ok()) return fd.status();
+  TENURE_RETURN_IF_ERROR(contents.Add(OpeningRecord(opening)));
+  TENURE_ASSIGN_OR_RETURN(UniqueFd fd, ReplaceFile(path, contents.bytes()));
   return std::unique_ptr<Journal>(
-      new Journal(path, opening, *std::move(fd), contents.bytes().size(), contents.records()));
+      new Journal(path, opening, std::move(fd), contents.bytes().size(), contents.records()));
 }
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& path,
@@ -67,15 +68,15 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& path,
   if (absl::IsNotFound(reading.status())) return Create(path, opening);
   if (!reading.ok()) return reading.status();
   RemoveUnfinished(path);
-  absl::StatusOr<UniqueFd> fd = OpenJournalFile(path);
-  if (!fd.ok()) return fd.status();
-  // A record that was cut short has promised nothing to anybody.
-  if (reading->torn_tail && ftruncate(fd->get(), static_cast<off_t>(reading->valid_bytes)) != 0) {
+  TENURE_ASSIGN_OR_RETURN(UniqueFd fd, OpenJournalFile(path));
+  // The writer died while it wrote this record, so it has answered no client for it. Without the
+  // cut, the next record would be appended behind half a record.
+  if (reading->torn_tail && ftruncate(fd.get(), static_cast<off_t>(reading->valid_bytes)) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot shorten journal ", path));
   }
   std::unique_ptr<Journal> journal(
-      new Journal(path, opening, *std::move(fd), reading->valid_bytes, reading->records));
-  if (absl::Status added = journal->Append(OpeningRecord(opening)); !added.ok()) return added;
+      new Journal(path, opening, std::move(fd), reading->valid_bytes, reading->records));
+  TENURE_RETURN_IF_ERROR(journal->Append(OpeningRecord(opening)));
   return journal;
 }
 
@@ -83,7 +84,7 @@ absl::Status Journal::Append(const journal::Record& record) {
   absl::MutexLock lock(&mu_);
   if (!failed_.ok()) return failed_;
   frame_.clear();
-  if (absl::Status framed = AppendFrame(records_ + 1, record, frame_); !framed.ok()) return framed;
+  TENURE_RETURN_IF_ERROR(AppendFrame(records_ + 1, record, frame_));
   const auto fail = [&](absl::string_view why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     failed_ = absl::UnavailableError(
         absl::StrCat("journal ", path_, " cannot be written: ", why,
@@ -96,6 +97,8 @@ absl::Status Journal::Append(const journal::Record& record) {
   do {
     written = write(fd_.get(), frame_.data(), frame_.size());
   } while (written < 0 && errno == EINTR);
+  // Not tried again: some bytes of the record may be in the file, and whatever followed them would
+  // be unreadable.
   if (written < 0) return fail(std::strerror(errno));
   if (static_cast<size_t>(written) != frame_.size()) return fail("there is no room for a record");
   ++records_;
@@ -110,6 +113,7 @@ bool Journal::ShouldCompact() const {
 }
 
 absl::Status Journal::Compact() {
+  // compact_mu_ is first in the lock order: it is held all the time, mu_ only when needed.
   absl::MutexLock one_at_a_time(&compact_mu_);
   int fd = -1;
   {
@@ -117,23 +121,22 @@ absl::Status Journal::Compact() {
     fd = fd_.get();
   }
   JournalFold fold(path_, opening_);
-  // Most of the file, while others append to it.
-  absl::StatusOr<std::string> bytes = ReadRange(fd, 0, size());
-  if (!bytes.ok()) return bytes.status();
-  if (absl::Status taken = fold.Take(*bytes); !taken.ok()) return taken;
+  // First pass, without the lock: other threads append meanwhile. The descriptor stays valid,
+  // because only Compact replaces it.
+  TENURE_ASSIGN_OR_RETURN(std::string bytes, ReadRange(fd, 0, size()));
+  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
 
   absl::MutexLock lock(&mu_);
+  // A failed write may have left half a record at the end.
   if (!failed_.ok()) return failed_;
-  bytes = ReadRange(fd, fold.valid_bytes(), size());
-  if (!bytes.ok()) return bytes.status();
-  if (absl::Status taken = fold.Take(*bytes); !taken.ok()) return taken;
+  // Second pass, with the lock: the records that came during the first. They are few, and so the
+  // appends wait for a short time only.
+  TENURE_ASSIGN_OR_RETURN(bytes, ReadRange(fd, fold.valid_bytes(), size()));
+  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
   Contents contents;
-  absl::Status added = fold.state().ForEachRecord(
-      [&contents](const journal::Record& record) { return contents.Add(record); });
-  if (!added.ok()) return added;
-  absl::StatusOr<UniqueFd> replaced = ReplaceFile(path_, contents.bytes());
-  if (!replaced.ok()) return replaced.status();
-  fd_ = *std::move(replaced);
+  TENURE_RETURN_IF_ERROR(fold.state().ForEachRecord(
+      [&contents](const journal::Record& record) { return contents.Add(record); }));
+  TENURE_ASSIGN_OR_RETURN(fd_, ReplaceFile(path_, contents.bytes()));
   records_ = contents.records();
   size_.store(contents.bytes().size(), std::memory_order_relaxed);
   compacted_size_.store(contents.bytes().size(), std::memory_order_relaxed);

@@ -1,4 +1,4 @@
-// What the daemon has promised, written down so that its next life can keep it.
+// The journal: a file of records from which the daemon's next life restores leases and segments.
 #ifndef SERVER_JOURNAL_JOURNAL_H_
 #define SERVER_JOURNAL_JOURNAL_H_
 
@@ -18,43 +18,48 @@
 
 namespace tenure::server {
 
-// The journal, open for writing. It is there for the death of the daemon's process, at any
-// instruction; with the host the GPU's memory goes too. Hence a tmpfs, and no fsync: what write(2)
-// has taken is there for the next life.
+// The journal, open for writing. It must survive the death of the daemon's process at any
+// instruction, but not the end of the host, which also ends the GPU's memory. So the file lies on a
+// tmpfs and needs no fsync: the next life sees every byte that write(2) has accepted.
 //
-// The caller appends a grant before it answers for it, and whatever gives something back before
-// that can be given to anybody else: then the file's order is one in which things happened.
+// The caller appends the record of a grant before it answers the client. It appends the record of a
+// free, a detach or an end before the memory can be granted again. So the records stand in an order
+// in which the changes could have happened.
 //
 // Invariants:
-//   1. every record is written by one write(2): a killed daemon leaves whole records, and at most
-//      one that is cut short, which nobody was answered for;
-//   2. at every moment the file under the name is a whole journal: it comes into being, and is
-//      folded, by rename(2);
-//   3. after an append that failed nothing is appended any more.
-// Owns: the file. Borrows: the claim on the device (server/instance_lock.h), which keeps a second
-// daemon away.
+//   1. Each record is written by one write(2). A killed daemon leaves whole records and at most one
+//      that is cut short; no client has an answer that depends on that one.
+//   2. At every moment the file under the name is a whole journal: it is created, and replaced when
+//      it is folded, by rename(2).
+//   3. After an append has failed, no further record is appended.
+// Owns: the file. Borrows: the lock of the device (server/instance_lock.h), which keeps a second
+//     daemon away.
 // Thread safety: thread-safe.
-// Errors: UNAVAILABLE from an append that failed, and from all after it: the caller stops granting.
+// Errors: UNAVAILABLE from an append that failed, and from all appends after it. The caller grants
+//     nothing more then.
 class Journal {
  public:
-  // Continues the journal, or begins one when there is none. `opening` says which life this is; its
-  // format is set here. The errors of ReadJournal.
+  // Continues the journal, or begins one when there is none. `opening` describes this life of the
+  // daemon; its format is set here. Errors: as ReadJournal.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& path,
                                                        const journal::Opening& opening);
-  // Begins one, in place of what is there: after FAILED_PRECONDITION.
+  // Begins a new journal and replaces a file of that name: for use when ReadJournal has returned
+  // FAILED_PRECONDITION.
   static absl::StatusOr<std::unique_ptr<Journal>> Create(const std::string& path,
                                                          const journal::Opening& opening);
 
-  // INVALID_ARGUMENT, and nothing is written: a record of more than kMaxRecordBytes.
+  // INVALID_ARGUMENT when the record is larger than kMaxRecordBytes; nothing is written then.
   absl::Status Append(const journal::Record& record) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Of the file.
+  // Bytes of the file.
   uint64_t size() const { return size_.load(std::memory_order_relaxed); }
 
-  // Folding would pay: the file is large, and several times what it was when last folded.
+  // Whether the file is larger than 16 MiB and more than four times as large as after the last
+  // folding.
   bool ShouldCompact() const;
-  // Folds the file into one with the records of what is live. Appends wait only while what came in
-  // meanwhile is folded and the new file written. After an error the old file stays in use.
+  // Folds the file: replaces it by one that has only the records of live things. Appends wait
+  // while the new file is written, but not while the old one is read. After an error the old file
+  // stays in use.
   absl::Status Compact() ABSL_LOCKS_EXCLUDED(compact_mu_, mu_);
 
  private:
@@ -63,14 +68,14 @@ class Journal {
   const std::string path_;
   const journal::Opening opening_;
 
-  // One folding at a time. Taken before mu_; nothing else waits for it.
-  absl::Mutex compact_mu_;
-  // Keeps the file's order that of the sequence numbers: held over each write.
+  // Held by the one folding at a time. No append waits for it.
+  absl::Mutex compact_mu_ ABSL_ACQUIRED_BEFORE(mu_);
+  // Held during each write, so that the records stand in the order of their sequence numbers.
   absl::Mutex mu_;
-  UniqueFd fd_ ABSL_GUARDED_BY(mu_);  // replaced only with compact_mu_ held too
+  UniqueFd fd_ ABSL_GUARDED_BY(mu_);  // replaced only while compact_mu_ is held too
   uint64_t records_ ABSL_GUARDED_BY(mu_);
   absl::Status failed_ ABSL_GUARDED_BY(mu_);
-  std::string frame_ ABSL_GUARDED_BY(mu_);  // used again, so that its memory is
+  std::string frame_ ABSL_GUARDED_BY(mu_);  // a buffer, kept to save allocations
   std::atomic<uint64_t> size_;              // written with mu_ held
   std::atomic<uint64_t> compacted_size_{0};
 };

@@ -12,13 +12,14 @@
 namespace tenure::server {
 namespace {
 
-// What is not yet whole. In the same folder: a rename is atomic within one file system only.
+// The name of a file that is not complete yet. In the same folder, because a rename is atomic only
+// within one file system.
 std::string UnfinishedName(const std::string& path) { return absl::StrCat(path, ".new"); }
 
 absl::Status NotOurs(const std::string& path, absl::string_view why) {
   return absl::PermissionDeniedError(
       absl::StrCat("journal ", path, " ", why,
-                   ": it is not read, because somebody else may have written it; remove it"));
+                   ": it is not read, because another user may have written it; remove it"));
 }
 
 absl::Status Error(absl::string_view what, const std::string& path) {
@@ -38,7 +39,7 @@ absl::Status WriteAll(int fd, absl::string_view bytes) {
 }  // namespace
 
 absl::StatusOr<UniqueFd> OpenJournalFile(const std::string& path) {
-  // O_NONBLOCK: a FIFO in its place must not hold the daemon up.
+  // O_NONBLOCK: opening a FIFO in its place must not block the daemon.
   UniqueFd fd(open(path.c_str(), O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!fd) {
     if (errno == ELOOP) return NotOurs(path, "is a symbolic link");
@@ -71,7 +72,7 @@ absl::StatusOr<std::string> ReadRange(int fd, uint64_t from, uint64_t to) {
         pread(fd, bytes.data() + have, bytes.size() - have, static_cast<off_t>(from + have));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return absl::ErrnoToStatus(errno, "cannot read the journal");
-    if (got == 0) return absl::DataLossError("somebody else has cut the journal short");
+    if (got == 0) return absl::DataLossError("another process has cut the journal short");
     have += static_cast<size_t>(got);
   }
   return bytes;

@@ -1,4 +1,4 @@
-// The journal's file, as bytes.
+// The journal's file as bytes: opening, reading, replacing.
 #ifndef SERVER_JOURNAL_JOURNAL_FILE_H_
 #define SERVER_JOURNAL_JOURNAL_FILE_H_
 
@@ -16,9 +16,9 @@ namespace tenure::server {
 // The largest file that is read or written: room for some ten million records.
 inline constexpr uint64_t kMaxJournalBytes = uint64_t{1} << 30;
 
-// Opens a journal that is there, for reading and for appending. NOT_FOUND when there is none;
-// PERMISSION_DENIED when what is there is no regular file, reached by a link, another user's, or
-// one that other users may write: then its words are not ours.
+// Opens an existing journal for reading and appending. NOT_FOUND when there is none.
+// PERMISSION_DENIED when another user may have written it: the path names a link or no regular
+// file, or the file belongs to another user or is writable for others.
 absl::StatusOr<UniqueFd> OpenJournalFile(const std::string& path);
 
 absl::StatusOr<uint64_t> FileSize(int fd);
@@ -26,11 +26,11 @@ absl::StatusOr<uint64_t> FileSize(int fd);
 // The bytes [from, to) of the file; DATA_LOSS when it is shorter.
 absl::StatusOr<std::string> ReadRange(int fd, uint64_t from, uint64_t to);
 
-// Puts a file with these bytes under the name, in place of what is there: nobody ever sees a part
-// of it, however this process ends. Open for appending.
+// Creates a file with these bytes and moves it to the path, in place of an older one. No process
+// ever sees a part of it there, however this process ends. Returns it open for appending.
 absl::StatusOr<UniqueFd> ReplaceFile(const std::string& path, absl::string_view bytes);
 
-// Removes what a ReplaceFile that was killed has left behind.
+// Removes the file that a killed ReplaceFile has left.
 void RemoveUnfinished(const std::string& path);
 
 }  // namespace tenure::server

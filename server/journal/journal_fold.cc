@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "common/status_macros.h"
 #include "server/journal/journal_file.h"
 
 namespace tenure::server {
@@ -26,9 +27,10 @@ absl::Status JournalFold::Take(absl::string_view bytes) {
   }
   while (!bytes.empty()) {
     const Frame frame = FirstFrame(bytes, records_ + 1);
+    // Perhaps the rest of this record comes with the next call, or the writer died in it.
     if (frame.kind == Frame::Kind::kTorn) break;
     if (frame.kind == Frame::Kind::kDamaged) return Damaged(frame.fault);
-    if (absl::Status taken = TakeRecord(frame.payload); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(TakeRecord(frame.payload));
     const size_t length = kFrameHeaderBytes + frame.payload.size();
     bytes.remove_prefix(length);
     valid_bytes_ += length;
@@ -41,7 +43,7 @@ absl::Status JournalFold::Take(absl::string_view bytes) {
 absl::Status JournalFold::TakeRecord(absl::string_view payload) {
   if (!record_.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
     return Damaged("its bytes are no record");
-  // Whose journal it is comes before what is wrong with it.
+  // Before the record is applied: the journal of another boot is replaced, even when it is damaged.
   if (!state_.is_open() && record_.has_opening() &&
       (record_.opening().boot_id() != now_.boot_id() ||
        record_.opening().device_uuid() != now_.device_uuid())) {
@@ -63,18 +65,15 @@ absl::Status JournalFold::TakeRecord(absl::string_view payload) {
 }
 
 absl::StatusOr<JournalReading> ReadJournal(const std::string& path, const journal::Opening& now) {
-  absl::StatusOr<UniqueFd> fd = OpenJournalFile(path);
-  if (!fd.ok()) return fd.status();
-  absl::StatusOr<uint64_t> size = FileSize(fd->get());
-  if (!size.ok()) return size.status();
-  absl::StatusOr<std::string> bytes = ReadRange(fd->get(), 0, *size);
-  if (!bytes.ok()) return bytes.status();
+  TENURE_ASSIGN_OR_RETURN(const UniqueFd fd, OpenJournalFile(path));
+  TENURE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(fd.get()));
+  TENURE_ASSIGN_OR_RETURN(const std::string bytes, ReadRange(fd.get(), 0, size));
   JournalFold fold(path, now);
-  if (absl::Status taken = fold.Take(*bytes); !taken.ok()) return taken;
+  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
   JournalReading reading;
   reading.records = fold.records();
   reading.valid_bytes = fold.valid_bytes();
-  reading.torn_tail = fold.valid_bytes() != *size;
+  reading.torn_tail = fold.valid_bytes() != size;
   reading.state = std::move(fold).TakeState();
   return reading;
 }

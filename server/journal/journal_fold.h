@@ -1,4 +1,4 @@
-// From the journal's bytes to the state.
+// Reading the journal: from its bytes to the state that they describe.
 #ifndef SERVER_JOURNAL_JOURNAL_FOLD_H_
 #define SERVER_JOURNAL_JOURNAL_FOLD_H_
 
@@ -13,21 +13,23 @@
 
 namespace tenure::server {
 
-// Folds a journal's bytes, whole records at a time.
+// Applies a journal's records, in the order of the file, to a JournalState.
 //
-// Invariant: state() is that after records() whole records, which are the first valid_bytes() bytes
-// of the file.
+// Invariant: state() is the state after records() whole records, which are the first valid_bytes()
+// bytes of the file.
 // Thread safety: thread-compatible.
-// Errors: DATA_LOSS (damage: bytes that no daemon has written; says which record and what to do),
-// FAILED_PRECONDITION (another boot's journal or another device's: nothing in it exists any more,
-// the caller begins a new one), UNIMPLEMENTED (written by a newer daemon). After an error it takes
-// nothing more.
+// Errors: DATA_LOSS (damage: bytes that no daemon has written; the message names the record and
+// says
+//     what to do), FAILED_PRECONDITION (the journal is of another boot or another device: nothing
+//     in it exists any more, so the caller begins a new one), UNIMPLEMENTED (written by a newer
+//     daemon). After an error no further call is allowed.
 class JournalFold {
  public:
-  // `now` says whose journal is wanted; `path` is for the words.
+  // `now` has the boot and the device of which the journal must be. `path` is for messages only.
   JournalFold(std::string path, const journal::Opening& now);
 
-  // The file's bytes from valid_bytes() on. A record that is cut short at their end is left out.
+  // Takes the file's bytes from valid_bytes() on. A record that is cut short at the end is not
+  // applied; the next call may bring it whole.
   absl::Status Take(absl::string_view bytes);
 
   uint64_t valid_bytes() const { return valid_bytes_; }
@@ -41,7 +43,7 @@ class JournalFold {
 
   const std::string path_;
   const journal::Opening now_;
-  journal::Record record_;  // used again, so that its memory is
+  journal::Record record_;  // kept to save allocations
   JournalState state_;
   uint64_t valid_bytes_ = 0;
   uint64_t records_ = 0;
@@ -51,12 +53,12 @@ struct JournalReading {
   JournalState state;
   uint64_t records = 0;
   uint64_t valid_bytes = 0;
-  // Behind the last whole record lies the beginning of one that was never answered for.
+  // The file ends with a part of a record, whose writer died before it answered a client.
   bool torn_tail = false;
 };
 
-// Reads a journal without changing it. The errors of JournalFold and of OpenJournalFile. A file
-// that does not hold its first record whole is damaged: a journal comes into being with it.
+// Reads a journal without changing it. Errors: as JournalFold and OpenJournalFile. A file without a
+// whole first record is damaged: a journal is created with that record.
 absl::StatusOr<JournalReading> ReadJournal(const std::string& path, const journal::Opening& now);
 
 }  // namespace tenure::server

@@ -33,7 +33,8 @@ T Get(const char* from) {
 
 uint32_t Crc32c(absl::string_view bytes) {
   TENURE_CHECK(bytes.size() <= kMaxRecordBytes);
-  // The library reads only, and leaves out the standard's inversions, in which iSCSI does its own.
+  // The library only reads, so the const_cast is safe. It computes the polynomial alone; CRC32C
+  // also inverts the value before and after.
   auto* data = reinterpret_cast<unsigned char*>(const_cast<char*>(bytes.data()));
   return ~crc32_iscsi(data, static_cast<int>(bytes.size()), ~uint32_t{0});
 }

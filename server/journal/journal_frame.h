@@ -1,5 +1,4 @@
-// How the journal's records lie in a file: one after another behind a magic, each behind a header
-// that says how long it is.
+// The format of the journal's file: a magic, then records, each behind a header with its length.
 #ifndef SERVER_JOURNAL_JOURNAL_FRAME_H_
 #define SERVER_JOURNAL_JOURNAL_FRAME_H_
 
@@ -16,7 +15,7 @@ namespace tenure::server {
 
 namespace journal = ::tenure::journal::v1;
 
-// What a file begins with.
+// The first bytes of the file.
 inline constexpr absl::string_view kJournalMagic("tenure\xffJ", 8);
 
 // The header of a record, little-endian:
@@ -24,11 +23,10 @@ inline constexpr absl::string_view kJournalMagic("tenure\xffJ", 8);
 //   uint32 payload_crc     CRC32C of the payload
 //   uint64 sequence        1 for the file's first record, then one more each
 //   uint32 header_crc      CRC32C of the sixteen bytes before
-// The header has a checksum of its own, because the length decides whether a record was cut short
-// by the writer's death, which is nothing bad, or is damaged.
+// The header has a checksum of its own, because only a correct length can tell a record that was
+// cut short by the writer's death, which is harmless, from a damaged one.
 inline constexpr size_t kFrameHeaderBytes = 20;
-// The largest record; also what a reader will hold at once. A segment of 100 000 tensors stays
-// below it.
+// The largest record, which bounds the memory of a reader. A segment of 100 000 tensors is smaller.
 inline constexpr size_t kMaxRecordBytes = size_t{16} << 20;
 
 uint32_t Crc32c(absl::string_view bytes);
@@ -36,14 +34,14 @@ uint32_t Crc32c(absl::string_view bytes);
 // Appends the framed record to `out`. INVALID_ARGUMENT when it is larger than kMaxRecordBytes.
 absl::Status AppendFrame(uint64_t sequence, const journal::Record& record, std::string& out);
 
-// What stands at the beginning of some bytes.
+// The frame at the beginning of some bytes.
 struct Frame {
   enum class Kind : uint8_t {
     kRecord,
-    // The bytes end inside the header, or inside the payload that a valid header announces: what a
-    // writer that was killed leaves behind.
+    // The bytes end inside the header, or inside the payload that a valid header announces. A
+    // killed writer leaves such a frame.
     kTorn,
-    // Anything else; `fault` says what.
+    // Anything else; `fault` describes it.
     kDamaged,
   };
   Kind kind = Kind::kDamaged;
@@ -51,8 +49,8 @@ struct Frame {
   absl::string_view fault;    // kDamaged
 };
 
-// Looks at the frame that begins `bytes`, of which there is at least one. Reads no further than
-// `bytes`, whatever they say.
+// Examines the frame that begins `bytes`. Never reads beyond them, whatever length they claim.
+// REQUIRES: `bytes` is not empty.
 Frame FirstFrame(absl::string_view bytes, uint64_t expected_sequence);
 
 }  // namespace tenure::server

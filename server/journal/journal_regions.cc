@@ -6,6 +6,7 @@ namespace tenure::server {
 
 absl::string_view JournalRegions::Take(SessionId owner, const Range& range) {
   if (range.region == 0) return "names no region";
+  // The size first, so that the subtraction cannot wrap; the sum of offset and size could.
   if (range.size_bytes == 0 || range.size_bytes > range.region_bytes ||
       range.offset_bytes > range.region_bytes - range.size_bytes)
     return "puts a block outside its region";
@@ -18,9 +19,10 @@ absl::string_view JournalRegions::Take(SessionId owner, const Range& range) {
     return {};
   }
   Region& region = known->second;
-  if (region.owner != owner) return "puts a block into a region that somebody else has";
+  if (region.owner != owner) return "puts a block into a region that another owner has";
   if (region.bytes != range.region_bytes) return "gives a region another size than it had";
   const uint64_t end = range.offset_bytes + range.size_bytes;
+  // The ranges do not overlap each other, so only the two neighbours can overlap a new one.
   const auto after = region.ends.lower_bound(range.offset_bytes);
   if (after != region.ends.end() && after->first < end) return "lets two blocks overlap";
   if (after != region.ends.begin() && std::prev(after)->second > range.offset_bytes)
@@ -29,7 +31,7 @@ absl::string_view JournalRegions::Take(SessionId owner, const Range& range) {
   return {};
 }
 
-void JournalRegions::GiveBack(const Range& range) {
+void JournalRegions::Release(const Range& range) {
   const auto region = regions_.find(range.region);
   TENURE_CHECK(region != regions_.end());
   TENURE_CHECK(region->second.ends.erase(range.offset_bytes) == 1);

@@ -1,4 +1,4 @@
-// Which parts of which regions the journal has given to whom.
+// The ranges of live blocks in their regions, as the journal has them.
 #ifndef SERVER_JOURNAL_JOURNAL_REGIONS_H_
 #define SERVER_JOURNAL_JOURNAL_REGIONS_H_
 
@@ -18,8 +18,8 @@ namespace tenure::server {
 //   2. all ranges of a region have one owner: a session, or a segment (kSegments);
 //   3. a region is known exactly while it has a range.
 // Thread safety: thread-compatible.
-// Errors: Take returns what would contradict the above, in words, and then changes nothing; empty
-// is success. Its numbers come from a file: none is believed.
+// Errors: Take returns in words which invariant the range would break, and then changes nothing; an
+//     empty string is success. The numbers come from a file, so Take checks each of them.
 class JournalRegions {
  public:
   static constexpr SessionId kSegments = 0;
@@ -31,12 +31,13 @@ class JournalRegions {
     uint64_t size_bytes = 0;
   };
 
+  // Enters a range.
   absl::string_view Take(SessionId owner, const Range& range);
 
-  // The range was taken before.
-  void GiveBack(const Range& range);
+  // Removes a range. REQUIRES: it was taken, by the same numbers.
+  void Release(const Range& range);
 
-  // Nothing else is in the range's region, and it begins with the region.
+  // Whether the range is the only one in its region and begins at the region's base.
   bool IsAlone(const Range& range) const;
 
  private:

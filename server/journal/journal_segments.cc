@@ -1,5 +1,6 @@
-// The part of the fold that is about segments.
+// Segments in the journal's state: claims, publishing, attachments.
 #include "common/check.h"
+#include "common/status_macros.h"
 #include "server/journal/journal_state.h"
 
 namespace tenure::server {
@@ -90,7 +91,7 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
   if (change.session_id() != 0) {
     session = Find(change.session_id());
     if (session == nullptr) return Contradicts("publishes for a session that there is not");
-    if (absl::Status origin = CheckOrigin(change, *session); !origin.ok()) return origin;
+    TENURE_RETURN_IF_ERROR(CheckOrigin(change, *session));
     if (attachments_.contains(change.attachment_id()))
       return Contradicts("attaches its publisher under an id that is in use");
     if (claim != claims_.end() && claim->second != change.session_id())
@@ -98,9 +99,11 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
   } else if (change.allocation_ids_size() != 0) {
     return Contradicts("takes blocks from no session");
   }
+  // All checks of the session are done. Its ranges leave the books before the segment takes them,
+  // or they would overlap themselves.
   for (const AllocationId id : change.allocation_ids()) {
     const auto block = session->blocks.find(id);
-    regions_.GiveBack(RangeOf(block->second));
+    regions_.Release(RangeOf(block->second));
     allocations_.erase(id);
     session->blocks.erase(block);
   }
@@ -108,9 +111,10 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
     const absl::string_view fault =
         regions_.Take(JournalRegions::kSegments, RangeOf(segment.blocks(i)));
     if (fault.empty()) continue;
-    // Blocks that were a session's fit where they were: only a folded file can be wrong here.
+    // The blocks of a session fit, because their ranges have just left the same places. So this is
+    // a record of a folded file, and no session has changed: undoing the ranges undoes everything.
     TENURE_CHECK(session == nullptr);
-    for (int taken = 0; taken < i; ++taken) regions_.GiveBack(RangeOf(segment.blocks(taken)));
+    for (int taken = 0; taken < i; ++taken) regions_.Release(RangeOf(segment.blocks(taken)));
     return Contradicts(fault);
   }
   if (session != nullptr && claim != claims_.end()) {
@@ -174,10 +178,11 @@ void JournalState::Detach(uint64_t place, uint64_t attachment) {
 }
 
 void JournalState::EndIfUnused(uint64_t place) {
+  // A segment without a name lives on while a session is attached: its regions are still in use.
   const auto found = segments_.find(place);
   if (found->second.published || !found->second.attachments.empty()) return;
   for (const journal::Segment::Block& block : found->second.segment.blocks()) {
-    regions_.GiveBack(RangeOf(block));
+    regions_.Release(RangeOf(block));
   }
   segments_.erase(found);
 }

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "common/status_macros.h"
+
 namespace tenure::server {
 namespace {
 
@@ -61,6 +63,8 @@ absl::Status JournalState::On(const journal::Opening& change) {
   if (is_open() &&
       (change.boot_id() != opening_.boot_id() || change.device_uuid() != opening_.device_uuid()))
     return Contradicts("is of another boot or device than the records before it");
+  // A later opening begins another life of the daemon. It ends nothing: the sessions and segments
+  // are restored in that life.
   opening_ = change;
   return absl::OkStatus();
 }
@@ -78,7 +82,7 @@ absl::Status JournalState::On(const journal::SessionEnded& change) {
   const auto found = sessions_.find(change.session_id());
   if (found == sessions_.end()) return Contradicts("ends a session that there is not");
   for (const auto& [allocation, block] : found->second.blocks) {
-    regions_.GiveBack(RangeOf(block));
+    regions_.Release(RangeOf(block));
     allocations_.erase(allocation);
   }
   for (const SegmentKey& claim : found->second.claims) claims_.erase(claim);
@@ -111,7 +115,7 @@ absl::Status JournalState::On(const journal::BlockFreed& change) {
   const auto block = session->blocks.find(change.allocation_id());
   if (block == session->blocks.end())
     return Contradicts("frees a block that its session does not hold");
-  regions_.GiveBack(RangeOf(block->second));
+  regions_.Release(RangeOf(block->second));
   allocations_.erase(change.allocation_id());
   session->blocks.erase(block);
   if (change.request_id() != 0) {
@@ -143,12 +147,13 @@ using Take = absl::FunctionRef<absl::Status(const journal::Record&)>;
 absl::Status TakeSession(const JournalState::Session& session, Take take) {
   journal::Record record;
   *record.mutable_session_opened() = session.opened;
-  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  TENURE_RETURN_IF_ERROR(take(record));
   for (const auto& [id, block] : session.blocks) {
     *record.mutable_block_granted() = block;
-    if (absl::Status taken = take(record); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(take(record));
   }
-  // After the blocks, whose grants are requests too, in another order.
+  // After the blocks: their grants note requests too, but in the order of the allocation ids. This
+  // record replaces them all, in the order in which they were made.
   journal::RequestsRemembered& remembered = *record.mutable_requests_remembered();
   remembered.set_session_id(session.opened.session_id());
   session.requests.ForEach([&](uint64_t request_id, const RequestWindow::Request& request) {
@@ -164,10 +169,10 @@ absl::Status TakeSession(const JournalState::Session& session, Take take) {
 absl::Status TakeSegment(const JournalState::Segment& segment, Take take) {
   journal::Record record;
   *record.mutable_segment_published()->mutable_segment() = segment.segment;
-  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  TENURE_RETURN_IF_ERROR(take(record));
   for (const auto& [id, attachment] : segment.attachments) {
     *record.mutable_segment_attached() = attachment;
-    if (absl::Status taken = take(record); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(take(record));
   }
   if (segment.published) return absl::OkStatus();
   record.mutable_segment_unpublished()->set_name(segment.segment.name());
@@ -181,20 +186,21 @@ absl::Status JournalState::ForEachRecord(Take take) const {
   if (!is_open()) return absl::OkStatus();
   journal::Record record;
   *record.mutable_opening() = opening_;
-  if (absl::Status taken = take(record); !taken.ok()) return taken;
+  TENURE_RETURN_IF_ERROR(take(record));
   for (const auto& [id, session] : sessions_) {
-    if (absl::Status taken = TakeSession(session, take); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(TakeSession(session, take));
   }
-  // Oldest first: one whose name is free again comes before the one that has it now.
+  // In the order of their publishing: a segment that was unpublished comes, with its unpublishing,
+  // before a later segment of the same name.
   for (const auto& [place, segment] : segments_) {
-    if (absl::Status taken = TakeSegment(segment, take); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(TakeSegment(segment, take));
   }
   for (const auto& [key, session] : claims_) {
     journal::SegmentClaimed& claim = *record.mutable_segment_claimed();
     claim.set_uid(key.owner);
     claim.set_name(key.name);
     claim.set_session_id(session);
-    if (absl::Status taken = take(record); !taken.ok()) return taken;
+    TENURE_RETURN_IF_ERROR(take(record));
   }
   return absl::OkStatus();
 }

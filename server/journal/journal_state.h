@@ -1,4 +1,4 @@
-// What was live when the daemon's last life ended: the journal's records, folded.
+// The state that the journal's records describe: what was live when the daemon's last life ended.
 #ifndef SERVER_JOURNAL_JOURNAL_STATE_H_
 #define SERVER_JOURNAL_JOURNAL_STATE_H_
 
@@ -22,21 +22,20 @@ namespace tenure::server {
 // The journal's format: raised when an older daemon must not read what this one writes.
 inline constexpr uint32_t kJournalFormat = 1;
 
-// Where a block lies.
+// The place of a block.
 JournalRegions::Range RangeOf(const journal::BlockGranted& block);
 
 // The sessions, blocks, answered requests, claims, segments and attachments that are live after
 // some records.
 //
 // Invariants:
-//   1. the state is always that after a whole number of records: one that is refused changes
-//      nothing;
-//   2. the state follows from ForEachRecord alone: folding those records gives an equal one;
-//   3. blocks lie in their regions as JournalRegions demands.
+//   1. A refused record changes nothing: the state is always that after a number of whole records.
+//   2. Applying the records of ForEachRecord to an empty state gives an equal state.
+//   3. Blocks lie in their regions as JournalRegions demands.
 // Thread safety: thread-compatible.
 // Errors: Apply returns DATA_LOSS for a record that contradicts the state, which no daemon writes,
-// and UNIMPLEMENTED for an opening of a newer format. The words begin with a verb; their subject is
-// the record.
+//     and UNIMPLEMENTED for an opening of a newer format. The message begins with a verb whose
+//     subject is the record.
 class JournalState {
  public:
   struct Session {
@@ -48,7 +47,7 @@ class JournalState {
   };
   struct Segment {
     journal::Segment segment;
-    bool published = true;  // false: its name is free, and somebody is still attached
+    bool published = true;  // false: its name is free, but sessions are still attached
     std::map<uint64_t, journal::SegmentAttached> attachments;
   };
 
@@ -62,7 +61,8 @@ class JournalState {
   const std::map<uint64_t, Segment>& segments() const { return segments_; }
   const std::map<SegmentKey, SessionId>& claims() const { return claims_; }
 
-  // The fewest records that lead here, until one is not taken: then with its status.
+  // Passes the fewest records that lead to this state to `take`, until it returns an error, which
+  // is returned then.
   absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const journal::Record&)> take) const;
 
  private:
@@ -83,7 +83,7 @@ class JournalState {
   // To a published segment, under an id that is not in use.
   void Attach(Session& session, const journal::SegmentAttached& attached);
   void Detach(uint64_t place, uint64_t attachment);
-  // Ends a segment that has neither a name nor anybody attached.
+  // Ends a segment that has neither a name nor an attachment.
   void EndIfUnused(uint64_t place);
   Session* Find(SessionId id);
 

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "common/check.h"
-
 namespace tenure::server {
 namespace {
 
@@ -16,8 +14,9 @@ struct Row {
   LeaseState to;
 };
 
-// What is not in here does not happen: a late keep-alive revives no orphan, time takes nothing from
-// anybody, and no region leaves quarantine but by proof or to the driver.
+// An event that has no row for a state does not apply in that state. So a late keep-alive does not
+// revive an orphan, time alone takes no memory from a client, and a region leaves quarantine only
+// with proof or to the driver.
 constexpr Row kTable[] = {
     {S::kActive, E::kKeepAlive, S::kActive},
     {S::kActive, E::kOverdue, S::kSuspended},
@@ -117,6 +116,8 @@ bool Lease::On(LeaseEvent event) {
   const std::optional<LeaseState> next = NextLeaseState(state_, event);
   if (!next) return false;
   cause_ = event;
+  // An event that confirms the state (a keep-alive, one more look at a stopped client) changes the
+  // cause only: `entered` answers how long the state has lasted.
   if (*next != state_) entered_[static_cast<size_t>(*next)] = clock_.Now();
   state_ = *next;
   return true;
@@ -135,21 +136,6 @@ LeaseEvent Lease::cause() const {
 BootTime Lease::entered(LeaseState state) const {
   absl::MutexLock lock(&mu_);
   return entered_[static_cast<size_t>(state)];
-}
-
-void Lease::ExpectClears(uint64_t regions) {
-  absl::MutexLock lock(&mu_);
-  TENURE_CHECK(state_ == S::kFenced && to_clear_ == 0 && regions > 0);
-  to_clear_ = regions;
-}
-
-void Lease::NoteCleared() {
-  {
-    absl::MutexLock lock(&mu_);
-    TENURE_CHECK(to_clear_ > 0);
-    if (--to_clear_ > 0) return;
-  }
-  TENURE_CHECK(On(E::kCleared));
 }
 
 }  // namespace tenure::server

@@ -1,9 +1,8 @@
-// A session's claim on its memory, from its first grant until the last byte of it is cleared.
+// The lease: the state of a session, from its opening until its last region is cleared.
 #ifndef SERVER_LEASES_LEASE_H_
 #define SERVER_LEASES_LEASE_H_
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,46 +20,69 @@
 namespace tenure::server {
 
 enum class LeaseState : uint8_t {
-  kActive,       // keep-alives come in time
-  kSuspended,    // overdue: nothing new is granted, nothing is taken
-  kOrphaned,     // the process has exited; calls under way may still hold blocks
-  kQuarantined,  // its regions wait for the proof that the process is silent
-  kFenced,       // proven; its regions wait to be cleared
-  kScrubbed,     // cleared: the regions may serve anybody. The end
-  kEnded,        // nothing was held, or the driver has it all. The end
+  // Keep-alives arrive in time.
+  kActive,
+  // The keep-alive is overdue: the session gets nothing new, and keeps everything it has.
+  kSuspended,
+  // The process has exited. Calls that it started may still hold some of its blocks.
+  kOrphaned,
+  // All its blocks have come back. Its regions wait for the proof that no process uses them.
+  kQuarantined,
+  // The proof was given. Its regions wait to be cleared.
+  kFenced,
+  // Its regions are cleared and may be granted to any session. A final state.
+  kScrubbed,
+  // It held nothing, or the driver has everything that it held. A final state.
+  kEnded,
 };
 inline constexpr size_t kLeaseStates = 7;
 
 enum class LeaseEvent : uint8_t {
-  kKeepAlive,  // the client speaks
-  kOverdue,    // no keep-alive within the lease's time
-  kStopped,    // overdue, and the process is stopped: SIGSTOP, a debugger
-  kHung,       // overdue, though the process runs
-  kExeced,     // overdue, and another program runs in the process: it has neither a connection nor
-               // a context any more
-  kClosed,     // the client ends its session
-  kDrained,    // the daemon does
-  kExited,     // the pidfd is readable: the process is dead
-  kHeld,       // its regions have come to the fence
-  kNothingHeld,  // it had none
-  kForked,       // the driver still lists the dead process: a child keeps its device files open
-  kProven,       // dead, and the driver does not list it
-  kUnprovable,   // dead, and there is no list: the driver isolates what it takes back
-  kCleared,      // the last of its regions is
+  // The client has sent a keep-alive.
+  kKeepAlive,
+  // The time of the lease has passed without a keep-alive.
+  kOverdue,
+  // Overdue, and the process is stopped, by SIGSTOP or by a debugger.
+  kStopped,
+  // Overdue, although the process runs.
+  kHung,
+  // Overdue, and the process has called execve(2): the program that runs in it now has neither a
+  // connection to the daemon nor a context on the device.
+  kExeced,
+  // The client has closed its session.
+  kClosed,
+  // The daemon has closed the session because it ends itself.
+  kDrained,
+  // The pidfd is readable: the process has exited.
+  kExited,
+  // The last block of the dead session has come back, and its regions are in quarantine.
+  kHeld,
+  // The dead session had no region.
+  kNothingHeld,
+  // The process has exited, but the driver still lists its pid: a child that it forked keeps its
+  // device files open.
+  kForked,
+  // The process has exited, and the driver does not list its pid.
+  kProven,
+  // The process has exited, and there is no process list: the regions go to the driver, which does
+  // not reuse memory that a process still maps.
+  kUnprovable,
+  // The last region of the session was cleared.
+  kCleared,
 };
 inline constexpr size_t kLeaseEvents = 14;
 
 absl::string_view NameOf(LeaseState state);
 absl::string_view NameOf(LeaseEvent event);
 
-// The lease machine. nullopt: the event means nothing in this state.
+// The state that follows, from the table in lease.cc. nullopt when the event does not apply in this
+// state.
 std::optional<LeaseState> NextLeaseState(LeaseState state, LeaseEvent event);
 
-// One session's way through the machine.
+// The state of one session's claim on its memory, and the times of its changes.
 //
 // Borrows: the clock.
-// Thread safety: thread-safe. The registry moves it up to kOrphaned, the fence up to kFenced, the
-// device heap to the end.
+// Thread safety: thread-safe. The registry moves it until kOrphaned, the quarantine from there on.
 class Lease {
  public:
   Lease(std::shared_ptr<const Peer> peer, std::string name, const Clock& clock);
@@ -68,34 +90,26 @@ class Lease {
   const std::shared_ptr<const Peer>& peer() const { return peer_; }
   const std::string& name() const { return name_; }
 
-  // Moves along the table. False, and nothing changes: the event means nothing in this state.
+  // Moves to the state that follows. Returns false, and changes nothing, when the event does not
+  // apply in the current state.
   bool On(LeaseEvent event);
 
   LeaseState state() const;
-  // The last event that was taken: why the state is what it is.
+  // The last event that applied: the reason for the state.
   LeaseEvent cause() const;
-  // When a state was last entered; the time of the opening for one that never was.
+  // When a state was last entered. For a state that was never entered: when the session was opened.
   BootTime entered(LeaseState state) const;
-
-  // Whether the journal knows the session. Set once, before its first record but one.
-  bool journaled() const { return journaled_.load(std::memory_order_relaxed); }
-  void set_journaled() { journaled_.store(true, std::memory_order_relaxed); }
-
-  // A proven lease's regions are cleared one by one: how many there are, and that one is done.
-  void ExpectClears(uint64_t regions);
-  void NoteCleared();
 
  private:
   const std::shared_ptr<const Peer> peer_;
   const std::string name_;
   const Clock& clock_;
 
-  std::atomic<bool> journaled_ = false;
+  // A leaf: no other lock is taken under it.
   mutable absl::Mutex mu_;
   LeaseState state_ ABSL_GUARDED_BY(mu_) = LeaseState::kActive;
   LeaseEvent cause_ ABSL_GUARDED_BY(mu_) = LeaseEvent::kKeepAlive;
   std::array<BootTime, kLeaseStates> entered_ ABSL_GUARDED_BY(mu_);
-  uint64_t to_clear_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace tenure::server

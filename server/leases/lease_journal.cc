@@ -1,5 +1,8 @@
 #include "server/leases/lease_journal.h"
 
+#include "common/status_macros.h"
+#include "server/leases/segment_record.h"
+
 namespace tenure::server {
 
 absl::Status LeaseJournal::Append(const journal::Record& record) {
@@ -8,36 +11,50 @@ absl::Status LeaseJournal::Append(const journal::Record& record) {
   return written;
 }
 
-absl::Status LeaseJournal::SessionOpened(SessionId session, uint64_t open_request, Lease& lease) {
-  if (!on() || lease.journaled()) return absl::OkStatus();
+absl::Status LeaseJournal::OpenSession(const JournaledSession& session) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (known_.contains(session.id)) return absl::OkStatus();
+  }
   journal::Record record;
   journal::SessionOpened& opened = *record.mutable_session_opened();
-  const Peer& peer = *lease.peer();
-  opened.set_session_id(session);
-  opened.set_open_request_id(open_request);
+  const Peer& peer = *session.lease.peer();
+  opened.set_session_id(session.id);
+  opened.set_open_request_id(session.open_request);
   opened.set_pid(peer.pid());
   opened.set_start_time(peer.key().start_time);
   opened.set_uid(peer.uid());
   opened.set_gid(peer.gid());
-  opened.set_name(lease.name());
-  if (absl::Status written = Append(record); !written.ok()) return written;
-  lease.set_journaled();
+  opened.set_name(session.lease.name());
+  TENURE_RETURN_IF_ERROR(Append(record));
+  // Only now: after a failed write the journal does not know the session.
+  absl::MutexLock lock(&mu_);
+  known_.insert(session.id);
   return absl::OkStatus();
 }
 
-absl::Status LeaseJournal::SessionEnded(SessionId session, const Lease& lease) {
-  if (!on() || !lease.journaled()) return absl::OkStatus();
+void LeaseJournal::SessionRestored(SessionId session) {
+  absl::MutexLock lock(&mu_);
+  known_.insert(session);
+}
+
+absl::Status LeaseJournal::SessionEnded(SessionId session) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (known_.erase(session) == 0) return absl::OkStatus();
+  }
   journal::Record record;
   record.mutable_session_ended()->set_session_id(session);
   return Append(record);
 }
 
-absl::Status LeaseJournal::BlockGranted(SessionId session, AllocationId allocation,
+absl::Status LeaseJournal::BlockGranted(const JournaledSession& session, AllocationId allocation,
                                         uint64_t request, const Block& block) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
+  TENURE_RETURN_IF_ERROR(OpenSession(session));
   journal::Record record;
   journal::BlockGranted& granted = *record.mutable_block_granted();
-  granted.set_session_id(session);
+  granted.set_session_id(session.id);
   granted.set_allocation_id(allocation);
   granted.set_request_id(request);
   granted.set_region_id(block.region().id());
@@ -51,7 +68,7 @@ absl::Status LeaseJournal::BlockGranted(SessionId session, AllocationId allocati
 
 absl::Status LeaseJournal::BlockFreed(SessionId session, AllocationId allocation,
                                       uint64_t request) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
   journal::Record record;
   journal::BlockFreed& freed = *record.mutable_block_freed();
   freed.set_session_id(session);
@@ -60,18 +77,19 @@ absl::Status LeaseJournal::BlockFreed(SessionId session, AllocationId allocation
   return Append(record);
 }
 
-absl::Status LeaseJournal::SegmentClaimed(const SegmentKey& key, SessionId session) {
-  if (!on()) return absl::OkStatus();
+absl::Status LeaseJournal::SegmentClaimed(const SegmentKey& key, const JournaledSession& session) {
+  if (journal_ == nullptr) return absl::OkStatus();
+  TENURE_RETURN_IF_ERROR(OpenSession(session));
   journal::Record record;
   journal::SegmentClaimed& claimed = *record.mutable_segment_claimed();
   claimed.set_name(key.name);
   claimed.set_uid(key.owner);
-  claimed.set_session_id(session);
+  claimed.set_session_id(session.id);
   return Append(record);
 }
 
 absl::Status LeaseJournal::SegmentClaimEnded(const SegmentKey& key) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
   journal::Record record;
   record.mutable_segment_claim_ended()->set_name(key.name);
   record.mutable_segment_claim_ended()->set_uid(key.owner);
@@ -82,59 +100,41 @@ absl::Status LeaseJournal::SegmentPublished(const SegmentKey& key, const Segment
                                             SessionId session,
                                             absl::Span<const AllocationId> allocations,
                                             AttachmentId attachment, uint64_t request) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
   journal::Record record;
   journal::SegmentPublished& published = *record.mutable_segment_published();
   published.set_session_id(session);
   published.mutable_allocation_ids()->Add(allocations.begin(), allocations.end());
   published.set_attachment_id(attachment);
   published.set_request_id(request);
-  journal::Segment& out = *published.mutable_segment();
-  out.set_name(key.name);
-  out.set_uid(key.owner);
-  out.mutable_allowed_uids()->Add(segment.notes.allowed.begin(), segment.notes.allowed.end());
-  out.set_digest(segment.notes.digest);
-  for (const SegmentBlock& block : segment.blocks) {
-    journal::Segment::Block& one = *out.add_blocks();
-    one.set_region_id(block.region.id());
-    one.set_region_bytes(block.region.size().value());
-    one.set_size_bytes(block.size.value());
-  }
-  for (const SegmentTensor& tensor : segment.notes.tensors) {
-    journal::Segment::Tensor& one = *out.add_tensors();
-    one.set_name(tensor.name);
-    one.set_dtype(tensor.dtype);
-    one.mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
-    one.set_block(tensor.block);
-    one.set_offset_bytes(tensor.offset.value());
-    one.set_size_bytes(tensor.size.value());
-  }
+  ToJournal(key, segment, *published.mutable_segment());
   return Append(record);
 }
 
 absl::Status LeaseJournal::SegmentUnpublished(const SegmentKey& key) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
   journal::Record record;
   record.mutable_segment_unpublished()->set_name(key.name);
   record.mutable_segment_unpublished()->set_uid(key.owner);
   return Append(record);
 }
 
-absl::Status LeaseJournal::SegmentAttached(const SegmentKey& key, SessionId session,
+absl::Status LeaseJournal::SegmentAttached(const SegmentKey& key, const JournaledSession& session,
                                            AttachmentId attachment, uint64_t request) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
+  TENURE_RETURN_IF_ERROR(OpenSession(session));
   journal::Record record;
   journal::SegmentAttached& attached = *record.mutable_segment_attached();
   attached.set_name(key.name);
   attached.set_uid(key.owner);
-  attached.set_session_id(session);
+  attached.set_session_id(session.id);
   attached.set_attachment_id(attachment);
   attached.set_request_id(request);
   return Append(record);
 }
 
 absl::Status LeaseJournal::SegmentDetached(SessionId session, AttachmentId attachment) {
-  if (!on()) return absl::OkStatus();
+  if (journal_ == nullptr) return absl::OkStatus();
   journal::Record record;
   record.mutable_segment_detached()->set_session_id(session);
   record.mutable_segment_detached()->set_attachment_id(attachment);

@@ -1,4 +1,4 @@
-// Who holds what, and until when.
+// The registry of leases: sessions, their allocations and their segments.
 #ifndef SERVER_LEASES_LEASE_REGISTRY_H_
 #define SERVER_LEASES_LEASE_REGISTRY_H_
 
@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,153 +20,46 @@
 
 #include "common/clock.h"
 #include "common/cuda/no_driver_calls.h"
+#include "common/unique_fd.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
 #include "server/identity/request_window.h"
 #include "server/identity/slot_table.h"
-#include "server/leases/fence.h"
+#include "server/leases/grants.h"
 #include "server/leases/lease.h"
 #include "server/leases/lease_journal.h"
+#include "server/leases/listing.h"
+#include "server/leases/quarantine.h"
+#include "server/leases/restored_session.h"
 #include "server/leases/segment_table.h"
 #include "server/memory/session_pool.h"
 
 namespace tenure::server {
 
-// A block in a session's hands, as told to its client.
-struct Grant {
-  AllocationId allocation = 0;
-  RegionId region = 0;
-  Bytes region_size;
-  Bytes offset;
-  Bytes size;
-  MemoryKind kind = MemoryKind::kCudaIpc;
-  cuda::IpcHandle handle;  // of kind CUDA_IPC
-};
-
-// A block of a segment, by the attachment through which a session has it.
-struct SegmentBlockName {
-  AttachmentId attachment = 0;
-  uint32_t block = 0;
-};
-
-// The region that a session wants a descriptor of: of an allocation, or of a segment's block.
-struct RegionClaim {
-  SessionId session = 0;
-  std::variant<AllocationId, SegmentBlockName> region;
-};
-
-// A segment in a session's hands, as told to its client.
-struct SegmentGrant {
-  struct Block {
-    RegionId region = 0;
-    Bytes region_size;
-    Bytes size;
-    MemoryKind kind = MemoryKind::kCudaIpc;
-    cuda::IpcHandle handle;  // of kind CUDA_IPC
-  };
-  AttachmentId attachment = 0;
-  SegmentNotes notes;
-  std::vector<Block> blocks;
-  bool survives_daemon = false;
-};
-
-// What there is instead of a segment that nobody has published.
-enum class SegmentClaim {
-  kOurs,    // this session is to load it
-  kOthers,  // another session is loading it
-};
-
-struct SegmentInfo {
-  SegmentKey key;
-  std::vector<uid_t> allowed;
-  std::string digest;
-  MemoryKind kind = MemoryKind::kCudaIpc;
-  bool survives_daemon = false;
-  Bytes size;
-  uint64_t blocks = 0;
-  uint64_t tensors = 0;
-  absl::Duration age;
-  std::vector<SessionId> attached;
-  SessionId loading = 0;  // the session that has claimed the name; then nothing else is known
-};
-
-// A session of an earlier life of the daemon, with what it still has.
-struct RestoredSession {
-  struct RegionWithBlocks {
-    Region region;
-    std::vector<AllocationId> allocations;  // one for each of the blocks
-    std::vector<SessionPool::RestoredBlock> blocks;
-  };
-  SessionId id = 0;
-  std::shared_ptr<const Peer> peer;
-  std::string name;
-  uint64_t open_request = 0;
-  RequestWindow requests;
-  std::vector<RegionWithBlocks> regions;
-};
-
-struct SessionInfo {
-  SessionId id = 0;
-  std::shared_ptr<const Lease> lease;
-  absl::Duration age;
-  absl::Duration lease_left;
-  uint64_t allocations = 0;
-  Bytes allocated;
-  Bytes requested;
-  std::shared_ptr<const SessionPool> pool;
-};
-
-struct AllocationInfo {
-  AllocationId id = 0;
-  SessionId session = 0;
-  pid_t pid = 0;
-  RegionId region = 0;
-  Bytes offset;
-  Bytes size;
-  Bytes requested;
-  bool direct = false;
-  MemoryKind kind = MemoryKind::kCudaIpc;
-  absl::Duration age;
-};
-
-// A session whose keep-alive is overdue.
-struct OverdueSession {
-  SessionId id = 0;
-  std::shared_ptr<Lease> lease;
-  absl::Duration by;
-};
-
-// Counts since the start, and what is held now.
-struct LeaseTotals {
-  uint64_t active_sessions = 0;
-  uint64_t suspended_sessions = 0;
-  uint64_t active_allocations = 0;
-  Bytes allocated;
-  Bytes requested;
-  uint64_t allocations = 0;
-  uint64_t refused_allocations = 0;
-  uint64_t frees = 0;
-  uint64_t reclaimed_allocations = 0;
-  uint64_t sessions_opened = 0;
-  uint64_t sessions_reclaimed = 0;
-  uint64_t segments = 0;
-  uint64_t attachments = 0;
-  Bytes segment_bytes;  // of their regions
-};
-
-// The sessions, their leases and the allocations in them.
+// The sessions, their leases, their allocations, and the segments that they share.
 //
-// Hides: which requests were answered already, so that a repeated one gets its first answer and
-// takes effect once.
+// Hides: the requests that were answered before. A repeated request takes effect once and gets its
+// first answer again.
 // Invariants
-//  1. An allocation belongs to one session, a session to one process; ids are answered only to that
-//  process.
-//  2. Granting nothing new is all that time does to a session: its memory ends with CloseSession or
-//     with the program that runs in the process.
-//  3. Reclaiming a dead client is destroying its lease: the blocks return by themselves, the
-//     regions go to the fence.
-// Borrows: device heap, fence, journal, clock; they outlive it, and so do they every Admission.
-// Thread safety: thread-safe. No driver call and no block's end happens under the lock.
+//  1. An allocation belongs to one session, and a session to one process. The registry answers
+//     about an id only to that process.
+//  2. Time alone takes no memory: an overdue session gets nothing new, and keeps its memory until
+//     CloseSession, until the process exits, or until another program runs in the process.
+//  3. To reclaim a dead client is to destroy its lease: the blocks return to the pool by
+//     themselves, and the pool passes the regions to the quarantine.
+// Borrows: device heap, quarantine, journal, clock. They outlive it, and it outlives every
+//     Admission.
+// Thread safety: thread-safe. No driver call is made under its lock, and no block and no pool is
+//     destroyed under it.
+// Lock order: a thread that holds one of these locks takes only locks from the lines below it. They
+//     are private members of different classes, so the compiler cannot check the order.
+//   1. LeaseRegistry::mu_
+//   2. SessionPool::mu_, Quarantine::mu_ (the registry never enters the quarantine under its lock)
+//   3. DeviceHeap::mu_, Lease::mu_, LeaseJournal::mu_
+//   4. Journal::compact_mu_, then Journal::mu_
+//   5. Health
+//   The callbacks OnReclaimed and on_cleared run with none of them held; Options::on_second_tenant
+//   runs under LeaseRegistry::mu_.
 // Errors: NOT_FOUND (an id that is unknown or another process's), ABORTED (an id of another epoch),
 //     FAILED_PRECONDITION (suspended; a request id that was used for something else; no descriptor
 //     maps this kind), UNAVAILABLE (the same request is still under way; the daemon drains),
@@ -178,28 +72,45 @@ class LeaseRegistry {
     uint64_t max_sessions = 16384;
     uint64_t max_tenant_sessions = 16384;
     Bytes max_pool_block = MiB(1);
-    // Called once, when sessions of a second tenant appear. Under the lock.
+    // Called once, under the lock, when a session of a second tenant appears.
     std::function<void(Tenant)> on_second_tenant = [](Tenant) {};
   };
 
-  LeaseRegistry(DeviceHeap& heap, Fence& fence, LeaseJournal& journal, const Clock& clock,
+  LeaseRegistry(DeviceHeap& heap, Quarantine& quarantine, LeaseJournal& journal, const Clock& clock,
                 const Options& options);
-  // Every session has ended.
+  // REQUIRES: every session has ended.
   ~LeaseRegistry();
 
-  // Idempotent by (process, request id).
+  // Sessions (lease_registry_sessions.cc).
+
+  // Idempotent by process and request id.
   absl::StatusOr<SessionId> Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
                                  std::string name);
   absl::Status KeepAlive(const Peer& caller, SessionId session);
   absl::Status Close(const Peer& caller, SessionId session);
+  // Suspends the sessions whose keep-alive is overdue. Returns all that are suspended.
+  std::vector<OverdueSession> SuspendOverdue();
+  // Ends an overdue session in whose process another program runs. Its regions go to the driver,
+  // which does not reuse memory that a process still maps. Returns false when the session sent a
+  // keep-alive meanwhile or has ended.
+  bool EndExeced(SessionId session);
+  // Ends all sessions of a process that has exited; their regions go to the quarantine. Returns how
+  // many sessions there were.
+  size_t Reclaim(const ProcessKey& process);
+  // From now on no session gets anything new. Each keeps its memory.
+  void Drain();
+  // Ends every session and every segment. Their regions go to the driver.
+  void CloseAll();
 
-  // The right to make one allocation: reserve, try, roll back. Between Admit and Attach the pool
-  // works, unlocked.
+  // Allocations (lease_registry_allocations.cc).
+
+  // The right to make one allocation. Between Admit and Commit the caller takes the block from the
+  // pool, without the registry's lock: the driver may need 250 ms for it.
   class Admission {
    public:
     Admission(Admission&& other) noexcept;
     Admission& operator=(Admission&&) = delete;
-    // Forgets the request, unless Attach was called, so that it may be tried again.
+    // Forgets the request, unless it was committed, so that it may be tried again.
     ~Admission();
     SessionPool& pool() const { return *pool_; }
 
@@ -213,19 +124,18 @@ class LeaseRegistry {
     uint64_t request_id_;
     std::shared_ptr<SessionPool> pool_;
   };
-
-  // Either the grant that this request got before, or the right to allocate.
-  absl::StatusOr<std::variant<Grant, Admission>> Admit(const Peer& caller, SessionId session,
-                                                       uint64_t request_id);
   // An admitted request and the block made for it.
   struct Pending {
     Admission admission;
     Block block;
   };
-  // Puts the blocks into their session's lease: all or none. When the session ended meanwhile, they
-  // return and this is NOT_FOUND. All are of one session.
-  absl::StatusOr<std::vector<Grant>> Attach(std::vector<Pending> pending);
 
+  // Either the grant that this request got before, or the right to allocate.
+  absl::StatusOr<std::variant<Grant, Admission>> Admit(const Peer& caller, SessionId session,
+                                                       uint64_t request_id);
+  // Makes the admitted blocks allocations of their session: all or none. NOT_FOUND when the session
+  // has ended meanwhile; the blocks return to their pool then. REQUIRES: all are of one session.
+  absl::StatusOr<std::vector<Grant>> Commit(std::vector<Pending> pending);
   // Ends an allocation; the block returns to its pool. Returns the session's idle regions.
   // Idempotent by request id.
   absl::StatusOr<std::vector<RegionId>> Free(const Peer& caller, SessionId session,
@@ -233,69 +143,59 @@ class LeaseRegistry {
                                              bool unmapped);
   // A copy of the descriptor that maps this region, which is of kind VMM_FD.
   absl::StatusOr<UniqueFd> Export(const Peer& caller, const RegionClaim& claim);
+  // The client has unmapped these regions; the empty ones leave the session. Returns how many.
   absl::StatusOr<uint32_t> ReleaseRegions(const Peer& caller, SessionId session,
                                           absl::Span<const RegionId> regions);
+  void CountRefusal();
 
   // Segments (lease_registry_segments.cc).
-  // Makes a segment of these allocations, which are direct and of the session; they leave its
-  // lease, and it is attached to the segment. Idempotent by request id. INVALID_ARGUMENT: one is
-  // from a pool or of another kind than the first, or a tensor lies outside its block.
+
+  // Makes a segment of these allocations, which are direct and of the session. They leave its
+  // lease, and the session is attached to the segment. Idempotent by request id. INVALID_ARGUMENT:
+  // one is from a pool or of another kind than the first, or a tensor lies outside its block.
   absl::StatusOr<AttachmentId> Publish(const Peer& caller, SessionId session, uint64_t request_id,
                                        const std::string& name,
                                        absl::Span<const AllocationId> allocations,
                                        SegmentNotes notes);
-  // Attaches the session to the segment. If nobody has published it: NOT_FOUND, or with `claim` who
-  // is to. Idempotent by request id.
-  absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> Attach(const Peer& caller,
-                                                                  SessionId session,
-                                                                  uint64_t request_id,
-                                                                  const SegmentKey& key,
-                                                                  bool claim);
-  // The client has unmapped it.
-  absl::Status Detach(const Peer& caller, SessionId session, AttachmentId attachment);
-  // Gives up the claim of a name, so that another session may load it.
+  // Attaches the session to the segment. When the segment is not published: NOT_FOUND, or with
+  // `claim` which session loads it. Idempotent by request id.
+  absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> AttachSegment(const Peer& caller,
+                                                                         SessionId session,
+                                                                         uint64_t request_id,
+                                                                         const SegmentKey& key,
+                                                                         bool claim);
+  // The client has unmapped the segment.
+  absl::Status DetachSegment(const Peer& caller, SessionId session, AttachmentId attachment);
+  // Ends the session's claim of a name, so that another session may load the segment.
   absl::Status EndClaim(const Peer& caller, SessionId session, const SegmentKey& key);
-  // The segment's regions go back to the driver. The caller was found to be allowed to.
+  // Ends the segment. Its regions go to the driver. `force`: also when sessions are attached.
+  // REQUIRES: the caller may act for the owner of the name.
   absl::Status Unpublish(const SegmentKey& key, bool force);
-  // By owner and name.
-  std::vector<SegmentInfo> ListSegments() const;
 
-  // What an earlier life of the daemon left (lease_registry_restore.cc), before anything else
-  // happens: sessions first, then segments, then who is attached to them or loads them. None is
-  // known yet.
-  void Restore(RestoredSession restored);
-  void Restore(const SegmentKey& key, Segment segment);
-  void Restore(AttachmentId attachment, const SegmentKey& key, SessionId session);
+  // Restoring the state of an earlier life (lease_registry_restore.cc), before anything else
+  // happens. First sessions, then segments, then attachments and claims.
+
+  void RestoreSession(RestoredSession restored);
+  void RestoreSegment(const SegmentKey& key, Segment segment);
+  void RestoreAttachment(AttachmentId attachment, const SegmentKey& key, SessionId session);
   void RestoreClaim(const SegmentKey& key, SessionId session);
 
-  // The process has exited: ends all its sessions; their regions go to the fence. Returns how many
-  // there were.
-  size_t Reclaim(const ProcessKey& process);
-  // Suspends the sessions whose keep-alive is overdue. Returns all that are suspended.
-  std::vector<OverdueSession> SuspendOverdue();
-  // Another program runs in the session's process: ends the session; its regions go back to the
-  // driver, which isolates by itself. False when it spoke up meanwhile or is gone.
-  bool Abandon(SessionId session);
-  // From now on nothing new is granted, to nobody; what is held stays held.
-  void Drain();
-  // Ends every session and every segment; regions go back to the driver.
-  void CloseAll();
-  void CountRefusal();
-
   // Listing (lease_registry_listing.cc).
+
   LeaseTotals totals() const;
   // Oldest first.
   std::vector<SessionInfo> ListSessions() const;
   // Null when there is no such session.
   std::shared_ptr<const Lease> FindLease(SessionId session) const;
-  // From `first_slot` on, at most `limit` that `wanted` lets pass; also the slot to go on from, 0
-  // when that was all.
+  // At most `limit` allocations, from `first_slot` on, of this session and this user when they are
+  // given. Also returns the slot at which to continue; 0 when there are no more.
   std::pair<std::vector<AllocationInfo>, uint64_t> ListAllocations(uint64_t first_slot,
                                                                    size_t limit, SessionId session,
                                                                    std::optional<uid_t> uid) const;
+  // By owner and name; the claimed names last.
+  std::vector<SegmentInfo> ListSegments() const;
   absl::Duration lease_ttl() const { return options_.lease_ttl; }
   Epoch epoch() const { return options_.epoch; }
-
   // Restates the books from scratch and aborts when they do not balance.
   void CheckInvariants() const;
 
@@ -316,22 +216,42 @@ class LeaseRegistry {
     BootTime since;
     Block block;
   };
-  // What is left of an ended session; its end happens outside the lock.
+  // An ended session. To be destroyed without the lock: its blocks return to the pool then, and the
+  // pool's regions to the heap or to the quarantine.
   struct Ended {
     SessionId id = 0;
     Session session;
-    std::vector<Allocation> allocations;
+    std::vector<Block> blocks;  // destroyed before the pool
   };
 
+  // Of the caller's process; otherwise the same answer as for an id that does not exist.
   absl::StatusOr<Session*> Find(const Peer& caller, SessionId id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckEpoch(uint64_t id) const;
-  // Why no session may be opened now, for this tenant.
+  // An error when a session of this tenant may not be opened now.
   absl::Status CheckLimits(Tenant tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Suspends the session if it is overdue; whether it is suspended.
+  // Suspends the session if it is overdue. Returns whether it is suspended.
   bool IsSuspended(Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Grant GrantOf(AllocationId id, const Block& block) const;
-  static SegmentGrant GrantOf(AttachmentId attachment, const Segment& segment);
+  // A session that begins now and holds nothing; by IndexSession it becomes one of its process and
+  // of its tenant.
+  Session MakeSession(std::shared_ptr<Lease> lease, uint64_t open_request,
+                      std::shared_ptr<SessionPool> pool) const;
+  void IndexSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The opposite of both: takes the session with its blocks, attachments and claims out.
+  Ended TakeSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Adds the block to the sums of its session and of the daemon, or subtracts it.
+  void AddBytes(Session& session, const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SubtractBytes(Session& session, const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Makes an admitted block an allocation of the session.
+  absl::StatusOr<Grant> CommitOne(Session& session, Pending pending)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends an allocation and returns its block.
+  Block TakeBlock(AllocationId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The request may be tried again.
+  void ForgetRequest(SessionId session, uint64_t request_id);
+
+  static Grant MakeGrant(AllocationId id, const Block& block);
+  SegmentGrant MakeSegmentGrant(AttachmentId attachment, const Segment& segment) const;
   MemoryKind KindOf(AllocationId allocation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return allocations_.Find(allocation)->block.region().kind();
   }
@@ -339,27 +259,26 @@ class LeaseRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<const Region*> FindRegion(SessionId session, const SegmentBlockName& name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status EndAttachment(AttachmentId attachment, SessionId session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The session is over: so are its claims and attachments.
-  void EndInSegments(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void NoteTenant(Tenant tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   // Whether these allocations of the session may become a segment with these notes.
   absl::Status CheckContents(const Session& session, absl::Span<const AllocationId> allocations,
                              const SegmentNotes& notes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::StatusOr<Grant> AttachOne(Session& session, Pending pending)
+  absl::StatusOr<SegmentClaim> ClaimSegment(SessionId id, const Session& session,
+                                            const SegmentKey& key)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Ended Remove(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Block Detach(AllocationId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Forget(SessionId session, uint64_t request_id);
+  absl::Status EndAttachment(AttachmentId attachment, SessionId session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends the claims and attachments of a session that ends.
+  void EndInSegments(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   DeviceHeap& heap_;
-  Fence& fence_;
+  Quarantine& quarantine_;
   LeaseJournal& journal_;
   const Clock& clock_;
   const Options options_;
 
-  // Guards who holds what. No driver call is made under it, and no block or pool ends under it.
+  // Guards the tables of sessions and of their holdings; first in the lock order. No driver call is
+  // made under it, and no block and no pool is destroyed under it.
   mutable absl::Mutex mu_;
   SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
   SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);

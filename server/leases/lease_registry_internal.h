@@ -1,4 +1,4 @@
-// What the parts of LeaseRegistry share.
+// Errors that several source files of LeaseRegistry return.
 #ifndef SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
 #define SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
 
@@ -8,6 +8,11 @@
 #include "absl/strings/str_cat.h"
 
 namespace tenure::server {
+
+inline absl::Status UnknownSession(uint64_t id) {
+  return absl::NotFoundError(absl::StrCat("this process has no session ", id,
+                                          "; open one with tenure.v1.Allocator/OpenSession"));
+}
 
 inline absl::Status UnknownAllocation(uint64_t id) {
   return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,

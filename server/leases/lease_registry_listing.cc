@@ -1,8 +1,9 @@
-// What the registry tells about itself, and whether it is in order.
+// Lists of the registry, and the check of its books.
 #include <algorithm>
 #include <utility>
 
 #include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
 #include "server/leases/lease_registry.h"
 
 namespace tenure::server {
@@ -69,6 +70,35 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
       },
       first_slot);
   return {std::move(list), next};
+}
+
+std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
+  cuda::NoDriverCallsLock lock(&mu_);
+  const BootTime now = clock_.Now();
+  std::vector<SegmentInfo> list;
+  for (const auto& [key, segment] : segments_.segments()) {
+    SegmentInfo info;
+    info.key = key;
+    info.allowed = segment.notes.allowed;
+    info.digest = segment.notes.digest;
+    info.kind = segment.kind();
+    info.survives_daemon = journal_.Survives(segment.kind());
+    info.size = segment.size();
+    info.blocks = segment.blocks.size();
+    info.tensors = segment.notes.tensors.size();
+    info.age = now - segment.published;
+    for (const auto& [attachment, session] : segments_.AttachedTo(key)) {
+      info.attached.push_back(session);
+    }
+    list.push_back(std::move(info));
+  }
+  for (const auto& [key, session] : segments_.claims()) {
+    SegmentInfo info;
+    info.key = key;
+    info.loading = session;
+    list.push_back(std::move(info));
+  }
+  return list;
 }
 
 void LeaseRegistry::CheckInvariants() const {

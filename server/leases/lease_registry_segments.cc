@@ -1,4 +1,4 @@
-// Segments of sessions: publish, attach, detach, unpublish.
+// Segments of the registry: publish, attach, claim, detach, unpublish.
 #include <optional>
 #include <utility>
 
@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
+#include "common/status_macros.h"
 #include "server/leases/lease_registry.h"
 #include "server/leases/lease_registry_internal.h"
 
@@ -35,41 +37,38 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
                                                     absl::Span<const AllocationId> allocations,
                                                     SegmentNotes notes) {
   cuda::NoDriverCallsLock lock(&mu_);
-  const absl::StatusOr<Session*> session = Find(caller, id);
-  if (!session.ok()) return session.status();
-  if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
+  TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
+  if (const RequestWindow::Request* before = session->requests.Find(request_id)) {
     const bool attached = before->state == RequestWindow::State::kAttached;
     if (attached && segments_.FindAttachment(before->id, id) != nullptr) return before->id;
     return RequestIdTaken(request_id);
   }
   const SegmentKey key{caller.uid(), name};
-  if (absl::Status taken = segments_.CheckPublish(key, id); !taken.ok()) return taken;
-  if (absl::Status contents = CheckContents(**session, allocations, notes); !contents.ok()) {
-    return contents;
-  }
+  TENURE_RETURN_IF_ERROR(segments_.CheckPublish(key, id));
+  TENURE_RETURN_IF_ERROR(CheckContents(*session, allocations, notes));
   const bool claimed = segments_.claims().contains(key);
   Segment segment;
   segment.notes = std::move(notes);
   segment.published = clock_.Now();
   for (const AllocationId allocation : allocations) {
-    Block block = Detach(allocation);
+    Block block = TakeBlock(allocation);
     const Bytes size = block.requested();
+    // The block ends without returning to its pool, which is why it may end under the lock.
     segment.blocks.push_back(SegmentBlock{SessionPool::TakeRegion(std::move(block)), size});
   }
-  segment.journaled = journal_.on() && segment.blocks.front().region.kind() == MemoryKind::kVmmFd;
-  const bool journaled = segment.journaled;
+  const bool survives = journal_.Survives(segment.kind());
   segments_.Publish(key, std::move(segment));
+  // CheckPublish left room for one attachment.
   const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
   TENURE_CHECK(attachment);
-  (*session)->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
-  absl::Status noted;
-  if (journaled) {
-    noted = journal_.SegmentPublished(key, segments_.segments().at(key), id, allocations,
-                                      *attachment, request_id);
+  session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
+  if (survives) {
+    TENURE_RETURN_IF_ERROR(journal_.SegmentPublished(key, segments_.segments().at(key), id,
+                                                     allocations, *attachment, request_id));
   } else if (claimed) {
-    noted = journal_.SegmentClaimEnded(key);
+    // A claim is recorded whatever kind the segment gets. Here no other record ends it.
+    TENURE_RETURN_IF_ERROR(journal_.SegmentClaimEnded(key));
   }
-  if (!noted.ok()) return noted;
   return *attachment;
 }
 
@@ -105,52 +104,57 @@ absl::Status LeaseRegistry::CheckContents(const Session& session,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::Attach(
+absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::AttachSegment(
     const Peer& caller, SessionId id, uint64_t request_id, const SegmentKey& key, bool claim) {
   cuda::NoDriverCallsLock lock(&mu_);
-  const absl::StatusOr<Session*> session = Find(caller, id);
-  if (!session.ok()) return session.status();
-  if (const RequestWindow::Request* before = (*session)->requests.Find(request_id)) {
+  TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
+  if (const RequestWindow::Request* before = session->requests.Find(request_id)) {
     const Attachment* const attachment = segments_.FindAttachment(before->id, id);
     if (before->state != RequestWindow::State::kAttached || attachment == nullptr ||
         attachment->segment != key) {
       return RequestIdTaken(request_id);
     }
-    return GrantOf(before->id, segments_.SegmentOf(*attachment));
+    return MakeSegmentGrant(before->id, segments_.SegmentOf(*attachment));
   }
   if (draining_) return Draining();
-  if (IsSuspended(**session)) return Suspended(id);
+  if (IsSuspended(*session)) return Suspended(id);
   const Segment* const segment = segments_.Find(key, caller.tenant());
   if (segment == nullptr) {
-    // Only an owner can load under its name.
+    // A session can publish only under its own user's names, so only there it may claim one.
     if (!claim || key.owner != caller.uid()) return NoSuchSegment(key);
-    const absl::Status possible = segments_.CheckPublish(key, id);
-    if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kOthers;
-    if (!possible.ok()) return possible;
-    const bool claimed_before = segments_.claims().contains(key);
-    TENURE_CHECK(segments_.Claim(key, id));
-    if (claimed_before) return SegmentClaim::kOurs;
-    absl::Status noted = journal_.SessionOpened(id, (*session)->open_request, *(*session)->lease);
-    if (noted.ok()) noted = journal_.SegmentClaimed(key, id);
-    if (!noted.ok()) return noted;
-    return SegmentClaim::kOurs;
+    TENURE_ASSIGN_OR_RETURN(const SegmentClaim claimed, ClaimSegment(id, *session, key));
+    return claimed;
   }
   const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
   if (!attachment) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
   }
-  (*session)->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
-  if (segment->journaled) {
-    absl::Status noted = journal_.SessionOpened(id, (*session)->open_request, *(*session)->lease);
-    if (noted.ok()) noted = journal_.SegmentAttached(key, id, *attachment, request_id);
-    if (!noted.ok()) return noted;
+  session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
+  if (journal_.Survives(segment->kind())) {
+    TENURE_RETURN_IF_ERROR(
+        journal_.SegmentAttached(key, JournaledSession{id, session->open_request, *session->lease},
+                                 *attachment, request_id));
   }
-  return GrantOf(*attachment, *segment);
+  return MakeSegmentGrant(*attachment, *segment);
 }
 
-SegmentGrant LeaseRegistry::GrantOf(AttachmentId attachment, const Segment& segment) {
-  SegmentGrant grant{attachment, segment.notes, {}, segment.journaled};
+absl::StatusOr<SegmentClaim> LeaseRegistry::ClaimSegment(SessionId id, const Session& session,
+                                                         const SegmentKey& key) {
+  const absl::Status possible = segments_.CheckPublish(key, id);
+  if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kOthers;
+  TENURE_RETURN_IF_ERROR(possible);
+  // A repeated request finds the session's own claim, which the journal has already.
+  if (segments_.claims().contains(key)) return SegmentClaim::kOurs;
+  TENURE_CHECK(segments_.Claim(key, id));
+  TENURE_RETURN_IF_ERROR(
+      journal_.SegmentClaimed(key, JournaledSession{id, session.open_request, *session.lease}));
+  return SegmentClaim::kOurs;
+}
+
+SegmentGrant LeaseRegistry::MakeSegmentGrant(AttachmentId attachment,
+                                             const Segment& segment) const {
+  SegmentGrant grant{attachment, segment.notes, {}, journal_.Survives(segment.kind())};
   for (const SegmentBlock& block : segment.blocks) {
     const Region& region = block.region;
     const MemoryKind kind = region.kind();
@@ -161,23 +165,25 @@ SegmentGrant LeaseRegistry::GrantOf(AttachmentId attachment, const Segment& segm
   return grant;
 }
 
-absl::Status LeaseRegistry::Detach(const Peer& caller, SessionId id, AttachmentId attachment) {
+absl::Status LeaseRegistry::DetachSegment(const Peer& caller, SessionId id,
+                                          AttachmentId attachment) {
   cuda::NoDriverCallsLock lock(&mu_);
-  const absl::StatusOr<Session*> session = Find(caller, id);
-  if (!session.ok()) return session.status();
+  TENURE_RETURN_IF_ERROR(Find(caller, id).status());
   if (segments_.FindAttachment(attachment, id) == nullptr) return NoSuchAttachment(attachment);
   return EndAttachment(attachment, id);
 }
 
 absl::Status LeaseRegistry::EndAttachment(AttachmentId attachment, SessionId session) {
-  const bool journaled =
-      segments_.SegmentOf(*segments_.FindAttachment(attachment, session)).journaled;
+  const MemoryKind kind =
+      segments_.SegmentOf(*segments_.FindAttachment(attachment, session)).kind();
   segments_.Detach(attachment);
-  return journaled ? journal_.SegmentDetached(session, attachment) : absl::OkStatus();
+  if (!journal_.Survives(kind)) return absl::OkStatus();
+  return journal_.SegmentDetached(session, attachment);
 }
 
 void LeaseRegistry::EndInSegments(SessionId session) {
-  // A record that cannot be written has failed the health; the daemon ends in any case.
+  // The session ends in any case. A record that cannot be written has failed the health, and the
+  // next life of the daemon ends the attachment, because the session ends there too.
   for (const AttachmentId attachment : segments_.AttachmentsOf(session)) {
     EndAttachment(attachment, session).IgnoreError();
   }
@@ -189,32 +195,28 @@ void LeaseRegistry::EndInSegments(SessionId session) {
 
 absl::Status LeaseRegistry::EndClaim(const Peer& caller, SessionId id, const SegmentKey& key) {
   cuda::NoDriverCallsLock lock(&mu_);
-  const absl::StatusOr<Session*> session = Find(caller, id);
-  if (!session.ok()) return session.status();
+  TENURE_RETURN_IF_ERROR(Find(caller, id).status());
   if (segments_.EndClaim(key, id)) return journal_.SegmentClaimEnded(key);
   return absl::NotFoundError(
       absl::StrCat("this session is not loading a segment '", key.name, "'"));
 }
 
 absl::Status LeaseRegistry::Unpublish(const SegmentKey& key, bool force) {
-  absl::StatusOr<std::vector<SegmentBlock>> blocks;
+  std::vector<SegmentBlock> blocks;
   {
     cuda::NoDriverCallsLock lock(&mu_);
-    const auto found = segments_.segments().find(key);
-    const bool journaled = found != segments_.segments().end() && found->second.journaled;
     if (force) {
       for (const auto& [attachment, session] : segments_.AttachedTo(key)) {
-        if (absl::Status noted = EndAttachment(attachment, session); !noted.ok()) return noted;
+        TENURE_RETURN_IF_ERROR(EndAttachment(attachment, session));
       }
     }
-    blocks = segments_.Unpublish(key);
-    if (blocks.ok() && journaled) {
-      // If it cannot be written the daemon ends, and the next finds the segment whole.
+    TENURE_ASSIGN_OR_RETURN(blocks, segments_.Unpublish(key));
+    if (journal_.Survives(blocks.front().region.kind())) {
+      // If it cannot be written the daemon ends, and its next life restores the whole segment.
       journal_.SegmentUnpublished(key).IgnoreError();
     }
   }
-  if (!blocks.ok()) return blocks.status();
-  for (SegmentBlock& block : *blocks) heap_.Return(std::move(block.region), /*unmapped=*/false);
+  for (SegmentBlock& block : blocks) heap_.Return(std::move(block.region), /*unmapped=*/false);
   return absl::OkStatus();
 }
 
@@ -226,35 +228,6 @@ absl::StatusOr<const Region*> LeaseRegistry::FindRegion(SessionId session,
   if (name.block < blocks.size()) return &blocks[name.block].region;
   return absl::NotFoundError(absl::StrCat("segment '", attachment->segment.name, "' has ",
                                           blocks.size(), " blocks, no block ", name.block));
-}
-
-std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
-  cuda::NoDriverCallsLock lock(&mu_);
-  const BootTime now = clock_.Now();
-  std::vector<SegmentInfo> list;
-  for (const auto& [key, segment] : segments_.segments()) {
-    SegmentInfo info;
-    info.key = key;
-    info.allowed = segment.notes.allowed;
-    info.digest = segment.notes.digest;
-    info.kind = segment.blocks.front().region.kind();
-    info.survives_daemon = segment.journaled;
-    info.size = segment.size();
-    info.blocks = segment.blocks.size();
-    info.tensors = segment.notes.tensors.size();
-    info.age = now - segment.published;
-    for (const auto& [attachment, session] : segments_.AttachedTo(key)) {
-      info.attached.push_back(session);
-    }
-    list.push_back(std::move(info));
-  }
-  for (const auto& [key, session] : segments_.claims()) {
-    SegmentInfo info;
-    info.key = key;
-    info.loading = session;
-    list.push_back(std::move(info));
-  }
-  return list;
 }
 
 }  // namespace tenure::server

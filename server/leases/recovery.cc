@@ -1,5 +1,6 @@
 #include "server/leases/recovery.h"
 
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -7,13 +8,16 @@
 #include "absl/strings/str_cat.h"
 #include <spdlog/spdlog.h>
 
+#include "server/leases/segment_record.h"
+
 namespace tenure::server {
 namespace {
 
-class Recovering {
+// One recovery, step by step.
+class Recovery {
  public:
-  Recovering(const JournalState& state, FdStore& store, DeviceHeap& heap, LeaseRegistry& registry,
-             LeaseJournal& journal)
+  Recovery(const JournalState& state, FdStore& store, DeviceHeap& heap, LeaseRegistry& registry,
+           LeaseJournal& journal)
       : state_(state),
         store_(store),
         heap_(heap),
@@ -23,63 +27,71 @@ class Recovering {
 
   RecoveryReport Run() {
     report_.previous_epoch = static_cast<Epoch>(state_.opening().epoch());
-    for (const auto& [id, session] : state_.sessions()) TakeSession(session);
-    for (const auto& [place, segment] : state_.segments()) TakeSegment(segment);
+    // Sessions before segments: attachments and claims name them.
+    for (const auto& [id, session] : state_.sessions()) RestoreSession(session);
+    for (const auto& [place, segment] : state_.segments()) RestoreSegment(segment);
     for (const auto& [key, session] : state_.claims()) registry_.RestoreClaim(key, session);
+    // What is left in fds_ by now belongs to no session and to no segment.
     for (const auto& [name, fd] : fds_) {
       ++report_.closed_descriptors;
-      Forget(name);
+      RemoveFromStore(name);
     }
     return std::move(report_);
   }
 
  private:
-  void TakeSession(const JournalState::Session& session) {
+  using RegionWithBlocks = RestoredSession::RegionWithBlocks;
+
+  void RestoreSession(const JournalState::Session& session) {
     const journal::SessionOpened& opened = session.opened;
     RestoredSession restored;
     restored.id = opened.session_id();
-    restored.peer = FindPeer(opened);
+    restored.peer = PeerOf(opened);
     restored.name = opened.name();
     restored.open_request = opened.open_request_id();
     restored.requests = session.requests;
-    const Tenant tenant = restored.peer->tenant();
-    std::map<RegionId, RestoredSession::RegionWithBlocks> regions;
-    std::set<RegionId> lost;
+    restored.regions = RestoreBlocks(session, restored.id, restored.peer->tenant());
+    ++report_.sessions;
+    registry_.RestoreSession(std::move(restored));
+  }
+
+  // The regions of the session's blocks, each once, with the blocks in it.
+  std::vector<RegionWithBlocks> RestoreBlocks(const JournalState::Session& session, SessionId id,
+                                              Tenant tenant) {
+    // nullopt: the region is lost. Remembered, so that it is counted and logged once, not for each
+    // of its blocks.
+    std::map<RegionId, std::optional<RegionWithBlocks>> regions;
     for (const auto& [allocation, block] : session.blocks) {
-      auto region = regions.find(block.region_id());
-      if (region == regions.end()) {
-        std::optional<Region> restored_region;
-        if (!lost.contains(block.region_id())) {
-          restored_region = RestoreRegion(block.region_id(), Bytes(block.region_bytes()), tenant);
-        }
-        if (!restored_region) {
-          lost.insert(block.region_id());
-          // So that no later life looks for it again.
-          Note(journal_.BlockFreed(restored.id, allocation, /*request=*/0));
-          continue;
-        }
-        region =
-            regions
-                .emplace(block.region_id(),
-                         RestoredSession::RegionWithBlocks{*std::move(restored_region), {}, {}})
-                .first;
+      const auto [place, is_new] = regions.try_emplace(block.region_id());
+      std::optional<RegionWithBlocks>& region = place->second;
+      if (is_new) {
+        std::optional<Region> restored =
+            RestoreRegion(block.region_id(), Bytes(block.region_bytes()), tenant);
+        if (restored) region.emplace(RegionWithBlocks{*std::move(restored), {}, {}});
       }
-      region->second.allocations.push_back(allocation);
-      region->second.blocks.push_back(
+      if (!region) {
+        LogFailure(journal_.BlockFreed(id, allocation, /*request=*/0));
+        continue;
+      }
+      region->allocations.push_back(allocation);
+      region->blocks.push_back(
           SessionPool::RestoredBlock{Bytes(block.offset_bytes()), Bytes(block.size_bytes()),
                                      Bytes(block.requested_bytes()), block.direct()});
       ++report_.blocks;
     }
-    for (auto& [id, region] : regions) restored.regions.push_back(std::move(region));
-    ++report_.sessions;
-    registry_.Restore(std::move(restored));
+    std::vector<RegionWithBlocks> restored;
+    for (auto& [region_id, region] : regions) {
+      if (region) restored.push_back(*std::move(region));
+    }
+    return restored;
   }
 
-  // The process that opened the session, or what is known of it.
-  std::shared_ptr<const Peer> FindPeer(const journal::SessionOpened& opened) {
+  // The process that opened the session, or a peer without a process if it has exited meanwhile.
+  std::shared_ptr<const Peer> PeerOf(const journal::SessionOpened& opened) {
     const ProcessKey key{opened.pid(), opened.start_time()};
     absl::StatusOr<std::shared_ptr<const Peer>> peer =
         Peer::OfProcess(opened.pid(), opened.uid(), opened.gid());
+    // The pid may be another process's by now; the start time tells.
     if (peer.ok() && (*peer)->key() == key) {
       report_.living.push_back(*peer);
       return *peer;
@@ -88,8 +100,9 @@ class Recovering {
     return Peer::Gone(key, opened.uid(), opened.gid());
   }
 
-  void TakeSegment(const JournalState::Segment& recorded) {
-    // Its name is free and its memory was on its way to the driver.
+  void RestoreSegment(const JournalState::Segment& recorded) {
+    // An unpublished segment has no name any more, and its memory was on its way to the driver. Its
+    // descriptors, if they are still kept, are closed with the others that have no owner.
     if (!recorded.published) return;
     const journal::Segment& from = recorded.segment;
     const SegmentKey key{from.uid(), from.name()};
@@ -97,72 +110,64 @@ class Recovering {
     for (const journal::Segment::Block& block : from.blocks()) {
       std::optional<Region> region =
           RestoreRegion(block.region_id(), Bytes(block.region_bytes()), Tenant{from.uid()});
-      if (!region) break;
+      if (!region) return DropSegment(key, recorded, std::move(segment));
       segment.blocks.push_back(SegmentBlock{*std::move(region), Bytes(block.size_bytes())});
     }
-    if (segment.blocks.size() != static_cast<size_t>(from.blocks_size())) {
-      return LoseSegment(key, recorded, std::move(segment));
-    }
-    segment.notes.allowed.assign(from.allowed_uids().begin(), from.allowed_uids().end());
-    segment.notes.digest = from.digest();
-    for (const journal::Segment::Tensor& tensor : from.tensors()) {
-      segment.notes.tensors.push_back(SegmentTensor{tensor.name(),
-                                                    tensor.dtype(),
-                                                    {tensor.shape().begin(), tensor.shape().end()},
-                                                    tensor.block(),
-                                                    Bytes(tensor.offset_bytes()),
-                                                    Bytes(tensor.size_bytes())});
-    }
-    registry_.Restore(key, std::move(segment));
+    segment.notes = NotesFromJournal(from);
+    registry_.RestoreSegment(key, std::move(segment));
     ++report_.segments;
     for (const auto& [id, attachment] : recorded.attachments) {
-      registry_.Restore(id, key, attachment.session_id());
+      registry_.RestoreAttachment(id, key, attachment.session_id());
     }
   }
 
-  // Half a segment is none. The journal is told, so that the name can be used again.
-  void LoseSegment(const SegmentKey& key, const JournalState::Segment& recorded, Segment segment) {
+  // A segment is of no use without all of its blocks. The records free its name for a new one.
+  void DropSegment(const SegmentKey& key, const JournalState::Segment& recorded, Segment segment) {
     spdlog::error("segment '{}' of uid:{} is lost: the descriptor of a block was not kept",
                   key.name, key.owner);
     for (SegmentBlock& block : segment.blocks) {
       heap_.Return(std::move(block.region), /*unmapped=*/false);
     }
     for (const auto& [id, attachment] : recorded.attachments) {
-      Note(journal_.SegmentDetached(attachment.session_id(), id));
+      LogFailure(journal_.SegmentDetached(attachment.session_id(), id));
     }
-    Note(journal_.SegmentUnpublished(key));
+    LogFailure(journal_.SegmentUnpublished(key));
   }
 
+  // nullopt when the region is lost.
   std::optional<Region> RestoreRegion(RegionId id, Bytes size, Tenant tenant) {
-    const auto kept = fds_.find(DeviceHeap::StoreName(id));
-    absl::Status failure = absl::NotFoundError("the supervisor did not keep it");
-    if (kept != fds_.end()) {
-      const std::string name = kept->first;
-      UniqueFd fd = std::move(kept->second);
-      fds_.erase(kept);
-      absl::StatusOr<Region> region = heap_.RestoreRegion(id, size, std::move(fd), tenant);
-      if (region.ok()) {
-        ++report_.regions;
-        report_.bytes += size;
-        return *std::move(region);
-      }
-      failure = region.status();
-      Forget(name);
+    absl::StatusOr<Region> region = ImportRegion(id, size, tenant);
+    if (region.ok()) {
+      ++report_.regions;
+      report_.bytes += size;
+      return *std::move(region);
     }
     ++report_.lost_regions;
     spdlog::error("region {} of {} is lost: {}", id, tenant.ToString(),
-                  std::string(failure.message()));
+                  std::string(region.status().message()));
     return std::nullopt;
   }
 
-  // A record that cannot be written has failed the health, which the caller looks at.
-  static void Note(const absl::Status& written) {
+  absl::StatusOr<Region> ImportRegion(RegionId id, Bytes size, Tenant tenant) {
+    const auto kept = fds_.find(DeviceHeap::StoreName(id));
+    if (kept == fds_.end()) return absl::NotFoundError("the supervisor did not keep it");
+    const std::string name = kept->first;
+    UniqueFd fd = std::move(kept->second);
+    fds_.erase(kept);
+    absl::StatusOr<Region> region = heap_.RestoreRegion(id, size, std::move(fd), tenant);
+    if (!region.ok()) RemoveFromStore(name);
+    return region;
+  }
+
+  // A record that cannot be written has failed the health, which the caller checks afterwards.
+  static void LogFailure(const absl::Status& written) {
     if (!written.ok()) spdlog::error("{}", std::string(written.message()));
   }
 
-  void Forget(const std::string& name) {
+  void RemoveFromStore(const std::string& name) {
     if (absl::Status removed = store_.Remove(name); !removed.ok()) {
-      spdlog::warn("the supervisor keeps {} for nobody: {}", name, std::string(removed.message()));
+      spdlog::warn("the supervisor still keeps {}, which nothing uses: {}", name,
+                   std::string(removed.message()));
     }
   }
 
@@ -181,30 +186,12 @@ std::string RecoveryReport::ToString() const {
   return absl::StrCat(sessions, " sessions (", dead.size(), " of them of dead processes) with ",
                       blocks, " blocks, ", segments, " segments, ", FormatBytes(bytes), " in ",
                       regions, " regions; lost ", lost_regions, " regions; closed ",
-                      closed_descriptors, " descriptors that nobody needs");
+                      closed_descriptors, " descriptors that nothing uses");
 }
 
-std::set<Epoch> EpochsIn(const JournalState& state) {
-  std::set<Epoch> epochs = {static_cast<Epoch>(state.opening().epoch())};
-  for (const auto& [id, session] : state.sessions()) {
-    epochs.insert(EpochOf(id));
-    for (const auto& [allocation, block] : session.blocks) {
-      epochs.insert(EpochOf(allocation));
-      epochs.insert(EpochOf(block.region_id()));
-    }
-  }
-  for (const auto& [place, segment] : state.segments()) {
-    for (const auto& [id, attachment] : segment.attachments) epochs.insert(EpochOf(id));
-    for (const journal::Segment::Block& block : segment.segment.blocks()) {
-      epochs.insert(EpochOf(block.region_id()));
-    }
-  }
-  return epochs;
-}
-
-RecoveryReport Recover(const JournalState& state, FdStore& store, DeviceHeap& heap,
+RecoveryReport Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
                        LeaseRegistry& registry, LeaseJournal& journal) {
-  return Recovering(state, store, heap, registry, journal).Run();
+  return Recovery(state, store, heap, registry, journal).Run();
 }
 
 }  // namespace tenure::server

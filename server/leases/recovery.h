@@ -1,17 +1,15 @@
-// Taking up what an earlier life of the daemon has left.
+// Recovery: restoring the sessions and segments of an earlier life of the daemon.
 #ifndef SERVER_LEASES_RECOVERY_H_
 #define SERVER_LEASES_RECOVERY_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
-
-#include "common/unique_fd.h"
+#include "common/bytes.h"
+#include "server/identity/ids.h"
+#include "server/identity/peer.h"
 #include "server/journal/journal_state.h"
 #include "server/keeper/fd_store.h"
 #include "server/leases/lease_journal.h"
@@ -20,39 +18,42 @@
 
 namespace tenure::server {
 
-// What was taken up.
+// The outcome of a recovery.
 struct RecoveryReport {
-  // 0: there was nothing to take up.
+  // 0 when there was no earlier life.
   Epoch previous_epoch = 0;
+  // What was restored.
   uint64_t sessions = 0;
   uint64_t blocks = 0;
   uint64_t segments = 0;
   uint64_t regions = 0;
   Bytes bytes;
-  // Processes that have died meanwhile; their sessions are among the above until they are
-  // reclaimed.
+  // The processes of the restored sessions. A session of a dead process is counted above, and stays
+  // until the registry reclaims it.
   std::vector<ProcessKey> dead;
   std::vector<std::shared_ptr<const Peer>> living;
-  // Named by the journal, and their descriptor was not there or names no memory any more.
+  // Regions in the journal whose descriptor the supervisor did not keep, or whose descriptor names
+  // no memory any more.
   uint64_t lost_regions = 0;
-  // Kept by the supervisor and of no use any more: warm regions, and what was on its way out.
+  // Descriptors that the supervisor kept although no session and no segment has their region: warm
+  // regions, and regions on their way to the driver.
   uint64_t closed_descriptors = 0;
 
   // One line for the log.
   std::string ToString() const;
 };
 
-// The epochs in the ids that the journal tells of: a new life needs another one.
-std::set<Epoch> EpochsIn(const JournalState& state);
-
-// Puts together what the journal says with the descriptors that the supervisor kept: sessions with
-// their blocks, segments, attachments. A block whose descriptor is missing is lost, and so is a
-// segment of which one is: their ids are answered like those of a life that is over. Descriptors
-// that nobody has a claim to are closed, also here; the driver, which isolates by itself, has their
-// memory then.
+// Restores the sessions with their blocks, the segments, the attachments and the claims that the
+// journal names, with the descriptors that the supervisor kept.
 //
-// Nothing else may use the parts yet.
-RecoveryReport Recover(const JournalState& state, FdStore& store, DeviceHeap& heap,
+// A block whose descriptor is missing is lost, and so is a segment when the descriptor of one of
+// its blocks is missing. The journal is told, so that no later life looks for them. An id of a
+// lost block gets the same answer as any other id of an earlier life. Descriptors without an owner
+// are closed here and at the supervisor; then the driver has their memory back, and isolates it.
+//
+// REQUIRES: the parts were not used before.
+// Errors: none of its own; a record that cannot be written fails the health.
+RecoveryReport Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
                        LeaseRegistry& registry, LeaseJournal& journal);
 
 }  // namespace tenure::server

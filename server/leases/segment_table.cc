@@ -9,23 +9,6 @@
 
 namespace tenure::server {
 
-Bytes Segment::size() const {
-  Bytes sum;
-  for (const SegmentBlock& block : blocks) sum += block.size;
-  return sum;
-}
-
-Bytes Segment::region_bytes() const {
-  Bytes sum;
-  for (const SegmentBlock& block : blocks) sum += block.region.size();
-  return sum;
-}
-
-bool Segment::Admits(const SegmentKey& key, Tenant tenant) const {
-  return tenant.uid == key.owner ||
-         std::find(notes.allowed.begin(), notes.allowed.end(), tenant.uid) != notes.allowed.end();
-}
-
 absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session) const {
   if (segments_.contains(key)) {
     return absl::AlreadyExistsError(
@@ -34,6 +17,7 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
   }
   const auto claim = claims_.find(key);
   if (claim != claims_.end()) {
+    // A claimed name is counted and admitted already; the limits below were checked for the claim.
     if (claim->second == session) return absl::OkStatus();
     return absl::FailedPreconditionError(
         absl::StrCat("another session is loading segment '", key.name, "' of uid:", key.owner,
@@ -54,6 +38,7 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
 }
 
 void SegmentTable::Publish(const SegmentKey& key, Segment segment) {
+  // The claim, if there is one, counted the name; the segment counts it from now on.
   if (claims_.erase(key) > 0) UncountName(key.owner);
   CountName(key.owner);
   region_bytes_ += segment.region_bytes();
@@ -70,8 +55,9 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
   if (found->second.attachments > 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "segment '", key.name, "' is attached ", found->second.attachments,
-        " times; wait until they are done (`tenurectl segments`), or take it with --force: whoever "
-        "has it mapped keeps reading it, and its memory comes back when the last of them is gone"));
+        " times; wait until they are done (`tenurectl segments`), or take it with --force: "
+        "processes "
+        "that map it can still read it, and its memory comes back when the last of them ends"));
   }
   region_bytes_ -= found->second.region_bytes();
   std::vector<SegmentBlock> blocks = std::move(found->second.blocks);
@@ -102,14 +88,16 @@ bool SegmentTable::EndClaim(const SegmentKey& key, SessionId session) {
 
 std::optional<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
   const std::optional<AttachmentId> id = attachments_.Insert(Attachment{session, key});
-  if (!id) return std::nullopt;
-  ++segments_.at(key).attachments;
-  by_session_[session].push_back(*id);
+  if (id) IndexAttachment(*id, key, session);
   return id;
 }
 
-void SegmentTable::Restore(AttachmentId id, const SegmentKey& key, SessionId session) {
+void SegmentTable::RestoreAttachment(AttachmentId id, const SegmentKey& key, SessionId session) {
   attachments_.Restore(id, Attachment{session, key});
+  IndexAttachment(id, key, session);
+}
+
+void SegmentTable::IndexAttachment(AttachmentId id, const SegmentKey& key, SessionId session) {
   ++segments_.at(key).attachments;
   by_session_[session].push_back(id);
 }
@@ -121,6 +109,7 @@ const Attachment* SegmentTable::FindAttachment(AttachmentId id, SessionId sessio
 
 void SegmentTable::Detach(AttachmentId id) {
   const Attachment attachment = attachments_.Take(id);
+  // The segment stays at 0 attachments: it is published until its owner unpublishes it.
   --segments_.at(attachment.segment).attachments;
   const auto of_session = by_session_.find(attachment.session);
   std::erase(of_session->second, id);
@@ -182,7 +171,8 @@ void SegmentTable::CheckInvariants() const {
   TENURE_CHECK(region_bytes == region_bytes_);
   for (const auto& [key, session] : claims_) ++names[key.owner];
   TENURE_CHECK(names == names_);
-  // Each segment has been looked up: more would be attachments to none.
+  // The loop above looked up each segment, which puts it into `attached`. If `attached` has more
+  // entries than that, some attachments name a segment that does not exist.
   TENURE_CHECK(attached.size() == segments_.size());
 }
 

@@ -34,10 +34,10 @@ absl::StatusOr<StatsSnapshot> Stats::TakeSnapshot() {
   }
   snapshot.waiting = heap_.waiting();
   snapshot.leases = registry_.totals();
-  if (store_.available()) {
-    snapshot.survival = store_.CheckSupervisor().ok() ? Survival::kOn : Survival::kLost;
-    snapshot.stored_descriptors = store_.size();
-    snapshot.max_stored_descriptors = store_.max();
+  if (store_ != nullptr) {
+    snapshot.survival = store_->CheckSupervisor().ok() ? Survival::kOn : Survival::kLost;
+    snapshot.stored_descriptors = store_->size();
+    snapshot.max_stored_descriptors = store_->max();
   }
   for (const auto& [size, pool] : pools) snapshot.pools.push_back(pool);
   return snapshot;

@@ -48,7 +48,7 @@ struct StatsSnapshot {
 // Thread safety: thread-safe.
 class Stats {
  public:
-  Stats(DeviceHeap& heap, LeaseRegistry& registry, const FdStore& store,
+  Stats(DeviceHeap& heap, LeaseRegistry& registry, const FdStore* store,
         const RecoveryReport& recovered)
       : heap_(heap), registry_(registry), store_(store), recovered_(recovered) {}
 
@@ -60,7 +60,7 @@ class Stats {
  private:
   DeviceHeap& heap_;
   LeaseRegistry& registry_;
-  const FdStore& store_;
+  const FdStore* const store_;
   const RecoveryReport& recovered_;
 };
 

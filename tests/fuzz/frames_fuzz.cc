@@ -16,13 +16,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
   const absl::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   FrameMeter whole;
-  TENURE_CHECK(whole.Take(preface, now).ok());
-  const absl::Status verdict = whole.Take(bytes, now);
+  TENURE_CHECK(whole.Read(preface, now).ok());
+  const absl::Status verdict = whole.Read(bytes, now);
   FrameMeter parts;
-  TENURE_CHECK(parts.Take(preface, now).ok());
+  TENURE_CHECK(parts.Read(preface, now).ok());
   absl::Status verdict_of_parts;
   for (size_t at = 0; at < bytes.size() && verdict_of_parts.ok(); at += step) {
-    verdict_of_parts = parts.Take(bytes.substr(at, step), now);
+    verdict_of_parts = parts.Read(bytes.substr(at, step), now);
   }
   TENURE_CHECK(verdict == verdict_of_parts);
   return 0;

@@ -69,21 +69,20 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       heap_(simulated.device(), health_, HeapOptions(choices)),
       // Now and then a host where the list cannot be had.
       journal_(nullptr, health_),
-      fence_(heap_, choices.Next() % 8 == 7 ? nullptr : &simulated.processes(), clock_, journal_),
-      registry_(heap_, fence_, journal_, clock_, RegistryOptions()),
+      quarantine_(server::Quarantine::Create(heap_, clock_, journal_)),
+      fence_(*quarantine_, choices.Next() % 8 == 7 ? nullptr : &simulated.processes()),
+      registry_(heap_, *quarantine_, journal_, clock_, RegistryOptions()),
       tickets_(clock_),
       overdue_(registry_, &simulated.processes(),
                {.is_connected = [this](const server::ProcessKey& key) { return Lives(key); }}),
-      reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_,
-                                          [](const server::QuarantineInfo&) {}))),
-      store_(*server::FdStore::FromEnvironment(/*default_max=*/0)),
-      stats_(heap_, registry_, *store_, recovered_),
+      reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_))),
+      stats_(heap_, registry_, /*store=*/nullptr, recovered_),
       connections_(clock_, {.descriptors = 1}),
       allocator_({registry_, *reaper_, tickets_, simulated.device().total(), "GPU-fuzzed",
                   "emulated", MiB(1), server::Isolation::kTenant, /*survives=*/false}),
       segments_(registry_),
-      statistics_({connections_, registry_, fence_, stats_, health_, clock_, "GPU-fuzzed", "fuzzed",
-                   "emulated", "0"}),
+      statistics_({connections_, registry_, *quarantine_, stats_, health_, clock_, "GPU-fuzzed",
+                   "fuzzed", "emulated", "0"}),
       admin_({registry_, heap_, [this] { registry_.Drain(); }}),
       next_pid_(kFirstPid) {}
 
@@ -384,7 +383,7 @@ void RequestWorld::End() {
   while (heap_.MaintainOnce()) {
   }
   fence_.Poll();
-  TENURE_CHECK(fence_.List().empty());
+  TENURE_CHECK(quarantine_->List().empty());
   TENURE_CHECK(heap_.books().leased == Bytes(0) && heap_.books().quarantined == Bytes(0));
   heap_.Trim();
   TENURE_CHECK(heap_.books().reserved() == Bytes(0));

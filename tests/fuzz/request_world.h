@@ -17,7 +17,6 @@
 #include "server/calls/stats_handlers.h"
 #include "server/calls/ticket_table.h"
 #include "server/identity/peer.h"
-#include "server/keeper/fd_store.h"
 #include "server/leases/fence.h"
 #include "server/leases/lease_registry.h"
 #include "server/leases/recovery.h"
@@ -110,12 +109,12 @@ class RequestWorld {
   server::Health health_;
   server::DeviceHeap heap_;
   server::LeaseJournal journal_;
+  const std::shared_ptr<server::Quarantine> quarantine_;
   server::Fence fence_;
   server::LeaseRegistry registry_;
   server::TicketTable tickets_;
   server::OverdueWatch overdue_;
   std::unique_ptr<server::Reaper> reaper_;  // never started: Step does the work of its threads
-  const std::unique_ptr<server::FdStore> store_;
   const server::RecoveryReport recovered_;
   server::Stats stats_;
   server::ConnectionTable connections_;

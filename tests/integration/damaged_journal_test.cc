@@ -28,7 +28,7 @@ namespace tenure::testing {
 namespace {
 
 constexpr char kMoveAway[] = "Move the file away and start again";
-constexpr char kNotRead[] = "it is not read, because somebody else may have written it; remove it";
+constexpr char kNotRead[] = "it is not read, because another user may have written it; remove it";
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

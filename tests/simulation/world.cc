@@ -30,8 +30,9 @@ World::World(SimulatedDevice& simulated, uint64_t seed) : simulated_(simulated),
                                   kTenantLimit, PickKind()});
   // One in eight worlds is a host on which the list of processes cannot be read.
   cuda::ProcessList* const list = Random(8) == 0 ? nullptr : &simulated_.processes();
-  fence_ = std::make_unique<server::Fence>(*heap_, list, clock_, journal_);
-  registry_ = std::make_unique<LeaseRegistry>(*heap_, *fence_, journal_, clock_,
+  quarantine_ = server::Quarantine::Create(*heap_, clock_, journal_);
+  fence_ = std::make_unique<server::Fence>(*quarantine_, list);
+  registry_ = std::make_unique<LeaseRegistry>(*heap_, *quarantine_, journal_, clock_,
                                               LeaseRegistry::Options{.epoch = kEpoch});
   kill_hung_ = Random(3) == 0;
   grace_ = absl::Seconds(5 + Random(2) * 60);
@@ -201,7 +202,7 @@ void World::End() {
   while (heap_->MaintainOnce()) {
   }
   fence_->Poll();
-  if (!fence_->List().empty()) Broken("something stays in quarantine for ever");
+  if (!quarantine_->List().empty()) Broken("something stays in quarantine for ever");
   const server::Books books = heap_->books();
   if (books.leased != Bytes(0) || books.quarantined != Bytes(0)) Broken("memory has leaked");
   heap_->Trim();

@@ -161,6 +161,7 @@ class World {
   server::Health health_;
   server::LeaseJournal journal_{nullptr, health_};
   std::unique_ptr<server::DeviceHeap> heap_;
+  std::shared_ptr<server::Quarantine> quarantine_;
   std::unique_ptr<server::Fence> fence_;
   std::unique_ptr<server::LeaseRegistry> registry_;
   std::unique_ptr<server::OverdueWatch> overdue_;

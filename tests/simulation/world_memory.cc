@@ -150,7 +150,7 @@ void World::Attach(std::list<UnderWay>::iterator under_way) {
   for (const LeaseRegistry::Pending& one : call.pending) {
     bases.push_back(one.block.region().base());
   }
-  const absl::StatusOr<std::vector<Grant>> grants = registry_->Attach(std::move(call.pending));
+  const absl::StatusOr<std::vector<Grant>> grants = registry_->Commit(std::move(call.pending));
   Session* const session = FindSession(call.process, call.session);
   const Process& process = processes_[call.process];
   if (!grants.ok()) {

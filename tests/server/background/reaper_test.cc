@@ -20,11 +20,7 @@ class ReaperTest : public CoreTest {
     overdue_ = std::make_unique<OverdueWatch>(
         *registry_, processes_.get(),
         OverdueWatch::Options{.is_connected = [](const ProcessKey&) { return true; }});
-    absl::StatusOr<std::unique_ptr<Reaper>> reaper =
-        Reaper::Create(*registry_, *fence_, *overdue_, [this](const QuarantineInfo& reclaimed) {
-          absl::MutexLock lock(&mu_);
-          reclaimed_.push_back(reclaimed);
-        });
+    absl::StatusOr<std::unique_ptr<Reaper>> reaper = Reaper::Create(*registry_, *fence_, *overdue_);
     TENURE_CHECK(reaper.ok());
     reaper_ = *std::move(reaper);
   }
@@ -40,19 +36,17 @@ class ReaperTest : public CoreTest {
   }
   // The first `count` sessions whose regions have left quarantine, or fewer after 20 s.
   std::vector<QuarantineInfo> WaitForReclaimed(size_t count) {
-    absl::MutexLock lock(&mu_);
-    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    absl::MutexLock lock(&reclaimed_mu_);
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(reclaimed_mu_) {
       return reclaimed_.size() >= count;
     };
-    mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20));
+    reclaimed_mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20));
     return reclaimed_;
   }
 
   std::unique_ptr<OverdueWatch> overdue_;
   std::unique_ptr<Reaper> reaper_;
   HeapUpkeep upkeep_{heap_};
-  absl::Mutex mu_;
-  std::vector<QuarantineInfo> reclaimed_ ABSL_GUARDED_BY(mu_);
 };
 
 TEST_F(ReaperTest, TheMemoryOfAProcessThatExitsReturns) {

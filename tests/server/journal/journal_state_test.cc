@@ -134,8 +134,8 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
   ExpectContradiction(all, Granted(1, 0, 500, 75, 0), "without an id");
   ExpectContradiction(all, Granted(1, 50, 0, 75, 0), "without an id");
   ExpectContradiction(all, Granted(1, 50, 500, 0, 0), "no region");
-  ExpectContradiction(all, Granted(1, 50, 500, 72, 0), "somebody else has");
-  ExpectContradiction(all, Granted(1, 50, 500, 73, 2048), "somebody else has");
+  ExpectContradiction(all, Granted(1, 50, 500, 72, 0), "another owner has");
+  ExpectContradiction(all, Granted(1, 50, 500, 73, 2048), "another owner has");
   ExpectContradiction(all, Granted(1, 50, 500, 71, 1023), "overlap");
   ExpectContradiction(all, Granted(1, 50, 500, 71, 1024), "overlap");
   ExpectContradiction(all, Granted(1, 50, 500, 71, 2047), "overlap");

@@ -8,6 +8,8 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -55,8 +57,8 @@ class CoreTest : public HeapTest {
         cuda::ProcessList::Open(cuda::ProcessListLibraryFor(device_.driver()), device_.uuid());
     TENURE_CHECK(list.ok());
     processes_ = *std::move(list);
-    fence_ = std::make_unique<Fence>(heap_, processes_.get(), clock_, journal_);
-    registry_ = std::make_unique<LeaseRegistry>(heap_, *fence_, journal_, clock_,
+    fence_ = std::make_unique<Fence>(*quarantine_, processes_.get());
+    registry_ = std::make_unique<LeaseRegistry>(heap_, *quarantine_, journal_, clock_,
                                                 LeaseRegistry::Options{.epoch = kEpoch});
   }
   ~CoreTest() override {
@@ -90,7 +92,7 @@ class CoreTest : public HeapTest {
     if (!block.ok()) return block.status();
     std::vector<LeaseRegistry::Pending> pending;
     pending.push_back({std::move(admission), *std::move(block)});
-    absl::StatusOr<std::vector<Grant>> grants = registry_->Attach(std::move(pending));
+    absl::StatusOr<std::vector<Grant>> grants = registry_->Commit(std::move(pending));
     CheckBooks();
     if (!grants.ok()) return grants.status();
     return grants->front();
@@ -104,9 +106,22 @@ class CoreTest : public HeapTest {
     return freed;
   }
 
+  // The sessions whose regions serve again or went to the driver, in the order of the reports.
+  std::vector<QuarantineInfo> reclaimed() {
+    absl::MutexLock lock(&reclaimed_mu_);
+    return reclaimed_;
+  }
+
   testing::ManualClock clock_;
   LeaseJournal journal_{nullptr, health_};
   std::unique_ptr<cuda::ProcessList> processes_;
+  absl::Mutex reclaimed_mu_;
+  std::vector<QuarantineInfo> reclaimed_ ABSL_GUARDED_BY(reclaimed_mu_);
+  std::shared_ptr<Quarantine> quarantine_ =
+      Quarantine::Create(heap_, clock_, journal_, [this](const QuarantineInfo& info) {
+        absl::MutexLock lock(&reclaimed_mu_);
+        reclaimed_.push_back(info);
+      });
   std::unique_ptr<Fence> fence_;
   std::unique_ptr<LeaseRegistry> registry_;
   uint64_t next_request_ = 1'000'000;

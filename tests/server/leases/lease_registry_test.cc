@@ -85,11 +85,12 @@ TEST_F(LeaseRegistryTest, AnAllocationThatOutlivesItsSessionGoesBackWithIt) {
     EXPECT_EQ(heap_.books().leased, MiB(6)) << "the driver's answer is still in our hands";
     std::vector<LeaseRegistry::Pending> pending;
     pending.push_back({std::move(admission), *std::move(block)});
-    EXPECT_TRUE(absl::IsNotFound(registry_->Attach(std::move(pending)).status()));
+    EXPECT_TRUE(absl::IsNotFound(registry_->Commit(std::move(pending)).status()));
   }
   EXPECT_EQ(heap_.books().leased, Bytes(0));
   EXPECT_EQ(heap_.books().quarantined, MiB(6)) << "it was a dead client's: it waits for proof";
-  EXPECT_EQ(fence_->Poll().size(), 0u);
+  fence_->Poll();
+  EXPECT_TRUE(reclaimed().empty());
   EXPECT_EQ(heap_.books().quarantined, Bytes(0));
 }
 
@@ -116,22 +117,23 @@ TEST_F(LeaseRegistryTest, QuarantineEndsWithTheExitAndNotBefore) {
   ASSERT_TRUE(Allocate(client, Open(client), MiB(4)).ok());
   // The daemon ends the sessions of a process that is still there: nothing is proven.
   EXPECT_EQ(registry_->Reclaim(client.peer()->key()), 1u);
-  EXPECT_EQ(fence_->Poll().size(), 0u);
-  ASSERT_EQ(fence_->List().size(), 1u);
-  EXPECT_NE(fence_->List()[0].reason.find("has not exited"), std::string::npos)
-      << fence_->List()[0].reason;
+  fence_->Poll();
+  EXPECT_TRUE(reclaimed().empty());
+  ASSERT_EQ(quarantine_->List().size(), 1u);
+  EXPECT_NE(quarantine_->List()[0].reason.find("has not exited"), std::string::npos)
+      << quarantine_->List()[0].reason;
   client.Kill();
-  EXPECT_EQ(fence_->Poll().size(), 0u) << "proven, yet not cleared";
+  fence_->Poll();
+  EXPECT_TRUE(reclaimed().empty()) << "proven, yet not cleared";
   EXPECT_FALSE(fence_->waiting());
   EXPECT_EQ(heap_.books().quarantined, Bytes(0));
-  ASSERT_EQ(fence_->List().size(), 1u);
-  EXPECT_EQ(fence_->List()[0].lease->state(), LeaseState::kFenced);
+  ASSERT_EQ(quarantine_->List().size(), 1u);
+  EXPECT_EQ(quarantine_->List()[0].lease->state(), LeaseState::kFenced);
   Maintain();
-  const std::vector<QuarantineInfo> over = fence_->Poll();
-  ASSERT_EQ(over.size(), 1u);
-  EXPECT_EQ(over[0].lease->state(), LeaseState::kScrubbed);
-  EXPECT_EQ(over[0].bytes, MiB(4));
-  EXPECT_TRUE(fence_->List().empty());
+  ASSERT_EQ(reclaimed().size(), 1u);
+  EXPECT_EQ(reclaimed()[0].lease->state(), LeaseState::kScrubbed);
+  EXPECT_EQ(reclaimed()[0].bytes, MiB(4));
+  EXPECT_TRUE(quarantine_->List().empty());
 }
 
 TEST_F(LeaseRegistryTest, ADrainingDaemonGrantsNothingNewAndTakesNothing) {
@@ -157,8 +159,9 @@ TEST_F(LeaseRegistryTest, AProcessThatBecameAnotherUserIsAStranger) {
 }
 
 TEST_F(LeaseRegistryTest, WithoutAProcessListADeadClientsRegionsGoToTheDriver) {
-  Fence blind(heap_, /*processes=*/nullptr, clock_, journal_);
-  LeaseRegistry registry(heap_, blind, journal_, clock_, LeaseRegistry::Options{.epoch = kEpoch});
+  Fence blind(*quarantine_, /*processes=*/nullptr);
+  LeaseRegistry registry(heap_, *quarantine_, journal_, clock_,
+                         LeaseRegistry::Options{.epoch = kEpoch});
   ClientProcess client;
   const SessionId session = *registry.Open(client.peer(), 1, "");
   auto admitted = registry.Admit(*client.peer(), session, 1);
@@ -167,11 +170,12 @@ TEST_F(LeaseRegistryTest, WithoutAProcessListADeadClientsRegionsGoToTheDriver) {
     absl::StatusOr<Block> block = admission.pool().Allocate(BlockRequest{MiB(6)});
     std::vector<LeaseRegistry::Pending> pending;
     pending.push_back({std::move(admission), *std::move(block)});
-    ASSERT_TRUE(registry.Attach(std::move(pending)).ok());
+    ASSERT_TRUE(registry.Commit(std::move(pending)).ok());
   }
   client.Kill();
   registry.Reclaim(client.peer()->key());
-  EXPECT_EQ(blind.Poll().size(), 1u);
+  blind.Poll();
+  EXPECT_EQ(reclaimed().size(), 1u);
   Maintain();
   EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "nothing of it is kept for another grant";
 }
@@ -199,7 +203,8 @@ TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
   ASSERT_TRUE(published.ok()) << published.status();
   const SegmentKey key{client.peer()->uid(), "weights"};
   const auto attach = [&](uint64_t request) {
-    return registry_->Attach(*client.peer(), session, request, key, /*claim=*/false).status();
+    return registry_->AttachSegment(*client.peer(), session, request, key, /*claim=*/false)
+        .status();
   };
   EXPECT_TRUE(attach(11).ok());
   clock_.Advance(registry_->lease_ttl() + absl::Seconds(1));
@@ -211,7 +216,7 @@ TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
 }
 
 TEST_F(LeaseRegistryTest, SessionsAreLimited) {
-  LeaseRegistry small(heap_, *fence_, journal_, clock_,
+  LeaseRegistry small(heap_, *quarantine_, journal_, clock_,
                       LeaseRegistry::Options{.epoch = kEpoch, .max_sessions = 2});
   const ClientProcess client;
   EXPECT_TRUE(small.Open(client.peer(), 1, "").ok());
@@ -221,7 +226,7 @@ TEST_F(LeaseRegistryTest, SessionsAreLimited) {
 }
 
 TEST_F(LeaseRegistryTest, ATenantsSessionsAreLimitedAndAnothersAreNot) {
-  LeaseRegistry small(heap_, *fence_, journal_, clock_,
+  LeaseRegistry small(heap_, *quarantine_, journal_, clock_,
                       LeaseRegistry::Options{.epoch = kEpoch, .max_tenant_sessions = 1});
   const ClientProcess alice(1000);
   const ClientProcess bob(1001);

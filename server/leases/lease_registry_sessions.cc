@@ -1,0 +1,170 @@
+// Sessions of the registry: how they open, stay alive and end.
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/check.h"
+#include "common/cuda/no_driver_calls.h"
+#include "common/status_macros.h"
+#include "server/leases/lease_registry.h"
+#include "server/leases/lease_registry_internal.h"
+
+namespace tenure::server {
+
+absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
+                                              std::string name) {
+  const Tenant tenant = peer->tenant();
+  const ProcessKey process = peer->key();
+  // Made before the lock is taken, so that they are also destroyed without it when they turn out
+  // not to be needed.
+  std::shared_ptr<SessionPool> pool = SessionPool::Create(heap_, tenant, options_.max_pool_block);
+  auto lease = std::make_shared<Lease>(std::move(peer), std::move(name), clock_);
+  cuda::NoDriverCallsLock lock(&mu_);
+  const auto of_process = by_process_.find(process);
+  if (of_process != by_process_.end()) {
+    for (const SessionId id : of_process->second) {
+      if (sessions_.Find(id)->open_request == request_id) return id;
+    }
+  }
+  TENURE_RETURN_IF_ERROR(CheckLimits(tenant));
+  const SessionId id =
+      *sessions_.Insert(MakeSession(std::move(lease), request_id, std::move(pool)));
+  IndexSession(id);
+  ++totals_.sessions_opened;
+  return id;
+}
+
+absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
+  if (draining_) return Draining();
+  if (sessions_.size() >= options_.max_sessions) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the daemon serves at most ", options_.max_sessions,
+                     " sessions at once; close some (`tenurectl ps`) or try later"));
+  }
+  const auto of_tenant = by_tenant_.find(tenant);
+  if (of_tenant != by_tenant_.end() && of_tenant->second >= options_.max_tenant_sessions) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        tenant.ToString(), " has ", of_tenant->second,
+        " sessions, which is as many as one tenant may have; close some (`tenurectl ps`), or raise "
+        "--max-tenant-sessions"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
+  cuda::NoDriverCallsLock lock(&mu_);
+  TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
+  session->deadline = clock_.Now() + options_.lease_ttl;
+  TENURE_CHECK(session->lease->On(LeaseEvent::kKeepAlive));
+  return absl::OkStatus();
+}
+
+bool LeaseRegistry::IsSuspended(Session& session) const {
+  if (clock_.Now() > session.deadline) session.lease->On(LeaseEvent::kOverdue);
+  return session.lease->state() == LeaseState::kSuspended;
+}
+
+std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
+  cuda::NoDriverCallsLock lock(&mu_);
+  std::vector<OverdueSession> overdue;
+  const BootTime now = clock_.Now();
+  sessions_.ForEach([&](SessionId id, Session& session) {
+    mu_.AssertHeld();
+    if (IsSuspended(session)) {
+      overdue.push_back(OverdueSession{id, session.lease, now - session.deadline});
+    }
+    return true;
+  });
+  return overdue;
+}
+
+bool LeaseRegistry::EndExeced(SessionId id) {
+  // Declared before the lock, so that its blocks return after the lock has ended. Its pool has no
+  // heir, so its regions go to the driver.
+  std::optional<Ended> ended;
+  cuda::NoDriverCallsLock lock(&mu_);
+  Session* const session = sessions_.Find(id);
+  // A keep-alive may have come since SuspendOverdue; then the event does not apply any more.
+  if (session == nullptr || !session->lease->On(LeaseEvent::kExeced)) return false;
+  ended.emplace(TakeSession(id));
+  journal_.SessionEnded(id).IgnoreError();
+  totals_.reclaimed_allocations += ended->blocks.size();
+  ++totals_.sessions_reclaimed;
+  return true;
+}
+
+void LeaseRegistry::Drain() {
+  cuda::NoDriverCallsLock lock(&mu_);
+  draining_ = true;
+}
+
+absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
+  std::optional<Ended> ended;
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
+    TENURE_CHECK(session->lease->On(LeaseEvent::kClosed));
+    ended.emplace(TakeSession(id));
+    // Before the blocks return: after that their regions may be granted to another session.
+    TENURE_RETURN_IF_ERROR(journal_.SessionEnded(id));
+    totals_.frees += ended->blocks.size();
+  }
+  // The client closes its session after it has unmapped everything, so its regions may serve the
+  // same tenant again.
+  ended->session.pool->End([this](std::vector<Region> regions) {
+    for (Region& region : regions) heap_.Return(std::move(region), /*unmapped=*/true);
+  });
+  return absl::OkStatus();
+}
+
+size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
+  std::deque<Ended> ended;
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    const auto found = by_process_.find(process);
+    if (found == by_process_.end()) return 0;
+    // A copy: TakeSession erases from the original.
+    const std::vector<SessionId> ids = found->second;
+    for (const SessionId id : ids) {
+      ended.push_back(TakeSession(id));
+      TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kExited));
+      totals_.reclaimed_allocations += ended.back().blocks.size();
+      ++totals_.sessions_reclaimed;
+    }
+  }
+  // The pool calls its heir when its last block has come back: at the end of this function, or
+  // later, when a call of the dead client is still taking a block from the driver. Only then is the
+  // list of regions complete. The journal learns of the end in the quarantine, not here: until
+  // there is proof, the next life of the daemon must keep these regions too.
+  for (Ended& dead : ended) {
+    dead.session.pool->End(
+        [this, id = dead.id, lease = dead.session.lease](std::vector<Region> regions) {
+          quarantine_.Hold(id, lease, std::move(regions));
+        });
+  }
+  return ended.size();
+}
+
+void LeaseRegistry::CloseAll() {
+  // Declared before the lock: its blocks return after the lock has ended.
+  std::deque<Ended> ended;
+  cuda::NoDriverCallsLock lock(&mu_);
+  std::vector<SessionId> ids;
+  sessions_.ForEach([&](SessionId id, const Session&) {
+    ids.push_back(id);
+    return true;
+  });
+  for (const SessionId id : ids) {
+    ended.push_back(TakeSession(id));
+    TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kDrained));
+    totals_.frees += ended.back().blocks.size();
+  }
+  // After the sessions: their end has ended all attachments and claims.
+  for (SegmentBlock& block : segments_.TakeAll()) {
+    heap_.Return(std::move(block.region), /*unmapped=*/false);
+  }
+}
+
+}  // namespace tenure::server
