@@ -101,9 +101,9 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
   TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   TENURE_RETURN_IF_ERROR(CheckName(request.name()));
   const SegmentKey key = KeyOf(caller, request);
-  TENURE_ASSIGN_OR_RETURN(
-      const auto attached,
-      registry_.AttachSegment(caller, request.session_id(), request.request_id(), key, request.claim()));
+  TENURE_ASSIGN_OR_RETURN(const auto attached,
+                          registry_.AttachSegment(caller, request.session_id(),
+                                                  request.request_id(), key, request.claim()));
   if (const SegmentGrant* const grant = std::get_if<SegmentGrant>(&attached)) {
     response = ToWire(*grant);
   } else {

@@ -76,7 +76,8 @@ absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequ
                                          v1::ListSessionsResponse& response) {
   for (const SessionInfo& info : parts_.registry.ListSessions())
     *response.add_sessions() = ToWire(info);
-  for (const QuarantineInfo& info : parts_.quarantine.List()) *response.add_quarantines() = ToWire(info);
+  for (const QuarantineInfo& info : parts_.quarantine.List())
+    *response.add_quarantines() = ToWire(info);
   return absl::OkStatus();
 }
 
