@@ -124,7 +124,7 @@ class Daemon {
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<TicketTable> tickets_;
   std::unique_ptr<FdExchange> fd_exchange_;
-  RecoveryReport recovered_;
+  RecoveryReport recovery_;
   std::unique_ptr<Stats> stats_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<OverdueWatch> overdue_;

@@ -54,9 +54,9 @@ void FdExchange::Answer(UniqueFd socket, const ConnectionTable::Caller& caller) 
 absl::StatusOr<UniqueFd> FdExchange::Redeem(absl::string_view ticket,
                                             const ConnectionTable::Caller& caller) {
   TENURE_RETURN_IF_ERROR(caller.status());
-  TENURE_ASSIGN_OR_RETURN(const RegionClaim claim, tickets_.Redeem(ticket, **caller));
+  TENURE_ASSIGN_OR_RETURN(const RegionName region, tickets_.Redeem(ticket, **caller));
   // The registry decides now whether the caller holds the region: the ticket alone proves nothing.
-  return registry_.Export(**caller, claim);
+  return registry_.Export(**caller, region);
 }
 
 }  // namespace tenure::server

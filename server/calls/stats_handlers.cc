@@ -1,6 +1,5 @@
 #include "server/calls/stats_handlers.h"
 
-#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -9,6 +8,7 @@
 
 #include "common/status_macros.h"
 #include "server/calls/wire.h"
+#include "server/leases/segment.h"
 
 namespace tenure::server {
 namespace {
@@ -64,7 +64,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   SetDevice(snapshot.device, response);
   response.set_waiting_bytes(snapshot.waiting.value());
   response.set_connections(parts_.connections.size());
-  SetSurvival(snapshot, parts_.stats.recovered(), *response.mutable_survival());
+  SetSurvival(snapshot, parts_.stats.recovery(), *response.mutable_survival());
   SetLeases(snapshot.leases, response);
   *response.mutable_totals() = ToWire(snapshot.leases);
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());
@@ -84,11 +84,9 @@ absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequ
 absl::Status StatsHandlers::ListSegments(const Peer& caller, const v1::ListSegmentsRequest&,
                                          v1::ListSegmentsResponse& response) {
   for (const SegmentInfo& info : parts_.registry.ListSegments()) {
-    // As the registry decides about an attach: the owner and the users that it allows.
-    const bool attachable =
-        info.key.owner == caller.uid() ||
-        std::find(info.allowed.begin(), info.allowed.end(), caller.uid()) != info.allowed.end();
-    if (attachable || caller.IsOperator()) *response.add_segments() = ToWire(info);
+    // A claimed name has no list of allowed users yet, so only its owner sees it.
+    if (MayAttach(caller.tenant(), info.key, info.allowed) || caller.IsOperator())
+      *response.add_segments() = ToWire(info);
   }
   return absl::OkStatus();
 }

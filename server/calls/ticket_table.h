@@ -40,16 +40,16 @@ class TicketTable {
   explicit TicketTable(const Clock& clock) : clock_(clock) {}
 
   // Returns kTicketBytes bytes.
-  absl::StatusOr<std::string> Issue(const Peer& to, const RegionClaim& claim);
+  absl::StatusOr<std::string> Issue(const Peer& to, const RegionName& region);
   // A process that shows another process's ticket does not use it up.
-  absl::StatusOr<RegionClaim> Redeem(absl::string_view ticket, const Peer& by);
+  absl::StatusOr<RegionName> Redeem(absl::string_view ticket, const Peer& by);
 
  private:
   using Ticket = std::array<char, kTicketBytes>;
   struct Entry {
     ProcessKey process;
     uid_t uid = 0;
-    RegionClaim claim;
+    RegionName region;
   };
 
   void DropExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -30,7 +30,7 @@ class JournalFold {
 
   // Takes the file's bytes from valid_bytes() on. A record that is cut short at the end is not
   // applied; the next call may bring it whole.
-  absl::Status Take(absl::string_view bytes);
+  absl::Status Apply(absl::string_view bytes);
 
   uint64_t valid_bytes() const { return valid_bytes_; }
   uint64_t records() const { return records_; }
@@ -38,7 +38,7 @@ class JournalFold {
   JournalState TakeState() && { return std::move(state_); }
 
  private:
-  absl::Status TakeRecord(absl::string_view payload);
+  absl::Status ApplyRecord(absl::string_view payload);
   absl::Status Damaged(absl::string_view fault) const;
 
   const std::string path_;

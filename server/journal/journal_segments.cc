@@ -6,8 +6,6 @@
 namespace tenure::server {
 namespace {
 
-absl::Status Contradicts(absl::string_view what) { return absl::DataLossError(what); }
-
 template <typename Named>
 SegmentKey KeyOf(const Named& named) {
   return {named.uid(), named.name()};

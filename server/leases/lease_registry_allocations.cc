@@ -133,14 +133,14 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
   return pool->IdleRegions();
 }
 
-absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionClaim& claim) {
+absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionName& name) {
   cuda::NoDriverCallsLock lock(&mu_);
-  TENURE_ASSIGN_OR_RETURN(const Session* const session, Find(caller, claim.session));
-  const auto* const allocation = std::get_if<AllocationId>(&claim.region);
-  TENURE_ASSIGN_OR_RETURN(
-      const Region* const region,
-      allocation != nullptr ? FindRegion(*session, *allocation)
-                            : FindRegion(claim.session, std::get<SegmentBlockName>(claim.region)));
+  TENURE_ASSIGN_OR_RETURN(const Session* const session, Find(caller, name.session));
+  const auto* const allocation = std::get_if<AllocationId>(&name.holding);
+  TENURE_ASSIGN_OR_RETURN(const Region* const region,
+                          allocation != nullptr
+                              ? FindRegion(*session, *allocation)
+                              : FindRegion(name.session, std::get<SegmentBlockName>(name.holding)));
   if (region->kind() != MemoryKind::kVmmFd) {
     return absl::FailedPreconditionError(
         absl::StrCat("region ", region->id(), " is of kind ", NameOf(region->kind()),
@@ -180,14 +180,8 @@ void LeaseRegistry::CountRefusal() {
 
 Grant LeaseRegistry::MakeGrant(AllocationId id, const Block& block) {
   const Region& region = block.region();
-  const MemoryKind kind = region.kind();
-  return Grant{id,
-               region.id(),
-               region.size(),
-               block.offset(),
-               block.size(),
-               kind,
-               kind == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle()};
+  return Grant{id,           region.id(),   region.size(),   block.offset(),
+               block.size(), region.kind(), HandleOf(region)};
 }
 
 Block LeaseRegistry::TakeBlock(AllocationId id) {

@@ -1,5 +1,4 @@
 // Segments of the registry: publish, attach, claim, detach, unpublish.
-#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -59,8 +58,8 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
   const bool survives = journal_.Survives(segment.kind());
   segments_.Publish(key, std::move(segment));
   // CheckPublish left room for one attachment.
-  const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
-  TENURE_CHECK(attachment);
+  const absl::StatusOr<AttachmentId> attachment = segments_.Attach(key, id);
+  TENURE_CHECK(attachment.ok());
   session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
   if (survives) {
     TENURE_RETURN_IF_ERROR(journal_.SegmentPublished(key, segments_.segments().at(key), id,
@@ -125,31 +124,26 @@ absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::AttachSe
     TENURE_ASSIGN_OR_RETURN(const SegmentClaim claimed, ClaimSegment(id, *session, key));
     return claimed;
   }
-  const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
-  if (!attachment) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
-  }
-  session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
+  TENURE_ASSIGN_OR_RETURN(const AttachmentId attachment, segments_.Attach(key, id));
+  session->requests.Note(request_id, {RequestWindow::State::kAttached, attachment});
   if (journal_.Survives(segment->kind())) {
-    TENURE_RETURN_IF_ERROR(
-        journal_.SegmentAttached(key, JournaledSession{id, session->open_request, *session->lease},
-                                 *attachment, request_id));
+    TENURE_RETURN_IF_ERROR(journal_.SegmentAttached(
+        key, JournaledSession{id, session->open_request, *session->lease}, attachment, request_id));
   }
-  return MakeSegmentGrant(*attachment, *segment);
+  return MakeSegmentGrant(attachment, *segment);
 }
 
 absl::StatusOr<SegmentClaim> LeaseRegistry::ClaimSegment(SessionId id, const Session& session,
                                                          const SegmentKey& key) {
   const absl::Status possible = segments_.CheckPublish(key, id);
-  if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kOthers;
+  if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kHeldByOther;
   TENURE_RETURN_IF_ERROR(possible);
   // A repeated request finds the session's own claim, which the journal has already.
-  if (segments_.claims().contains(key)) return SegmentClaim::kOurs;
+  if (segments_.claims().contains(key)) return SegmentClaim::kGranted;
   TENURE_CHECK(segments_.Claim(key, id));
   TENURE_RETURN_IF_ERROR(
       journal_.SegmentClaimed(key, JournaledSession{id, session.open_request, *session.lease}));
-  return SegmentClaim::kOurs;
+  return SegmentClaim::kGranted;
 }
 
 SegmentGrant LeaseRegistry::MakeSegmentGrant(AttachmentId attachment,
@@ -157,10 +151,8 @@ SegmentGrant LeaseRegistry::MakeSegmentGrant(AttachmentId attachment,
   SegmentGrant grant{attachment, segment.notes, {}, journal_.Survives(segment.kind())};
   for (const SegmentBlock& block : segment.blocks) {
     const Region& region = block.region;
-    const MemoryKind kind = region.kind();
-    grant.blocks.push_back(
-        SegmentGrant::Block{region.id(), region.size(), block.size, kind,
-                            kind == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle()});
+    grant.blocks.push_back(SegmentGrant::Block{region.id(), region.size(), block.size,
+                                               region.kind(), HandleOf(region)});
   }
   return grant;
 }

@@ -57,7 +57,7 @@ std::vector<Quarantine::Waiting> Quarantine::waiting() const {
   return sessions;
 }
 
-void Quarantine::Keep(uint64_t place, absl::string_view reason, bool forked) {
+void Quarantine::NoteReason(uint64_t place, absl::string_view reason, bool forked) {
   cuda::NoDriverCallsLock lock(&mu_);
   Entry& entry = waiting_.at(place);
   if (forked) entry.lease->On(LeaseEvent::kForked);

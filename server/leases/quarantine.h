@@ -73,7 +73,7 @@ class Quarantine : public std::enable_shared_from_this<Quarantine> {
   // The sessions that wait for the fence, oldest first.
   std::vector<Waiting> waiting() const;
   // Says why this session has to wait longer. `forked`: because the driver still lists its process.
-  void Keep(uint64_t place, absl::string_view reason, bool forked);
+  void NoteReason(uint64_t place, absl::string_view reason, bool forked);
   // Ends the session's wait. kProven: its regions are cleared, then serve again. kUnprovable: they
   // go to the driver. REQUIRES: the session waits.
   void Release(uint64_t place, LeaseEvent event);

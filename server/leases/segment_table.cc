@@ -1,6 +1,7 @@
 #include "server/leases/segment_table.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,14 @@
 #include "common/check.h"
 
 namespace tenure::server {
+namespace {
+
+absl::Status TooManyAttachments() {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
+}
+
+}  // namespace
 
 absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session) const {
   if (segments_.contains(key)) {
@@ -23,10 +32,8 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
         absl::StrCat("another session is loading segment '", key.name, "' of uid:", key.owner,
                      "; wait until it is published and attach it"));
   }
-  if (attachments_.size() == kMaxSlots) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
-  }
+  // A publication attaches its publisher.
+  if (attachments_.size() == kMaxSlots) return TooManyAttachments();
   const auto names = names_.find(key.owner);
   if (names != names_.end() && names->second >= kMostPerTenant) {
     return absl::ResourceExhaustedError(
@@ -68,8 +75,8 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
 
 const Segment* SegmentTable::Find(const SegmentKey& key, Tenant tenant) const {
   const auto found = segments_.find(key);
-  if (found == segments_.end() || !found->second.Admits(key, tenant)) return nullptr;
-  return &found->second;
+  if (found == segments_.end()) return nullptr;
+  return MayAttach(tenant, key, found->second.notes.allowed) ? &found->second : nullptr;
 }
 
 bool SegmentTable::Claim(const SegmentKey& key, SessionId session) {
@@ -86,10 +93,11 @@ bool SegmentTable::EndClaim(const SegmentKey& key, SessionId session) {
   return true;
 }
 
-std::optional<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
+absl::StatusOr<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
   const std::optional<AttachmentId> id = attachments_.Insert(Attachment{session, key});
-  if (id) IndexAttachment(*id, key, session);
-  return id;
+  if (!id) return TooManyAttachments();
+  IndexAttachment(*id, key, session);
+  return *id;
 }
 
 void SegmentTable::RestoreAttachment(AttachmentId id, const SegmentKey& key, SessionId session) {

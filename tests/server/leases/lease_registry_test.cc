@@ -125,7 +125,7 @@ TEST_F(LeaseRegistryTest, QuarantineEndsWithTheExitAndNotBefore) {
   client.Kill();
   fence_->Poll();
   EXPECT_TRUE(reclaimed().empty()) << "proven, yet not cleared";
-  EXPECT_FALSE(fence_->waiting());
+  EXPECT_FALSE(fence_->HasWaiting());
   EXPECT_EQ(heap_.books().quarantined, Bytes(0));
   ASSERT_EQ(quarantine_->List().size(), 1u);
   EXPECT_EQ(quarantine_->List()[0].lease->state(), LeaseState::kFenced);

@@ -72,7 +72,7 @@ class RecordedLife {
   }
   // A descriptor as a supervisor would keep it.
   UniqueFd Export(const ClientProcess& client, SessionId session, const Grant& grant) {
-    return Must(registry_.Export(*client.peer(), RegionClaim{session, grant.allocation}));
+    return Must(registry_.Export(*client.peer(), RegionName{session, grant.allocation}));
   }
 
   // The journal's state now, read from the file.

@@ -264,7 +264,7 @@ TEST_F(RecoveryTest, ASegmentWithoutOneOfItsDescriptorsIsLostAndItsNameIsFree) {
   const SegmentKey key{client.peer()->uid(), kName};
   const auto claim = second_->registry().AttachSegment(*client.peer(), session, 4, key, true);
   ASSERT_TRUE(claim.ok()) << claim.status();
-  EXPECT_EQ(std::get<SegmentClaim>(*claim), SegmentClaim::kOurs);
+  EXPECT_EQ(std::get<SegmentClaim>(*claim), SegmentClaim::kGranted);
 }
 
 TEST_F(RecoveryTest, DescriptorsThatNothingUsesAreClosed) {
