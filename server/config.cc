@@ -60,9 +60,10 @@ void AddTenantFlags(CLI::App& app, Config& config) {
                  "requests that one tenant may make within a second")
       ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}))
       ->capture_default_str();
-  app.add_option("--allow-user", config.allow_users,
-                 "serve only these users, by name or uid, separated by commas, and root [everybody "
-                 "who may connect]")
+  app.add_option(
+         "--allow-user", config.allow_users,
+         "serve only these users, by name or uid, separated by commas, and root [every user "
+         "that may connect]")
       ->delimiter(',');
   app.add_option("--allow-group", config.allow_groups,
                  "serve members of these groups, too, by name or gid, separated by commas")
@@ -76,12 +77,11 @@ void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->capture_default_str();
   app.add_option(
          "--hung-client", config.hung_client,
-         "what happens to a process whose session stays suspended: 'keep' it and its memory, "
-         "or 'kill' it")
+         "if a session stays suspended, 'keep' its process and its memory, or 'kill' the process")
       ->check(CLI::IsMember({"keep", "kill"}))
       ->capture_default_str();
   app.add_option("--hung-grace", times.hung_grace,
-                 "how long it may stay suspended before it is killed")
+                 "how long a session may stay suspended before its process is killed")
       ->check(CheckDuration)
       ->capture_default_str();
   app.add_flag("--allow-mps", config.allow_mps,
@@ -98,8 +98,8 @@ void AddKeeperFlags(CLI::App& app, Config& config) {
       ->configurable(false);
   app.add_option(
          "--fd-store-max", config.fd_store_max,
-         "file descriptors that outlive the daemon: what the keeper holds [4096], or, under "
-         "a systemd before version 254, what FileDescriptorStoreMax= says [0]")
+         "file descriptors that outlive the daemon: the maximum of the keeper [4096], or, under a "
+         "systemd before version 254, the number in FileDescriptorStoreMax= [0]")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20));
 }
 
@@ -141,7 +141,8 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->capture_default_str();
   AddTenantFlags(app, config);
   AddKeeperFlags(app, config);
-  app.add_option("--log-level", config.log_level, "what is written to stderr")
+  app.add_option("--log-level", config.log_level,
+                 "the least severe messages that are written to stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
   app.add_flag("--check-config", config.check_config, "check flags and config file, then exit");
@@ -160,11 +161,9 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   AddFlags(app, config, times);
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(
-      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device, "
-      "another daemon\n"
-      "owns it or MPS runs, 70 the driver failed while serving, 71 the host had no memory left, 73 "
-      "socket or\n"
-      "metrics address not available.");
+      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device,\n"
+      "another daemon owns it or MPS runs, 70 the driver failed while serving, 71 the host had no\n"
+      "memory left, 73 socket or metrics address not available.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -27,7 +27,7 @@ constexpr int kDriverThreads = 4;
 // How long the calls in progress may take once the daemon stops.
 constexpr absl::Duration kDrainTime = absl::Seconds(5);
 
-// As the wire names it.
+// The name of the driver in messages of tenure.v1.
 std::string DriverName(const cuda::Driver& driver) {
   return driver.emulated() ? "emulated" : "cuda";
 }
@@ -241,14 +241,17 @@ void Daemon::CheckSupervisor() {
   if (supervised.ok()) return;
   supervisor_lost_ = true;
   spdlog::error(
-      "{}: no memory of kind VMM_FD is granted from now on, and what exists ends with this "
-      "process. Restart the daemon under a supervisor when its clients can do without it",
+      "{}: no memory of kind VMM_FD is granted from now on, and the memory of that kind that "
+      "exists "
+      "ends with this process. Restart the daemon under a supervisor when its clients can do "
+      "without "
+      "it",
       std::string(supervised.message()));
 }
 
 void Daemon::StopServing() {
   grpc_->SetServing(false);
-  // Before gRPC shuts down: it would never close a socket that it adopts afterwards.
+  // Before gRPC shuts down: it would never close a socket that it gets afterwards.
   listener_->Stop();
   fd_listener_->Stop();
   health_.Fail(absl::UnavailableError("the daemon is stopping; repeat the call when it is back"));

@@ -41,9 +41,9 @@ absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& c
   TENURE_ASSIGN_OR_RETURN(const SessionId session,
                           parts_.registry.Open(caller, request.request_id(), request.name()));
   // After Open: if the process exits between the two lines, Watch sees it at once, and the session
-  // is there to be reclaimed. In the opposite order nobody would reclaim it.
+  // is there to be reclaimed. In the opposite order no thread would reclaim it.
   if (absl::Status watched = parts_.reaper.Watch(caller); !watched.ok()) {
-    // A process whose exit would go unseen gets no memory.
+    // A process whose exit no thread would see gets no memory.
     parts_.registry.Close(*caller, session).IgnoreError();
     return watched;
   }

@@ -16,7 +16,7 @@ namespace {
 // Allocations in one answer. The registry copies this many under its lock.
 constexpr uint32_t kMaxPage = 1000;
 
-// What the registry counts of what is held now.
+// The registry's sums over the present holdings.
 void SetLeases(const LeaseTotals& leases, v1::GetStatsResponse& response) {
   response.set_allocated_bytes(leases.allocated.value());
   response.set_requested_bytes(leases.requested.value());

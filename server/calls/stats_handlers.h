@@ -18,8 +18,8 @@
 
 namespace tenure::server {
 
-// Report what the daemon holds and for which sessions. They answer also when the daemon has failed
-// and no longer serves, because that is when an operator asks.
+// Report the memory that the daemon holds, and for which sessions. They answer also when the daemon
+// has failed and no longer serves, because that is when an operator asks.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.

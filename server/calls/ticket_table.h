@@ -26,8 +26,9 @@ namespace tenure::server {
 // that it was issued to. It names a region but grants none: the region is looked up when the ticket
 // is redeemed, so its holder gets nothing that it has lost in the meantime.
 //
-// Invariants: 1. a ticket is redeemed at most once; 2. at most kMaxTickets were issued within
-//     kLifetime.
+// Invariants
+//  1. A ticket is redeemed at most once.
+//  2. At most kMaxTickets were issued within kLifetime.
 // Borrows: the clock.
 // Thread safety: thread-safe.
 // Errors: NOT_FOUND: the ticket is unknown, used, expired or another process's; the caller cannot

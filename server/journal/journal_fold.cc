@@ -16,7 +16,8 @@ JournalFold::JournalFold(std::string path, const journal::Opening& now)
 absl::Status JournalFold::Damaged(absl::string_view fault) const {
   return absl::DataLossError(absl::StrCat(
       "journal ", path_, ", record ", records_ + 1, " at byte ", valid_bytes_, ": ", fault,
-      ". The journal is damaged and cannot say what was leased. Move the file away and start "
+      ". The journal is damaged and cannot say which memory was leased. Move the file away and "
+      "start "
       "again; all leases and segments of kind VMM_FD that it tells of are lost then"));
 }
 

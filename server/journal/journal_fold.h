@@ -19,16 +19,15 @@ namespace tenure::server {
 // bytes of the file.
 // Thread safety: thread-compatible.
 // Errors: DATA_LOSS (damage: bytes that no daemon has written; the message names the record and
-// says
-//     what to do), FAILED_PRECONDITION (the journal is of another boot or another device: nothing
-//     in it exists any more, so the caller begins a new one), UNIMPLEMENTED (written by a newer
-//     daemon). After an error no further call is allowed.
+//     tells the operator how to continue), FAILED_PRECONDITION (the journal is of another boot or
+//     another device: nothing in it exists any more, so the caller begins a new one),
+//     UNIMPLEMENTED (written by a newer daemon). After an error no further call is allowed.
 class JournalFold {
  public:
   // `now` has the boot and the device of which the journal must be. `path` is for messages only.
   JournalFold(std::string path, const journal::Opening& now);
 
-  // Takes the file's bytes from valid_bytes() on. A record that is cut short at the end is not
+  // Applies the file's bytes from valid_bytes() on. A record that is cut short at the end is not
   // applied; the next call may bring it whole.
   absl::Status Apply(absl::string_view bytes);
 

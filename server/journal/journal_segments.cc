@@ -39,7 +39,7 @@ bool TensorsLieInBlocks(const journal::Segment& segment) {
 
 absl::Status JournalState::On(const journal::SegmentClaimed& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("claims a name for a session that there is not");
+  if (session == nullptr) return Contradicts("claims a name for a session that does not exist");
   if (change.name().empty()) return Contradicts("claims no name");
   if (!claims_.try_emplace(KeyOf(change), change.session_id()).second)
     return Contradicts("claims a name that is claimed");
@@ -49,7 +49,7 @@ absl::Status JournalState::On(const journal::SegmentClaimed& change) {
 
 absl::Status JournalState::On(const journal::SegmentClaimEnded& change) {
   const auto claim = claims_.find(KeyOf(change));
-  if (claim == claims_.end()) return Contradicts("ends a claim that there is not");
+  if (claim == claims_.end()) return Contradicts("ends a claim that does not exist");
   sessions_.at(claim->second).claims.erase(claim->first);
   claims_.erase(claim);
   return absl::OkStatus();
@@ -88,7 +88,7 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
   const auto claim = claims_.find(KeyOf(segment));
   if (change.session_id() != 0) {
     session = Find(change.session_id());
-    if (session == nullptr) return Contradicts("publishes for a session that there is not");
+    if (session == nullptr) return Contradicts("publishes for a session that does not exist");
     TENURE_RETURN_IF_ERROR(CheckOrigin(change, *session));
     if (attachments_.contains(change.attachment_id()))
       return Contradicts("attaches its publisher under an id that is in use");
@@ -128,7 +128,7 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
 
 absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
   const auto found = published_.find(KeyOf(change));
-  if (found == published_.end()) return Contradicts("unpublishes a segment that there is not");
+  if (found == published_.end()) return Contradicts("unpublishes a segment that does not exist");
   const uint64_t place = found->second;
   published_.erase(found);
   segments_.at(place).published = false;
@@ -138,9 +138,9 @@ absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
 
 absl::Status JournalState::On(const journal::SegmentAttached& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("attaches a session that there is not");
+  if (session == nullptr) return Contradicts("attaches a session that does not exist");
   if (!published_.contains(KeyOf(change)))
-    return Contradicts("attaches to a segment that there is not");
+    return Contradicts("attaches to a segment that does not exist");
   if (change.attachment_id() == 0) return Contradicts("attaches without an id");
   if (attachments_.contains(change.attachment_id()))
     return Contradicts("attaches under an id that is in use");
@@ -159,7 +159,7 @@ void JournalState::Attach(Session& session, const journal::SegmentAttached& atta
 
 absl::Status JournalState::On(const journal::SegmentDetached& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("detaches a session that there is not");
+  if (session == nullptr) return Contradicts("detaches a session that does not exist");
   const auto found = session->attachments.find(change.attachment_id());
   if (found == session->attachments.end())
     return Contradicts("ends an attachment that the session does not have");

@@ -75,7 +75,7 @@ absl::Status JournalState::On(const journal::SessionOpened& change) {
 
 absl::Status JournalState::On(const journal::SessionEnded& change) {
   const auto found = sessions_.find(change.session_id());
-  if (found == sessions_.end()) return Contradicts("ends a session that there is not");
+  if (found == sessions_.end()) return Contradicts("ends a session that does not exist");
   for (const auto& [allocation, block] : found->second.blocks) {
     regions_.Release(RangeOf(block));
     allocations_.erase(allocation);
@@ -88,7 +88,7 @@ absl::Status JournalState::On(const journal::SessionEnded& change) {
 
 absl::Status JournalState::On(const journal::BlockGranted& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("grants a block to a session that there is not");
+  if (session == nullptr) return Contradicts("grants a block to a session that does not exist");
   if (change.allocation_id() == 0 || change.request_id() == 0)
     return Contradicts("grants a block without an id");
   if (allocations_.contains(change.allocation_id()))
@@ -106,7 +106,7 @@ absl::Status JournalState::On(const journal::BlockGranted& change) {
 
 absl::Status JournalState::On(const journal::BlockFreed& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("frees a block of a session that there is not");
+  if (session == nullptr) return Contradicts("frees a block of a session that does not exist");
   const auto block = session->blocks.find(change.allocation_id());
   if (block == session->blocks.end())
     return Contradicts("frees a block that its session does not hold");
@@ -122,7 +122,7 @@ absl::Status JournalState::On(const journal::BlockFreed& change) {
 
 absl::Status JournalState::On(const journal::RequestsRemembered& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("remembers requests of a session that there is not");
+  if (session == nullptr) return Contradicts("remembers requests of a session that does not exist");
   if (change.requests_size() > static_cast<int>(RequestWindow::kRemembered))
     return Contradicts("remembers more requests than a session has");
   session->requests = RequestWindow();

@@ -1,4 +1,5 @@
-// The state that the journal's records describe: what was live when the daemon's last life ended.
+// The state that the journal's records describe: all that was live when the daemon's last life
+// ended.
 #ifndef SERVER_JOURNAL_JOURNAL_STATE_H_
 #define SERVER_JOURNAL_JOURNAL_STATE_H_
 

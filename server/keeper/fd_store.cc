@@ -197,11 +197,9 @@ absl::Status FdStore::CheckStorable(absl::Span<const NamedFd> fds) const {
                      names_.size(), " of at most ", max_));
   }
   if (bytes > kMaxFdNamesBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot store ", fds.size(),
-                     " more file descriptors: the names of all would "
-                     "take ",
-                     bytes, " bytes of at most ", kMaxFdNamesBytes));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot store ", fds.size(), " more file descriptors: the names of all would take ", bytes,
+        " bytes of at most ", kMaxFdNamesBytes));
   }
   return absl::OkStatus();
 }

@@ -14,9 +14,9 @@ struct Row {
   LeaseState to;
 };
 
-// An event that has no row for a state does not apply in that state. So a late keep-alive does not
-// revive an orphan, time alone takes no memory from a client, and a region leaves quarantine only
-// with proof or to the driver.
+// An event that has no row for a state does not apply in that state. So no keep-alive makes a dead
+// session active again, time alone takes no memory from a client, and a region leaves quarantine
+// only with proof or to the driver.
 constexpr Row kTable[] = {
     {S::kActive, E::kKeepAlive, S::kActive},
     {S::kActive, E::kOverdue, S::kSuspended},

@@ -42,8 +42,8 @@ absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
   if (EpochOf(id) == options_.epoch) return absl::OkStatus();
   return absl::AbortedError(
       absl::StrCat("id ", id,
-                   " is not of this life of the daemon: it was restarted, and what the "
-                   "id named is gone; open a new session and allocate anew"));
+                   " is not of this life of the daemon: it was restarted, and the id names nothing "
+                   "any more; open a new session and allocate anew"));
 }
 
 LeaseRegistry::Session LeaseRegistry::MakeSession(std::shared_ptr<Lease> lease,

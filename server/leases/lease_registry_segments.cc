@@ -22,7 +22,7 @@ absl::Status NoSuchSegment(const SegmentKey& key) {
 absl::Status NoSuchAttachment(AttachmentId id) {
   return absl::NotFoundError(
       absl::StrCat("this session has no attachment ", id,
-                   "; it was detached, or its segment was taken back by its owner"));
+                   "; it was detached, or the owner has unpublished its segment"));
 }
 
 bool LiesInside(const SegmentTensor& tensor, Bytes block) {
@@ -82,14 +82,14 @@ absl::Status LeaseRegistry::CheckContents(const Session& session,
     }
     if (KindOf(allocation) != KindOf(allocations.front())) {
       return absl::InvalidArgumentError(
-          "the blocks of a segment are of one kind, because what is promised of it depends on "
-          "that");
+          "the blocks of a segment are of one kind, because the kind decides whether it survives "
+          "the daemon");
     }
     if (!allocations_.Find(allocation)->block.direct()) {
       return absl::InvalidArgumentError(
           absl::StrCat("allocation ", allocation,
-                       " shares its region with others of this session, which would be shared with "
-                       "everybody who attaches; allocate it with PLACEMENT_DIRECT"));
+                       " shares its region with others of this session, which every process that "
+                       "attaches could reach; allocate it with PLACEMENT_DIRECT"));
     }
   }
   for (const SegmentTensor& tensor : notes.tensors) {

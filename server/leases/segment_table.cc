@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
   if (found->second.attachments > 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "segment '", key.name, "' is attached ", found->second.attachments,
-        " times; wait until they are done (`tenurectl segments`), or take it with --force: "
+        " times; wait until those sessions are done (`tenurectl segments`), or use --force: "
         "processes "
         "that map it can still read it, and its memory comes back when the last of them ends"));
   }

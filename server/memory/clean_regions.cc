@@ -20,7 +20,7 @@ RegionPlan PlanReserve(Bytes target) {
   const uint64_t whole_mixes = target.value() / MiB(mix_mib).value();
   RegionPlan plan;
   for (const auto& [size_mib, count] : kReserveMix) plan[MiB(size_mib)] = whole_mixes * count;
-  // What is left of the target after the whole mixes becomes regions of the smallest size.
+  // The rest of the target, after the whole mixes, becomes regions of the smallest size.
   plan[kRegionUnit] += (target.value() - whole_mixes * MiB(mix_mib).value()) / kRegionUnit.value();
   return plan;
 }

@@ -41,8 +41,8 @@ const ucred* WriterIn(msghdr& message) {
   return nullptr;
 }
 
-// A read of gRPC's. What gRPC must not notice: that the message has room for credentials, which it
-// did not ask for, and why the connection ends when it is cut.
+// One read of gRPC. gRPC does not notice that the message has room for credentials, which it did
+// not ask for, nor why the connection ends when it is cut.
 ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message, int flags) {
   // There is room for the credentials and nothing else. Descriptors that a client sends along do
   // not fit, so the kernel closes them, and a client cannot use up the daemon's descriptors.
@@ -58,7 +58,7 @@ ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message,
                         static_cast<size_t>(length), WriterIn(extended), table.clock().Now());
   if (!passed.ok()) {
     // The bytes lie in gRPC's buffers already, but gRPC looks at none of them after an error.
-    // ECONNRESET is what it gets from any client that goes away, and it closes the socket.
+    // It gets ECONNRESET from any client that goes away, and closes the socket then.
     table.Cut(connection, passed);
     errno = ECONNRESET;
     return -1;

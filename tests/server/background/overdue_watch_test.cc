@@ -86,7 +86,7 @@ TEST_F(OverdueWatchTest, TheLeaseOfAnExecedClientEndsAndItsRegionsGoToTheDriver)
   EXPECT_EQ(registry_->totals().sessions_reclaimed, 1u);
   EXPECT_EQ(heap_.books().leased, Bytes(0));
   Maintain();
-  EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "it was not proven silent, so nobody gets it";
+  EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "it was not proven gone, so nobody gets it";
 }
 
 TEST_F(OverdueWatchTest, WithoutAProcessListNobodyIsTakenToHaveExeced) {

@@ -129,7 +129,7 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
   ExpectContradiction(all, SessionOpened(1), "session that is open");
   ExpectContradiction(all, SessionOpened(0), "without an id");
   ExpectContradiction(all, SessionEnded(3), "there is not");
-  ExpectContradiction(all, Granted(3, 50, 500, 75, 0), "session that there is not");
+  ExpectContradiction(all, Granted(3, 50, 500, 75, 0), "session that does not exist");
   ExpectContradiction(all, Granted(1, 20, 500, 75, 0), "id that is in use");
   ExpectContradiction(all, Granted(1, 0, 500, 75, 0), "without an id");
   ExpectContradiction(all, Granted(1, 50, 0, 75, 0), "without an id");
@@ -144,7 +144,7 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
                       "outside its region");
   ExpectContradiction(all, Freed(1, 11, 600), "does not hold");
   ExpectContradiction(all, Freed(2, 12, 600), "does not hold");
-  ExpectContradiction(all, Freed(3, 30, 600), "session that there is not");
+  ExpectContradiction(all, Freed(3, 30, 600), "session that does not exist");
   journal::Record resized = Granted(1, 50, 500, 71, 4096);
   resized.mutable_block_granted()->set_region_bytes(4 << 20);
   ExpectContradiction(all, resized, "another size");
@@ -160,23 +160,23 @@ TEST(JournalStateTest, ContradictionsOfSegmentsAreRefused) {
   all.push_back(Granted(1, 17, 112, 77, 1024));
   ExpectContradiction(all, Claimed("qwen", 1001, 1), "name that is claimed");
   ExpectContradiction(all, Claimed("", 1001, 1), "no name");
-  ExpectContradiction(all, Claimed("x", 1001, 3), "session that there is not");
-  ExpectContradiction(all, ClaimEnded("qwen", 1000), "claim that there is not");
+  ExpectContradiction(all, Claimed("x", 1001, 3), "session that does not exist");
+  ExpectContradiction(all, ClaimEnded("qwen", 1000), "claim that does not exist");
   ExpectContradiction(all, Published("llama", 1000, 1, 15, 76), "name in use");
   ExpectContradiction(all, Published("", 1000, 1, 15, 76), "no name");
   ExpectContradiction(all, Published("qwen", 1001, 1, 15, 76), "another session has claimed");
-  ExpectContradiction(all, Published("x", 1000, 3, 15, 76), "session that there is not");
+  ExpectContradiction(all, Published("x", 1000, 3, 15, 76), "session that does not exist");
   ExpectContradiction(all, Published("x", 1000, 1, 20, 72), "does not hold");
   ExpectContradiction(all, Published("x", 1000, 1, 15, 77), "not the one");
   ExpectContradiction(all, Published("x", 1000, 1, 16, 77), "not alone");
   ExpectContradiction(all, Published("x", 1000, 0, 15, 76), "from no session");
-  ExpectContradiction(all, Unpublished("qwen", 1000), "segment that there is not");
-  ExpectContradiction(all, Attached("qwen", 1000, 1, 60), "segment that there is not");
-  ExpectContradiction(all, Attached("llama", 1000, 3, 60), "session that there is not");
+  ExpectContradiction(all, Unpublished("qwen", 1000), "segment that does not exist");
+  ExpectContradiction(all, Attached("qwen", 1000, 1, 60), "segment that does not exist");
+  ExpectContradiction(all, Attached("llama", 1000, 3, 60), "session that does not exist");
   ExpectContradiction(all, Attached("llama", 1000, 1, 40), "id that is in use");
   ExpectContradiction(all, Attached("llama", 1000, 1, 0), "without an id");
   ExpectContradiction(all, Detached(1, 40), "does not have");
-  ExpectContradiction(all, Detached(3, 40), "session that there is not");
+  ExpectContradiction(all, Detached(3, 40), "session that does not exist");
   journal::Record twice = Published("x", 1000, 1, 15, 76);
   twice.mutable_segment_published()->add_allocation_ids(15);
   *twice.mutable_segment_published()->mutable_segment()->add_blocks() =
