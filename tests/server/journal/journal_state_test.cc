@@ -128,7 +128,7 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
   ExpectContradiction(all, journal::Record(), "kind");
   ExpectContradiction(all, SessionOpened(1), "session that is open");
   ExpectContradiction(all, SessionOpened(0), "without an id");
-  ExpectContradiction(all, SessionEnded(3), "there is not");
+  ExpectContradiction(all, SessionEnded(3), "session that does not exist");
   ExpectContradiction(all, Granted(3, 50, 500, 75, 0), "session that does not exist");
   ExpectContradiction(all, Granted(1, 20, 500, 75, 0), "id that is in use");
   ExpectContradiction(all, Granted(1, 0, 500, 75, 0), "without an id");
