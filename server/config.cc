@@ -26,11 +26,14 @@ std::string CheckDuration(const std::string& text) {
   return absl::StrCat("'", text, "' is not a time from 100ms to 24h, such as 10s");
 }
 
+// Checks the spelling only: ResolveSizes checks the value when the size of the device is known, so
+// any whole will do here. CLI11 takes an empty text as success, and an OK status has no message.
 std::string CheckSize(const std::string& text) {
   return std::string(ParseBytes(text, /*whole=*/GiB(1)).status().message());
 }
 
 std::string CheckHttp(const std::string& text) {
+  // HttpServer::Start parses the rest, and fails the start if it cannot listen there.
   if (text == "off" || text.find(':') != std::string::npos) return "";
   return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
 }
@@ -54,6 +57,7 @@ void AddTenantFlags(CLI::App& app, Config& config) {
       ->capture_default_str();
   app.add_option("--max-tenant-connections", config.max_tenant_connections,
                  "connections that one tenant may have at once")
+      // As many as there can be descriptors: kMaxDescriptors in descriptor_limit.cc.
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-tenant-requests", config.max_tenant_requests,
@@ -137,6 +141,7 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->check(CheckSize)
       ->capture_default_str();
   app.add_option("--max-sessions", config.max_sessions, "sessions served at once")
+      // As many as there are ids: kMaxSlots.
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
   AddTenantFlags(app, config);
@@ -159,6 +164,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   Config config;
   DurationTexts times = {"10s", "1m"};
   AddFlags(app, config, times);
+  // A line of the config file that names no flag is an error: it may be a limit that was misspelt.
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(
       "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device,\n"
@@ -167,6 +173,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // --help and --version come here too, and then exit() returns 0.
     return ParsedConfig{std::nullopt,
                         app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
   }
@@ -180,6 +187,7 @@ absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
   // Divided first: the product of a large device and a percentage must not overflow.
   const Bytes limit(device_total.value() / 100 * kWarmLimitPercent);
   const absl::StatusOr<Bytes> reserve = ParseBytes(config.warm_reserve, device_total);
+  // Without a whole, so that a share of the device is refused below.
   const absl::StatusOr<Bytes> block = ParseBytes(config.max_pool_block);
   const absl::StatusOr<Bytes> tenant = ParseBytes(config.max_tenant_bytes, device_total);
   if (!reserve.ok() || *reserve > limit) {

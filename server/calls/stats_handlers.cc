@@ -57,6 +57,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   response.set_device_name(parts_.device_name);
   response.set_driver(parts_.driver);
   response.set_driver_version(parts_.driver_version);
+  // Read here and not by the dispatcher: this service also answers after a failure.
   response.set_health(health.ok() ? "SERVING" : "NOT_SERVING");
   response.set_health_reason(std::string(health.message()));
   response.set_epoch(parts_.registry.epoch());
@@ -67,6 +68,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   SetSurvival(snapshot, parts_.stats.recovery(), *response.mutable_survival());
   SetLeases(snapshot.leases, response);
   *response.mutable_totals() = ToWire(snapshot.leases);
+  // The one total that the registry does not count.
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());
   for (const heap::PoolStats& pool : snapshot.pools) *response.add_pools() = ToWire(pool);
   return absl::OkStatus();
@@ -74,6 +76,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
 
 absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequest&,
                                          v1::ListSessionsResponse& response) {
+  // The sessions first: one that dies between the two lists is then in both and not in neither.
   for (const SessionInfo& info : parts_.registry.ListSessions())
     *response.add_sessions() = ToWire(info);
   for (const QuarantineInfo& info : parts_.quarantine.List())
@@ -105,6 +108,8 @@ absl::Status StatsHandlers::ListAllocations(const Peer& caller,
     return absl::InvalidArgumentError(
         absl::StrCat("page_size ", request.page_size(), " is above ", kMaxPage));
   }
+  // Filtered in the registry and not here: a page must be full although others' allocations are
+  // left out, and the next page begins at a slot.
   const bool sees_all = caller.IsOperator();
   const uint32_t page = request.page_size() == 0 ? kMaxPage : request.page_size();
   const auto [allocations, next_slot] =

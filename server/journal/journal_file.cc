@@ -46,6 +46,7 @@ absl::StatusOr<UniqueFd> OpenJournalFile(const std::string& path) {
     if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("there is no journal ", path));
     return Error("open", path);
   }
+  // Of the open file and not of the path, which may name another file by now.
   struct stat info = {};
   if (fstat(fd.get(), &info) != 0) return Error("look at", path);
   if (!S_ISREG(info.st_mode)) return NotTrusted(path, "is no regular file");
@@ -82,6 +83,8 @@ absl::StatusOr<std::string> ReadRange(int fd, uint64_t from, uint64_t to) {
 
 absl::StatusOr<UniqueFd> ReplaceFile(const std::string& path, absl::string_view bytes) {
   const std::string unfinished = UnfinishedName(path);
+  // A killed daemon may have left one, which O_EXCL would refuse. O_EXCL and O_NOFOLLOW keep
+  // another user from choosing the file that is written.
   RemoveUnfinished(path);
   UniqueFd fd(open(unfinished.c_str(),
                    O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));

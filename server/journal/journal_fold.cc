@@ -37,6 +37,7 @@ absl::Status JournalFold::Apply(absl::string_view bytes) {
     valid_bytes_ += length;
     ++records_;
   }
+  // A journal is moved to its path with its first record in it, so the daemon leaves no empty one.
   if (!state_.is_open()) return Damaged("the file ends before its first record does");
   return absl::OkStatus();
 }

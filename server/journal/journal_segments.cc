@@ -28,6 +28,7 @@ journal::SegmentAttached PublishersAttachment(const journal::SegmentPublished& p
 bool TensorsLieInBlocks(const journal::Segment& segment) {
   for (const journal::Segment::Tensor& tensor : segment.tensors()) {
     if (tensor.block() >= static_cast<uint32_t>(segment.blocks_size())) return false;
+    // The size first, so that the subtraction cannot wrap; the sum of offset and size could.
     const uint64_t whole = segment.blocks(static_cast<int>(tensor.block())).size_bytes();
     if (tensor.size_bytes() > whole || tensor.offset_bytes() > whole - tensor.size_bytes())
       return false;
@@ -50,6 +51,7 @@ absl::Status JournalState::On(const journal::SegmentClaimed& change) {
 absl::Status JournalState::On(const journal::SegmentClaimEnded& change) {
   const auto claim = claims_.find(KeyOf(change));
   if (claim == claims_.end()) return Contradicts("ends a claim that does not exist");
+  // The session exists: its end would have ended the claim.
   sessions_.at(claim->second).claims.erase(claim->first);
   claims_.erase(claim);
   return absl::OkStatus();
@@ -129,6 +131,7 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
 absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
   const auto found = published_.find(KeyOf(change));
   if (found == published_.end()) return Contradicts("unpublishes a segment that does not exist");
+  // The name is free from here on. The regions stay in use until the last session has detached.
   const uint64_t place = found->second;
   published_.erase(found);
   segments_.at(place).published = false;

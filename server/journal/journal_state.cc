@@ -81,6 +81,7 @@ absl::Status JournalState::On(const journal::SessionEnded& change) {
     allocations_.erase(allocation);
   }
   for (const SegmentKey& claim : found->second.claims) claims_.erase(claim);
+  // Detach changes the lists of the segments, not the list of this session, which is read here.
   for (const auto& [attachment, place] : found->second.attachments) Detach(place, attachment);
   sessions_.erase(found);
   return absl::OkStatus();
@@ -113,6 +114,7 @@ absl::Status JournalState::On(const journal::BlockFreed& change) {
   regions_.Release(RangeOf(block->second));
   allocations_.erase(change.allocation_id());
   session->blocks.erase(block);
+  // 0: the daemon has freed it, so there is no request that could be repeated.
   if (change.request_id() != 0) {
     session->requests.Note(change.request_id(),
                            {RequestWindow::State::kFreed, change.allocation_id()});
@@ -141,6 +143,7 @@ using Visit = absl::FunctionRef<absl::Status(const journal::Record&)>;
 
 absl::Status VisitSession(const JournalState::Session& session, Visit visit) {
   journal::Record record;
+  // One record for all: to set one member of its oneof clears the others.
   *record.mutable_session_opened() = session.opened;
   TENURE_RETURN_IF_ERROR(visit(record));
   for (const auto& [id, block] : session.blocks) {

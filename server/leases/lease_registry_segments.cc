@@ -13,6 +13,8 @@
 namespace tenure::server {
 namespace {
 
+// The answer is the same for a segment that does not exist and for one that the caller may not
+// attach: a caller must not learn the names of other users' segments.
 absl::Status NoSuchSegment(const SegmentKey& key) {
   return absl::NotFoundError(absl::StrCat("there is no segment '", key.name, "' of uid:", key.owner,
                                           " that this process may attach; `tenurectl segments` "
@@ -26,6 +28,7 @@ absl::Status NoSuchAttachment(AttachmentId id) {
 }
 
 bool LiesInside(const SegmentTensor& tensor, Bytes block) {
+  // Not offset + size <= block: the sum of two numbers of a client may wrap.
   return tensor.offset <= block && tensor.size <= block - tensor.offset;
 }
 
@@ -42,9 +45,11 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
     if (attached && segments_.FindAttachment(before->id, id) != nullptr) return before->id;
     return RequestIdTaken(request_id);
   }
+  // All checks come before the first change: after a refusal the session still has its blocks.
   const SegmentKey key{caller.uid(), name};
   TENURE_RETURN_IF_ERROR(segments_.CheckPublish(key, id));
   TENURE_RETURN_IF_ERROR(CheckContents(*session, allocations, notes));
+  // Read before Publish, which ends the claim.
   const bool claimed = segments_.claims().contains(key);
   Segment segment;
   segment.notes = std::move(notes);
@@ -74,6 +79,7 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
 absl::Status LeaseRegistry::CheckContents(const Session& session,
                                           absl::Span<const AllocationId> allocations,
                                           const SegmentNotes& notes) const {
+  // A block that is named twice would have to leave the session twice.
   absl::flat_hash_set<AllocationId> seen;
   for (const AllocationId allocation : allocations) {
     if (!session.allocations.contains(allocation)) return UnknownAllocation(allocation);
@@ -166,6 +172,7 @@ absl::Status LeaseRegistry::DetachSegment(const Peer& caller, SessionId id,
 }
 
 absl::Status LeaseRegistry::EndAttachment(AttachmentId attachment, SessionId session) {
+  // Before Detach: the attachment leads to its segment.
   const MemoryKind kind =
       segments_.SegmentOf(*segments_.FindAttachment(attachment, session)).kind();
   segments_.Detach(attachment);
@@ -208,6 +215,7 @@ absl::Status LeaseRegistry::Unpublish(const SegmentKey& key, bool force) {
       journal_.SegmentUnpublished(key).IgnoreError();
     }
   }
+  // Never as unmapped: sessions that were attached, and the publisher, may still map the regions.
   for (SegmentBlock& block : blocks) heap_.Return(std::move(block.region), /*unmapped=*/false);
   return absl::OkStatus();
 }

@@ -81,6 +81,7 @@ const Segment* SegmentTable::Find(const SegmentKey& key, Tenant tenant) const {
 
 bool SegmentTable::Claim(const SegmentKey& key, SessionId session) {
   const auto [place, added] = claims_.emplace(key, session);
+  // A session that claims the name again keeps its claim, which is counted already.
   if (added) CountName(key.owner);
   return place->second == session;
 }
@@ -130,6 +131,7 @@ std::vector<AttachmentId> SegmentTable::AttachmentsOf(SessionId session) const {
 }
 
 std::vector<SegmentKey> SegmentTable::ClaimsOf(SessionId session) const {
+  // All claims are searched: they are few, because a session has one only while it loads a segment.
   std::vector<SegmentKey> claimed;
   for (const auto& [key, claimant] : claims_) {
     if (claimant == session) claimed.push_back(key);
@@ -151,6 +153,7 @@ std::vector<SegmentBlock> SegmentTable::TakeAll() {
 
 std::vector<std::pair<AttachmentId, SessionId>> SegmentTable::AttachedTo(
     const SegmentKey& key) const {
+  // All attachments are searched: only a listing and a forced unpublication ask for this.
   std::vector<std::pair<AttachmentId, SessionId>> attached;
   attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
     if (one.segment == key) attached.emplace_back(id, one.session);
@@ -187,6 +190,7 @@ void SegmentTable::CheckInvariants() const {
 void SegmentTable::CountName(uid_t owner) { ++names_[owner]; }
 
 void SegmentTable::UncountName(uid_t owner) {
+  // An entry that stays with 0 would be memory that only grows, one entry for each user.
   const auto names = names_.find(owner);
   if (--names->second == 0) names_.erase(names);
 }

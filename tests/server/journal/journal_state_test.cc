@@ -52,7 +52,7 @@ TEST(JournalStateTest, WhatIsLiveIsWhatWasGivenAndNotGivenBack) {
   const JournalState::Session& second = state.sessions().at(2);
   EXPECT_EQ(second.blocks.size(), 1u);
   EXPECT_EQ(state.claims(), (std::map<SegmentKey, SessionId>{{{1001, "qwen"}, 2}}));
-  ASSERT_EQ(state.segments().size(), 2u) << "somebody is attached to the first llama";
+  ASSERT_EQ(state.segments().size(), 2u) << "a session is attached to the first llama";
   EXPECT_FALSE(state.segments().begin()->second.published);
   EXPECT_EQ(state.segments().begin()->second.attachments.size(), 1u);
   EXPECT_TRUE(state.segments().rbegin()->second.published);
@@ -69,7 +69,8 @@ TEST(JournalStateTest, ARepeatedRequestFindsItsFirstAnswer) {
   EXPECT_EQ(first.Find(103)->id, 11u);
   const RequestWindow& second = state.sessions().at(2).requests;
   EXPECT_EQ(second.Find(901)->state, State::kFreed);
-  EXPECT_EQ(second.Find(100), nullptr) << "what is remembered replaces what was";
+  EXPECT_EQ(second.Find(100), nullptr)
+      << "the record replaces the requests that were remembered before";
 }
 
 TEST(JournalStateTest, TheWindowOfRequestsIsTheDaemons) {
@@ -93,7 +94,7 @@ TEST(JournalStateTest, FoldingAStatesOwnRecordsGivesTheState) {
     ASSERT_TRUE(state.Apply(record).ok());
     EXPECT_EQ(Print(Folded(state)), Print(state));
   }
-  // The two go on in the same way.
+  // Both continue in the same way.
   JournalState folded = Folded(state);
   for (const journal::Record& record :
        {SessionEnded(2), Unpublished("llama", 1000), Granted(1, 90, 90, 70, 0),
@@ -118,7 +119,7 @@ TEST(JournalStateTest, TheEndOfASessionIsTheEndOfAllThatItHas) {
   JournalState state = After(EveryKind());
   ASSERT_TRUE(state.Apply(SessionEnded(2)).ok());
   EXPECT_TRUE(state.claims().empty());
-  EXPECT_EQ(state.segments().size(), 1u) << "nobody is attached to the first llama any more";
+  EXPECT_EQ(state.segments().size(), 1u) << "no session is attached to the first llama any more";
   EXPECT_TRUE(state.Apply(Granted(1, 50, 500, 72, 4096)).ok()) << "its region serves again";
 }
 

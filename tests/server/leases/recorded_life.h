@@ -1,4 +1,4 @@
-// A life of the daemon's core that writes a journal, and what the next life finds of it.
+// A life of the daemon's core that writes a journal, and the journal as the next life finds it.
 #ifndef TESTS_SERVER_LEASES_RECORDED_LIFE_H_
 #define TESTS_SERVER_LEASES_RECORDED_LIFE_H_
 

@@ -1,4 +1,4 @@
-// How many connections and requests a tenant may have, and whose a connection is.
+// How many connections and requests a tenant may have, and which process a connection belongs to.
 
 #include "server/transport/connection_table.h"
 
