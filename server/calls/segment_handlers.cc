@@ -58,8 +58,8 @@ absl::Status CheckTensor(const v1::SegmentTensor& tensor) {
 absl::StatusOr<SegmentNotes> ParseNotes(const v1::PublishSegmentRequest& request) {
   TENURE_RETURN_IF_ERROR(CheckCount("blocks", request.allocation_ids_size(), 1, kMaxSegmentBlocks));
   TENURE_RETURN_IF_ERROR(CheckCount("tensors", request.tensors_size(), 0, kMaxSegmentTensors));
-  TENURE_RETURN_IF_ERROR(
-      CheckCount("other users who may attach it", request.allowed_uids_size(), 0, kMaxAllowedUids));
+  TENURE_RETURN_IF_ERROR(CheckCount("other users that may attach it", request.allowed_uids_size(),
+                                    0, kMaxAllowedUids));
   if (request.digest().size() != kDigestBytes) {
     return absl::InvalidArgumentError(absl::StrCat("digest has ", request.digest().size(),
                                                    " bytes; it must have ", kDigestBytes));

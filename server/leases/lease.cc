@@ -99,6 +99,7 @@ absl::string_view NameOf(LeaseEvent event) {
 }
 
 std::optional<LeaseState> NextLeaseState(LeaseState state, LeaseEvent event) {
+  // A search: the table is short, and a reader can check it row by row against the picture.
   for (const Row& row : kTable) {
     if (row.from == state && row.event == event) return row.to;
   }
@@ -107,6 +108,7 @@ std::optional<LeaseState> NextLeaseState(LeaseState state, LeaseEvent event) {
 
 Lease::Lease(std::shared_ptr<const Peer> peer, std::string name, const Clock& clock)
     : peer_(std::move(peer)), name_(std::move(name)), clock_(clock) {
+  // All states at once, so that a time is there also for a state that is never entered.
   absl::MutexLock lock(&mu_);
   entered_.fill(clock_.Now());
 }

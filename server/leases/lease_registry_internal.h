@@ -26,7 +26,7 @@ inline absl::Status UnknownSession(uint64_t id) {
 
 inline absl::Status UnknownAllocation(uint64_t id) {
   return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,
-                                          "; `tenurectl ls` shows what it holds"));
+                                          "; `tenurectl ls` lists its allocations"));
 }
 
 inline absl::Status Draining() {

@@ -104,7 +104,8 @@ Bytes CleanRegions::PlannedBytes() const {
 
 std::optional<Region> CleanRegions::TakeUnplanned() {
   static const RegionPlan kNothingPlanned;
-  // A tenant's cache serves one tenant, the reserve serves all: so the caches give first.
+  // A tenant's cache serves one tenant, the reserve all of them: a cache's regions are displaced
+  // first.
   for (auto& [tenant, shelves] : caches_) {
     for (Shelf& shelf : shelves) {
       if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothingPlanned)) return region;

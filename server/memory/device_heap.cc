@@ -97,8 +97,8 @@ absl::StatusOr<Region> DeviceHeap::RestoreRegion(RegionId id, Bytes size, Unique
 void DeviceHeap::Return(Region region, bool unmapped) {
   cuda::NoDriverCallsLock lock(&mu_);
   books_.leased -= region.size();
-  // The session's word that it unmapped the region is enough for its own tenant, which could only
-  // harm itself. It is no proof for any other.
+  // The session's statement that it unmapped the region is enough for its own tenant, which could
+  // only harm itself. It is no proof for any other.
   if (unmapped) region.shared_in_tenant_ = true;
   Enqueue(std::move(region), nullptr, unmapped ? to_clear_ : to_free_);
 }
@@ -293,8 +293,8 @@ absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() const {
     snapshot = Snapshot{books_, memory->total, memory->free};
     if (driver_changes_ == before) break;
   }
-  // If regions change all the time, the last reading stands. The books are exact, so the driver's
-  // count, which may be of an earlier moment, gives way: other() must not become negative.
+  // If regions change all the time, the last reading is used. The books are exact, and the driver's
+  // count may be of an earlier moment. So the count is corrected: other() must not become negative.
   snapshot.driver_free = std::min(snapshot.driver_free, snapshot.total - snapshot.books.reserved());
   return snapshot;
 }
@@ -361,7 +361,7 @@ absl::Status DeviceHeap::DeviceFull(Bytes size) const {
       " more would have to be freed; of ", FormatBytes(now.total), " are ",
       FormatBytes(now.driver_free), " free, ", FormatBytes(now.books.leased), " leased, ",
       FormatBytes(now.books.quarantined), " quarantined and ", FormatBytes(now.other()),
-      " used by other programs and contexts; free or close what is not needed "
+      " used by other programs and contexts; free blocks or close sessions that are not needed "
       "(`tenurectl ps`), then repeat"));
 }
 

@@ -222,7 +222,7 @@ void SessionPool::Free(const Block& block) {
     closed_regions_.erase(closed);
   }
   // The client says of each block whether it unmapped the region. In a restored region with several
-  // blocks, its word about the last one does not hold for the mappings of the others.
+  // blocks, its statement about the last one does not hold for the mappings of the others.
   heap_.Return(*std::move(emptied), block.unmapped_ && block.direct_);
 }
 

@@ -36,6 +36,7 @@ void LogSecondTenant(Tenant tenant) {
 void LogReclaimed(const QuarantineInfo& reclaimed) {
   const Lease& lease = *reclaimed.lease;
   const std::optional<ReclaimTimes> times = ReclaimTimesOf(lease);
+  // Without a proof nothing is cleared: the driver gets the memory.
   if (!times) {
     spdlog::info("process {} of {} has exited: {} in {} regions went back to the driver",
                  lease.peer()->pid(), lease.peer()->tenant().ToString(),

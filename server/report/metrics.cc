@@ -109,7 +109,7 @@ std::vector<prometheus::MetricFamily> Metrics::ReadFamilies() {
   const LeaseTotals& leases = snapshot->leases;
   const std::vector<Figures> all = {
       {"tenure_device_memory_bytes",
-       "The device's memory, by what it is used for.",
+       "The device's memory, by its use.",
        kGauge,
        "state",
        {{"free", bytes(snapshot->device.driver_free)},
@@ -182,7 +182,7 @@ std::vector<Metrics::Figures> Metrics::SurvivalFigures(const StatsSnapshot& snap
        "",
        {{"", static_cast<double>(leases.segment_bytes.value())}}},
       {"tenure_survival",
-       "1 for what becomes of memory by descriptor when the daemon's process ends.",
+       "Whether memory by descriptor outlives the daemon's process: 1 for the present state.",
        kGauge,
        "state",
        {{"off", is(Survival::kOff)}, {"on", is(Survival::kOn)}, {"lost", is(Survival::kLost)}}},

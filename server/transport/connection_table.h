@@ -73,7 +73,8 @@ class ConnectionTable {
   // Ends a connection, counts it and reports it to on_cut.
   void Cut(Connection& connection, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
   // Cuts each connection whose client has left its answers unread for `patience`, and drops the
-  // reset counts of processes that are at rest. To be called a few times a second.
+  // reset counts that are full again and that no connection uses. To be called a few times a
+  // second.
   void CutStuck() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Whether the process has any connection.

@@ -58,7 +58,7 @@ ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message,
                         static_cast<size_t>(length), WriterIn(extended), table.clock().Now());
   if (!passed.ok()) {
     // The bytes lie in gRPC's buffers already, but gRPC looks at none of them after an error.
-    // It gets ECONNRESET from any client that goes away, and closes the socket then.
+    // It gets ECONNRESET from any client that resets its connection, and closes the socket then.
     table.Cut(connection, passed);
     errno = ECONNRESET;
     return -1;
