@@ -98,7 +98,7 @@ void AddKeeperFlags(CLI::App& app, Config& config) {
   // again.
   app.add_flag("--keeper", config.keeper,
                "run the daemon as a child, start it again whenever it fails, and hold the file "
-               "descriptors that it stores; for where systemd does not do it")
+               "descriptors that it stores; for hosts where systemd does not")
       ->configurable(false);
   app.add_option(
          "--fd-store-max", config.fd_store_max,

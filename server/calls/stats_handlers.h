@@ -41,6 +41,7 @@ class StatsHandlers {
   explicit StatsHandlers(Parts parts) : parts_(std::move(parts)), started_(parts_.clock.Now()) {}
 
   // Makes one driver call.
+  // Errors: as DeviceHeap::TakeSnapshot: on a lost context the driver may not answer.
   absl::Status GetStats(const Peer& caller, const v1::GetStatsRequest& request,
                         v1::GetStatsResponse& response);
   absl::Status ListSessions(const Peer& caller, const v1::ListSessionsRequest& request,
