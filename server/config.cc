@@ -26,11 +26,14 @@ std::string CheckDuration(const std::string& text) {
   return absl::StrCat("'", text, "' is not a time from 100ms to 24h, such as 10s");
 }
 
+// Checks the spelling only: ResolveSizes checks the value when the size of the device is known, so
+// any whole will do here. CLI11 takes an empty text as success, and an OK status has no message.
 std::string CheckSize(const std::string& text) {
   return std::string(ParseBytes(text, /*whole=*/GiB(1)).status().message());
 }
 
 std::string CheckHttp(const std::string& text) {
+  // HttpServer::Start parses the rest, and fails the start if it cannot listen there.
   if (text == "off" || text.find(':') != std::string::npos) return "";
   return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
 }
@@ -54,15 +57,17 @@ void AddTenantFlags(CLI::App& app, Config& config) {
       ->capture_default_str();
   app.add_option("--max-tenant-connections", config.max_tenant_connections,
                  "connections that one tenant may have at once")
+      // As many as there can be descriptors: kMaxDescriptors in descriptor_limit.cc.
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-tenant-requests", config.max_tenant_requests,
                  "requests that one tenant may make within a second")
       ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}))
       ->capture_default_str();
-  app.add_option("--allow-user", config.allow_users,
-                 "serve only these users, by name or uid, separated by commas, and root [everybody "
-                 "who may connect]")
+  app.add_option(
+         "--allow-user", config.allow_users,
+         "serve only these users, by name or uid, separated by commas, and root [every user "
+         "that may connect]")
       ->delimiter(',');
   app.add_option("--allow-group", config.allow_groups,
                  "serve members of these groups, too, by name or gid, separated by commas")
@@ -76,12 +81,11 @@ void AddFaultFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->capture_default_str();
   app.add_option(
          "--hung-client", config.hung_client,
-         "what happens to a process whose session stays suspended: 'keep' it and its memory, "
-         "or 'kill' it")
+         "if a session stays suspended, 'keep' its process and its memory, or 'kill' the process")
       ->check(CLI::IsMember({"keep", "kill"}))
       ->capture_default_str();
   app.add_option("--hung-grace", times.hung_grace,
-                 "how long it may stay suspended before it is killed")
+                 "how long a session may stay suspended before its process is killed")
       ->check(CheckDuration)
       ->capture_default_str();
   app.add_flag("--allow-mps", config.allow_mps,
@@ -94,12 +98,12 @@ void AddKeeperFlags(CLI::App& app, Config& config) {
   // again.
   app.add_flag("--keeper", config.keeper,
                "run the daemon as a child, start it again whenever it fails, and hold the file "
-               "descriptors that it stores; for where systemd does not do it")
+               "descriptors that it stores; for hosts where systemd does not")
       ->configurable(false);
   app.add_option(
          "--fd-store-max", config.fd_store_max,
-         "file descriptors that outlive the daemon: what the keeper holds [4096], or, under "
-         "a systemd before version 254, what FileDescriptorStoreMax= says [0]")
+         "file descriptors that outlive the daemon: the maximum of the keeper [4096], or, under a "
+         "systemd before version 254, the number in FileDescriptorStoreMax= [0]")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20));
 }
 
@@ -137,11 +141,13 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->check(CheckSize)
       ->capture_default_str();
   app.add_option("--max-sessions", config.max_sessions, "sessions served at once")
+      // As many as there are ids: kMaxSlots.
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
   AddTenantFlags(app, config);
   AddKeeperFlags(app, config);
-  app.add_option("--log-level", config.log_level, "what is written to stderr")
+  app.add_option("--log-level", config.log_level,
+                 "the least severe messages that are written to stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
   app.add_flag("--check-config", config.check_config, "check flags and config file, then exit");
@@ -158,16 +164,16 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   Config config;
   DurationTexts times = {"10s", "1m"};
   AddFlags(app, config, times);
+  // A line of the config file that names no flag is an error: it may be a limit that was misspelt.
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.footer(
-      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device, "
-      "another daemon\n"
-      "owns it or MPS runs, 70 the driver failed while serving, 71 the host had no memory left, 73 "
-      "socket or\n"
-      "metrics address not available.");
+      "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device,\n"
+      "another daemon owns it or MPS runs, 70 the driver failed while serving, 71 the host had no\n"
+      "memory left, 73 socket or metrics address not available.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // --help and --version come here too, and then exit() returns 0.
     return ParsedConfig{std::nullopt,
                         app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
   }
@@ -181,6 +187,7 @@ absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total) {
   // Divided first: the product of a large device and a percentage must not overflow.
   const Bytes limit(device_total.value() / 100 * kWarmLimitPercent);
   const absl::StatusOr<Bytes> reserve = ParseBytes(config.warm_reserve, device_total);
+  // Without a whole, so that a share of the device is refused below.
   const absl::StatusOr<Bytes> block = ParseBytes(config.max_pool_block);
   const absl::StatusOr<Bytes> tenant = ParseBytes(config.max_tenant_bytes, device_total);
   if (!reserve.ok() || *reserve > limit) {

@@ -1,4 +1,4 @@
-// The flags of tenured: what an operator decides.
+// The flags of tenured: the decisions of an operator.
 #ifndef SERVER_CONFIG_H_
 #define SERVER_CONFIG_H_
 
@@ -42,7 +42,7 @@ struct Config {
   bool allow_mps = false;
   // Run as the keeper: hold file descriptors, and run the daemon as a child.
   bool keeper = false;
-  // nullopt: the keeper takes its default, the daemon what its supervisor says ($FDSTORE).
+  // nullopt: the keeper takes its default, and the daemon the number of its supervisor ($FDSTORE).
   std::optional<uint64_t> fd_store_max;
   std::string log_level = "info";
   // Check the flags and the config file, then exit.

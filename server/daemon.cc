@@ -27,7 +27,7 @@ constexpr int kDriverThreads = 4;
 // How long the calls in progress may take once the daemon stops.
 constexpr absl::Duration kDrainTime = absl::Seconds(5);
 
-// As the wire names it.
+// The name of the driver in messages of tenure.v1.
 std::string DriverName(const cuda::Driver& driver) {
   return driver.emulated() ? "emulated" : "cuda";
 }
@@ -90,8 +90,8 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
 }
 
 absl::Status Daemon::RestoreEarlierLife(const JournalState& before) {
-  recovered_ = Restore(before, store_, *heap_, *registry_, *lease_journal_);
-  if (recovered_.previous_epoch != 0) spdlog::info("restored: {}", recovered_.ToString());
+  recovery_ = Restore(before, store_, *heap_, *registry_, *lease_journal_);
+  if (recovery_.previous_epoch != 0) spdlog::info("restored: {}", recovery_.ToString());
   return health_.Check();
 }
 
@@ -135,7 +135,7 @@ void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
 }
 
 absl::Status Daemon::StartReporting(const Config& config) {
-  stats_ = std::make_unique<Stats>(*heap_, *registry_, surviving_, recovered_);
+  stats_ = std::make_unique<Stats>(*heap_, *registry_, surviving_, recovery_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
   if (config.http == "off") return absl::OkStatus();
   TENURE_ASSIGN_OR_RETURN(
@@ -156,13 +156,13 @@ absl::Status Daemon::StartBackground(const Config& config) {
   TENURE_ASSIGN_OR_RETURN(reaper_, Reaper::Create(*registry_, *fence_, *overdue_));
   // Before the reaper starts: the sessions of an earlier life are in the registry, and their
   // processes may exit, or have exited, at any time.
-  for (const std::shared_ptr<const Peer>& peer : recovered_.living)
+  for (const std::shared_ptr<const Peer>& peer : recovery_.living)
     TENURE_RETURN_IF_ERROR(reaper_->Watch(peer));
-  for (const ProcessKey& process : recovered_.dead) registry_->Reclaim(process);
+  for (const ProcessKey& process : recovery_.dead) registry_->Reclaim(process);
   // The reserve is complete before the first client comes. After a recovery clients wait already,
   // and beside their kernels each clearing waits for its turn on the GPU: then the daemon serves
   // first, and the heap's upkeep fills the reserve.
-  while (recovered_.sessions == 0 && heap_->MaintainOnce()) {
+  while (recovery_.sessions == 0 && heap_->MaintainOnce()) {
   }
   // The work above may have failed the device.
   TENURE_RETURN_IF_ERROR(health_.Check());
@@ -224,7 +224,7 @@ void Daemon::Drain() {
 bool Daemon::drained() const {
   if (!draining_) return false;
   const LeaseTotals totals = registry_->totals();
-  return totals.active_sessions + totals.suspended_sessions == 0 && !fence_->waiting();
+  return totals.active_sessions + totals.suspended_sessions == 0 && !fence_->HasWaiting();
 }
 
 void Daemon::Maintain() {
@@ -241,14 +241,17 @@ void Daemon::CheckSupervisor() {
   if (supervised.ok()) return;
   supervisor_lost_ = true;
   spdlog::error(
-      "{}: no memory of kind VMM_FD is granted from now on, and what exists ends with this "
-      "process. Restart the daemon under a supervisor when its clients can do without it",
+      "{}: no memory of kind VMM_FD is granted from now on, and the memory of that kind that "
+      "exists "
+      "ends with this process. Restart the daemon under a supervisor when its clients can do "
+      "without "
+      "it",
       std::string(supervised.message()));
 }
 
 void Daemon::StopServing() {
   grpc_->SetServing(false);
-  // Before gRPC shuts down: it would never close a socket that it adopts afterwards.
+  // Before gRPC shuts down: it would never close a socket that it gets afterwards.
   listener_->Stop();
   fd_listener_->Stop();
   health_.Fail(absl::UnavailableError("the daemon is stopping; repeat the call when it is back"));

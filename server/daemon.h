@@ -44,15 +44,15 @@
 namespace tenure::server {
 
 // Everything that serves one device. The members are declared in the order in which they are built
-// and end in the opposite order, so that nothing outlives what it borrows. The driver's context
-// ends last, with no region left.
+// and end in the opposite order, so that each part ends before those that it borrows. The driver's
+// context ends last, with no region left.
 //
 // Owns: all parts and their threads, the sockets, and the device's memory.
 // Borrows: the driver and the descriptor store.
 // Thread safety: thread-confined; Drain runs on gRPC's threads.
 class Daemon {
  public:
-  // Restores what an earlier life of the daemon left, and serves when it returns.
+  // Restores the leases and segments of an earlier life of the daemon, and serves when it returns.
   // REQUIRES: `driver` and `store` outlive the daemon; `device` is one of the driver's devices.
   // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
@@ -124,7 +124,7 @@ class Daemon {
   std::unique_ptr<LeaseRegistry> registry_;
   std::unique_ptr<TicketTable> tickets_;
   std::unique_ptr<FdExchange> fd_exchange_;
-  RecoveryReport recovered_;
+  RecoveryReport recovery_;
   std::unique_ptr<Stats> stats_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<OverdueWatch> overdue_;

@@ -25,6 +25,7 @@ absl::StatusOr<UniqueFd> ClaimDevice(const std::string& device_uuid) {
   UniqueFd claim(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!claim) return absl::ErrnoToStatus(errno, "cannot open a socket");
   if (bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return claim;
+  // The kernel frees the name with its socket, so a name that is in use has a living owner.
   if (errno != EADDRINUSE)
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot claim device ", device_uuid));
   return absl::AlreadyExistsError(

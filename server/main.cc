@@ -134,7 +134,7 @@ int Run(const Config& config) {
   if (!(*daemon)->has_process_list()) {
     spdlog::warn(
         "the driver's process list cannot be read or does not name this process, so a dead client "
-        "cannot be proven silent: its regions go back to the driver instead of being used again");
+        "cannot be proven gone: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
   const absl::Status end = Serve(**daemon, signals);

@@ -12,7 +12,8 @@ OverdueWatch::OverdueWatch(LeaseRegistry& registry, cuda::ProcessList* processes
 void OverdueWatch::Check() {
   const std::vector<OverdueSession> overdue = registry_.SuspendOverdue();
   if (overdue.empty()) {
-    // Nobody is overdue. A session that spoke up again may fall silent and be killed later.
+    // No session is overdue, so those in killed_ have ended, or could not be killed and have sent a
+    // keep-alive since. Such a session gets a new attempt the next time.
     killed_.clear();
     return;
   }
@@ -40,7 +41,7 @@ LeaseEvent OverdueWatch::CauseOf(const Lease& lease,
                                  const absl::StatusOr<std::vector<pid_t>>& listed) const {
   const Peer& peer = *lease.peer();
   if (options_.is_stopped(peer)) return LeaseEvent::kStopped;
-  // A list that cannot be read proves no missing context.
+  // A list that cannot be read does not prove that the process has no context.
   const bool has_context =
       !listed.ok() || std::find(listed->begin(), listed->end(), peer.pid()) != listed->end();
   if (has_context || options_.is_connected(peer.key())) return LeaseEvent::kHung;

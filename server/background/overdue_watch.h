@@ -15,11 +15,11 @@
 
 namespace tenure::server {
 
-// Suspends the sessions whose keep-alive is overdue, and finds out why the client is silent. A
+// Suspends the sessions whose keep-alive is overdue, and finds out why the client sends none. A
 // stopped or a hung process keeps everything, however long it takes. If the operator chose
 // --hung-client=kill, it is killed after a grace time, and its memory returns through the fence as
-// that of any dead process. A process in which another program runs (exec) holds a lease that
-// nobody can use: its session ends, and its regions go back to the driver.
+// that of any dead process. A process in which another program runs (exec) holds a lease that no
+// program can use: its session ends, and its regions go back to the driver.
 //
 // An exec is inferred: the process lives, but has neither a connection to the daemon nor a context
 // on the device, both of which exec closes. A process without a context has nothing mapped, so a
@@ -31,7 +31,7 @@ class OverdueWatch {
  public:
   struct Options {
     bool kill_hung = false;
-    // A client that stays silent for this long after its lease has ended is killed.
+    // A client that sends no keep-alive for this long after the last one was due is killed.
     absl::Duration grace = absl::Minutes(1);
     std::function<bool(const ProcessKey&)> is_connected;
     // How a process is inspected and killed. A simulation has answers of its own, because its
@@ -49,7 +49,7 @@ class OverdueWatch {
   void Check();
 
  private:
-  // Why the client of this lease is silent.
+  // Why the client of this lease sends no keep-alive.
   LeaseEvent CauseOf(const Lease& lease, const absl::StatusOr<std::vector<pid_t>>& listed) const;
   void KillOnce(const OverdueSession& session);
 

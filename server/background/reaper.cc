@@ -122,7 +122,7 @@ void Reaper::ProveExits() {
   absl::Duration pause = kFirstPollPause;
   absl::Time next_overdue_check = absl::Now();
   while (!Stopping()) {
-    const absl::Duration longest = fence_.waiting() ? pause : kIdlePause;
+    const absl::Duration longest = fence_.HasWaiting() ? pause : kIdlePause;
     {
       cuda::NoDriverCallsLock lock(&mu_);
       const bool exit_seen =

@@ -43,7 +43,7 @@ class Reaper {
   // Reclaims the sessions of this process when it exits, or now if it has exited already.
   // Idempotent; also before Start.
   // REQUIRES: a session of the process is in the registry. A process that exits before its session
-  // is entered would have nothing to reclaim at that time, and would never be looked at again.
+  // is entered would have nothing to reclaim at that time, and would not be looked at again.
   absl::Status Watch(const std::shared_ptr<const Peer>& peer);
 
  private:
@@ -69,8 +69,8 @@ class Reaper {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   // A process has exited since the fence was last polled.
   bool exit_seen_ ABSL_GUARDED_BY(mu_) = false;
-  // The watched processes by pidfd, which is what epoll reports, and by their keys. A peer in here
-  // keeps its pidfd open, so that the number cannot mean another process.
+  // The watched processes by pidfd, the number that epoll reports, and by their keys. A peer in
+  // here keeps its pidfd open, so that the number cannot mean another process.
   absl::flat_hash_map<int, std::shared_ptr<const Peer>> watched_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<ProcessKey> known_ ABSL_GUARDED_BY(mu_);
   std::thread exit_thread_;

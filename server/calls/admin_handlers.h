@@ -14,7 +14,7 @@
 
 namespace tenure::server {
 
-// What an operator may do: return unused memory to the driver, kill a session's process, drain.
+// Do the work of an operator: return unused memory to the driver, kill a session's process, drain.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.

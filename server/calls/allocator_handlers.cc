@@ -19,7 +19,7 @@ absl::Status CheckBatch(int size) {
       absl::StrCat("a batch has 1 to ", kMaxBatch, " requests; this one has ", size));
 }
 
-absl::Status CheckName(const std::string& name) {
+absl::Status CheckSessionName(const std::string& name) {
   // Protobuf refuses a string that is not UTF-8, so only control characters are left to refuse.
   const bool printable = std::all_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) >= ' ' && c != 127;
@@ -35,15 +35,15 @@ absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& c
                                             const v1::OpenSessionRequest& request,
                                             v1::OpenSessionResponse& response) {
   TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  TENURE_RETURN_IF_ERROR(CheckName(request.name()));
+  TENURE_RETURN_IF_ERROR(CheckSessionName(request.name()));
   // A process may write a request and exit before it is read. It must not open a session.
   if (caller->Exited()) return absl::NotFoundError("the calling process has exited");
   TENURE_ASSIGN_OR_RETURN(const SessionId session,
                           parts_.registry.Open(caller, request.request_id(), request.name()));
   // After Open: if the process exits between the two lines, Watch sees it at once, and the session
-  // is there to be reclaimed. In the opposite order nobody would reclaim it.
+  // is there to be reclaimed. In the opposite order no thread would reclaim it.
   if (absl::Status watched = parts_.reaper.Watch(caller); !watched.ok()) {
-    // A process whose exit would go unseen gets no memory.
+    // A process whose exit no thread would see gets no memory.
     parts_.registry.Close(*caller, session).IgnoreError();
     return watched;
   }
@@ -199,18 +199,18 @@ absl::Status AllocatorHandlers::FreeBatch(const Peer& caller, const v1::FreeBatc
 absl::Status AllocatorHandlers::RequestRegionFd(const Peer& caller,
                                                 const v1::RequestRegionFdRequest& request,
                                                 v1::RequestRegionFdResponse& response) {
-  RegionClaim claim;
-  claim.session = request.session_id();
+  RegionName region;
+  region.session = request.session_id();
   if (request.has_segment_block()) {
-    claim.region =
+    region.holding =
         SegmentBlockName{request.segment_block().attachment_id(), request.segment_block().block()};
   } else {
-    claim.region = request.allocation_id();
+    region.holding = request.allocation_id();
   }
   // Looked up here only so that this call reports a mistake. The descriptor that counts is looked
   // up when the ticket is redeemed, because the caller may lose the region in between.
-  TENURE_RETURN_IF_ERROR(parts_.registry.Export(caller, claim).status());
-  TENURE_ASSIGN_OR_RETURN(std::string ticket, parts_.tickets.Issue(caller, claim));
+  TENURE_RETURN_IF_ERROR(parts_.registry.Export(caller, region).status());
+  TENURE_ASSIGN_OR_RETURN(std::string ticket, parts_.tickets.Issue(caller, region));
   response.set_ticket(std::move(ticket));
   return absl::OkStatus();
 }

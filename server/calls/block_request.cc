@@ -9,7 +9,7 @@
 namespace tenure::server {
 namespace {
 
-// What cudaMalloc guarantees, so that code written for it finds what it relies on.
+// The alignment that cudaMalloc guarantees: code written for it may rely on that.
 constexpr Bytes kMinAlignment = Bytes(256);
 
 absl::StatusOr<Placement> ParsePlacement(const v1::AllocateRequest& request) {

@@ -30,7 +30,7 @@ void Executor::RunTasks() {
     {
       cuda::NoDriverCallsLock lock(&mu_);
       mu_.Await(absl::Condition(this, &Executor::HasTaskOrCloses));
-      // Only an empty queue ends the thread: each task owes a client its answer.
+      // Only an empty queue ends the thread: behind each task a client waits for its answer.
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();

@@ -45,7 +45,8 @@ void FdExchange::Answer(UniqueFd socket, const ConnectionTable::Caller& caller) 
   if (length <= 0) return;
   const absl::StatusOr<UniqueFd> fd =
       Redeem(absl::string_view(ticket.data(), static_cast<size_t>(length)), caller);
-  // The first byte is the code, 0 for success; the message follows, cut to what a client reads.
+  // The first byte is the code, 0 for success. The message follows, cut to the length that a client
+  // reads.
   const std::string answer =
       absl::StrCat(std::string(1, static_cast<char>(fd.status().code())), fd.status().message());
   Send(socket.get(), absl::string_view(answer).substr(0, kFdAnswerBytes), fd.ok() ? fd->get() : -1);
@@ -54,9 +55,9 @@ void FdExchange::Answer(UniqueFd socket, const ConnectionTable::Caller& caller) 
 absl::StatusOr<UniqueFd> FdExchange::Redeem(absl::string_view ticket,
                                             const ConnectionTable::Caller& caller) {
   TENURE_RETURN_IF_ERROR(caller.status());
-  TENURE_ASSIGN_OR_RETURN(const RegionClaim claim, tickets_.Redeem(ticket, **caller));
+  TENURE_ASSIGN_OR_RETURN(const RegionName region, tickets_.Redeem(ticket, **caller));
   // The registry decides now whether the caller holds the region: the ticket alone proves nothing.
-  return registry_.Export(**caller, claim);
+  return registry_.Export(**caller, region);
 }
 
 }  // namespace tenure::server

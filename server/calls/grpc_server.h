@@ -27,7 +27,7 @@ class GrpcServer {
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
       const std::vector<grpc::Service*>& services);
 
-  // What grpc.health.v1.Health answers. Calls are answered in both states.
+  // Sets the answer of grpc.health.v1.Health. All calls are answered in both states.
   void SetServing(bool serving);
   // Serves a connected socket. REQUIRES: Shutdown was not called: gRPC would never close the
   // socket.

@@ -22,7 +22,7 @@ constexpr size_t kMaxDtype = 16;
 constexpr int kMaxDimensions = 8;
 
 // A name may stand in a path, a flag or a log line without quotes.
-absl::Status CheckName(const std::string& name) {
+absl::Status CheckSegmentName(const std::string& name) {
   const bool spelled = std::all_of(name.begin(), name.end(), [](char c) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ||
            c == '/';
@@ -58,8 +58,8 @@ absl::Status CheckTensor(const v1::SegmentTensor& tensor) {
 absl::StatusOr<SegmentNotes> ParseNotes(const v1::PublishSegmentRequest& request) {
   TENURE_RETURN_IF_ERROR(CheckCount("blocks", request.allocation_ids_size(), 1, kMaxSegmentBlocks));
   TENURE_RETURN_IF_ERROR(CheckCount("tensors", request.tensors_size(), 0, kMaxSegmentTensors));
-  TENURE_RETURN_IF_ERROR(
-      CheckCount("other users who may attach it", request.allowed_uids_size(), 0, kMaxAllowedUids));
+  TENURE_RETURN_IF_ERROR(CheckCount("other users that may attach it", request.allowed_uids_size(),
+                                    0, kMaxAllowedUids));
   if (request.digest().size() != kDigestBytes) {
     return absl::InvalidArgumentError(absl::StrCat("digest has ", request.digest().size(),
                                                    " bytes; it must have ", kDigestBytes));
@@ -85,7 +85,7 @@ SegmentKey KeyOf(const Peer& caller, const Request& request) {
 absl::Status SegmentHandlers::Publish(const Peer& caller, const v1::PublishSegmentRequest& request,
                                       v1::PublishSegmentResponse& response) {
   TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  TENURE_RETURN_IF_ERROR(CheckName(request.name()));
+  TENURE_RETURN_IF_ERROR(CheckSegmentName(request.name()));
   TENURE_ASSIGN_OR_RETURN(SegmentNotes notes, ParseNotes(request));
   const std::vector<AllocationId> allocations(request.allocation_ids().begin(),
                                               request.allocation_ids().end());
@@ -99,7 +99,7 @@ absl::Status SegmentHandlers::Publish(const Peer& caller, const v1::PublishSegme
 absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegmentRequest& request,
                                      v1::AttachSegmentResponse& response) {
   TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  TENURE_RETURN_IF_ERROR(CheckName(request.name()));
+  TENURE_RETURN_IF_ERROR(CheckSegmentName(request.name()));
   const SegmentKey key = KeyOf(caller, request);
   TENURE_ASSIGN_OR_RETURN(const auto attached,
                           registry_.AttachSegment(caller, request.session_id(),
@@ -108,7 +108,7 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
     response = ToWire(*grant);
   } else {
     // Not published yet: either this session is to load it now, or another session does.
-    response.set_state(std::get<SegmentClaim>(attached) == SegmentClaim::kOurs
+    response.set_state(std::get<SegmentClaim>(attached) == SegmentClaim::kGranted
                            ? v1::AttachSegmentResponse::STATE_YOURS_TO_LOAD
                            : v1::AttachSegmentResponse::STATE_LOADING);
   }
@@ -123,7 +123,7 @@ absl::Status SegmentHandlers::Detach(const Peer& caller, const v1::DetachSegment
 absl::Status SegmentHandlers::Unpublish(const Peer& caller,
                                         const v1::UnpublishSegmentRequest& request,
                                         v1::UnpublishSegmentResponse&) {
-  TENURE_RETURN_IF_ERROR(CheckName(request.name()));
+  TENURE_RETURN_IF_ERROR(CheckSegmentName(request.name()));
   const SegmentKey key = KeyOf(caller, request);
   if (key.owner != caller.uid() && !caller.IsOperator()) {
     return absl::PermissionDeniedError(absl::StrCat("segment '", key.name,

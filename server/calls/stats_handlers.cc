@@ -1,6 +1,5 @@
 #include "server/calls/stats_handlers.h"
 
-#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -9,6 +8,7 @@
 
 #include "common/status_macros.h"
 #include "server/calls/wire.h"
+#include "server/leases/segment.h"
 
 namespace tenure::server {
 namespace {
@@ -16,7 +16,7 @@ namespace {
 // Allocations in one answer. The registry copies this many under its lock.
 constexpr uint32_t kMaxPage = 1000;
 
-// What the registry counts of what is held now.
+// The registry's sums over the present holdings.
 void SetLeases(const LeaseTotals& leases, v1::GetStatsResponse& response) {
   response.set_allocated_bytes(leases.allocated.value());
   response.set_requested_bytes(leases.requested.value());
@@ -57,6 +57,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   response.set_device_name(parts_.device_name);
   response.set_driver(parts_.driver);
   response.set_driver_version(parts_.driver_version);
+  // Read here and not by the dispatcher: this service also answers after a failure.
   response.set_health(health.ok() ? "SERVING" : "NOT_SERVING");
   response.set_health_reason(std::string(health.message()));
   response.set_epoch(parts_.registry.epoch());
@@ -64,9 +65,10 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   SetDevice(snapshot.device, response);
   response.set_waiting_bytes(snapshot.waiting.value());
   response.set_connections(parts_.connections.size());
-  SetSurvival(snapshot, parts_.stats.recovered(), *response.mutable_survival());
+  SetSurvival(snapshot, parts_.stats.recovery(), *response.mutable_survival());
   SetLeases(snapshot.leases, response);
   *response.mutable_totals() = ToWire(snapshot.leases);
+  // The one total that the registry does not count.
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());
   for (const heap::PoolStats& pool : snapshot.pools) *response.add_pools() = ToWire(pool);
   return absl::OkStatus();
@@ -74,6 +76,7 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
 
 absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequest&,
                                          v1::ListSessionsResponse& response) {
+  // The sessions first: one that dies between the two lists is then in both and not in neither.
   for (const SessionInfo& info : parts_.registry.ListSessions())
     *response.add_sessions() = ToWire(info);
   for (const QuarantineInfo& info : parts_.quarantine.List())
@@ -84,11 +87,9 @@ absl::Status StatsHandlers::ListSessions(const Peer&, const v1::ListSessionsRequ
 absl::Status StatsHandlers::ListSegments(const Peer& caller, const v1::ListSegmentsRequest&,
                                          v1::ListSegmentsResponse& response) {
   for (const SegmentInfo& info : parts_.registry.ListSegments()) {
-    // As the registry decides about an attach: the owner and the users that it allows.
-    const bool attachable =
-        info.key.owner == caller.uid() ||
-        std::find(info.allowed.begin(), info.allowed.end(), caller.uid()) != info.allowed.end();
-    if (attachable || caller.IsOperator()) *response.add_segments() = ToWire(info);
+    // A claimed name has no list of allowed users yet, so only its owner sees it.
+    if (MayAttach(caller.tenant(), info.key, info.allowed) || caller.IsOperator())
+      *response.add_segments() = ToWire(info);
   }
   return absl::OkStatus();
 }
@@ -107,6 +108,8 @@ absl::Status StatsHandlers::ListAllocations(const Peer& caller,
     return absl::InvalidArgumentError(
         absl::StrCat("page_size ", request.page_size(), " is above ", kMaxPage));
   }
+  // Filtered in the registry and not here: a page must be full although others' allocations are
+  // left out, and the next page begins at a slot.
   const bool sees_all = caller.IsOperator();
   const uint32_t page = request.page_size() == 0 ? kMaxPage : request.page_size();
   const auto [allocations, next_slot] =

@@ -18,8 +18,8 @@
 
 namespace tenure::server {
 
-// Report what the daemon holds and for which sessions. They answer also when the daemon has failed
-// and no longer serves, because that is when an operator asks.
+// Report the memory that the daemon holds, and for which sessions. They answer also when the daemon
+// has failed and no longer serves, because that is when an operator asks.
 //
 // Borrows: everything in Parts.
 // Thread safety: thread-safe.
@@ -41,6 +41,7 @@ class StatsHandlers {
   explicit StatsHandlers(Parts parts) : parts_(std::move(parts)), started_(parts_.clock.Now()) {}
 
   // Makes one driver call.
+  // Errors: as DeviceHeap::TakeSnapshot: on a lost context the driver may not answer.
   absl::Status GetStats(const Peer& caller, const v1::GetStatsRequest& request,
                         v1::GetStatsResponse& response);
   absl::Status ListSessions(const Peer& caller, const v1::ListSessionsRequest& request,

@@ -21,7 +21,7 @@ absl::Status NoSuchTicket() {
 
 }  // namespace
 
-absl::StatusOr<std::string> TicketTable::Issue(const Peer& to, const RegionClaim& claim) {
+absl::StatusOr<std::string> TicketTable::Issue(const Peer& to, const RegionName& region) {
   Ticket ticket = {};
   // getrandom(2) fills up to 256 bytes completely, once the kernel has gathered entropy at boot.
   if (getrandom(ticket.data(), ticket.size(), 0) != static_cast<ssize_t>(ticket.size())) {
@@ -34,12 +34,12 @@ absl::StatusOr<std::string> TicketTable::Issue(const Peer& to, const RegionClaim
                                                      absl::FormatDuration(kLifetime),
                                                      "; try again later"));
   }
-  entries_.emplace(ticket, Entry{to.key(), to.uid(), claim});
+  entries_.emplace(ticket, Entry{to.key(), to.uid(), region});
   expiries_.emplace_back(clock_.Now() + kLifetime, ticket);
   return std::string(ticket.data(), ticket.size());
 }
 
-absl::StatusOr<RegionClaim> TicketTable::Redeem(absl::string_view ticket, const Peer& by) {
+absl::StatusOr<RegionName> TicketTable::Redeem(absl::string_view ticket, const Peer& by) {
   Ticket key = {};
   if (ticket.size() != key.size()) return NoSuchTicket();
   std::memcpy(key.data(), ticket.data(), key.size());
@@ -52,9 +52,9 @@ absl::StatusOr<RegionClaim> TicketTable::Redeem(absl::string_view ticket, const 
   }
   // Erased before the region is looked up: a second request with this ticket finds nothing, even
   // when the first one fails.
-  const RegionClaim claim = found->second.claim;
+  const RegionName region = found->second.region;
   entries_.erase(found);
-  return claim;
+  return region;
 }
 
 void TicketTable::DropExpired() {

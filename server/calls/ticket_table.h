@@ -26,8 +26,9 @@ namespace tenure::server {
 // that it was issued to. It names a region but grants none: the region is looked up when the ticket
 // is redeemed, so its holder gets nothing that it has lost in the meantime.
 //
-// Invariants: 1. a ticket is redeemed at most once; 2. at most kMaxTickets were issued within
-//     kLifetime.
+// Invariants
+//  1. A ticket is redeemed at most once.
+//  2. At most kMaxTickets were issued within kLifetime.
 // Borrows: the clock.
 // Thread safety: thread-safe.
 // Errors: NOT_FOUND: the ticket is unknown, used, expired or another process's; the caller cannot
@@ -40,16 +41,16 @@ class TicketTable {
   explicit TicketTable(const Clock& clock) : clock_(clock) {}
 
   // Returns kTicketBytes bytes.
-  absl::StatusOr<std::string> Issue(const Peer& to, const RegionClaim& claim);
+  absl::StatusOr<std::string> Issue(const Peer& to, const RegionName& region);
   // A process that shows another process's ticket does not use it up.
-  absl::StatusOr<RegionClaim> Redeem(absl::string_view ticket, const Peer& by);
+  absl::StatusOr<RegionName> Redeem(absl::string_view ticket, const Peer& by);
 
  private:
   using Ticket = std::array<char, kTicketBytes>;
   struct Entry {
     ProcessKey process;
     uid_t uid = 0;
-    RegionClaim claim;
+    RegionName region;
   };
 
   void DropExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -102,6 +102,7 @@ v1::Session ToWire(const SessionInfo& info) {
   session.set_allocated_bytes(info.allocated.value());
   session.set_requested_bytes(info.requested.value());
   const SessionPoolStats pool = info.pool->stats();
+  // Asked of the pool, under its lock: the registry does not know in which regions the blocks lie.
   session.set_leased_bytes(pool.leased().value());
   session.set_regions(pool.regions());
   session.set_tenant(peer.tenant().ToString());
@@ -178,6 +179,7 @@ v1::Totals ToWire(const LeaseTotals& leases) {
   totals.set_reclaimed_allocations(leases.reclaimed_allocations);
   totals.set_sessions_opened(leases.sessions_opened);
   totals.set_sessions_reclaimed(leases.sessions_reclaimed);
+  // connections_cut is the connection table's: the handler adds it.
   return totals;
 }
 
@@ -185,6 +187,7 @@ v1::Recovered ToWire(const RecoveryReport& report) {
   v1::Recovered recovered;
   recovered.set_previous_epoch(report.previous_epoch);
   recovered.set_sessions(report.sessions);
+  // A process may have had several sessions, and is in the list once for each.
   recovered.set_dead_sessions(report.dead.size());
   recovered.set_allocations(report.blocks);
   recovered.set_segments(report.segments);

@@ -1,4 +1,4 @@
-// Conversions between the daemon's types and the messages of tenure.v1, once for each type.
+// Conversions between the daemon's types and messages of tenure.v1, once for each type.
 #ifndef SERVER_CALLS_WIRE_H_
 #define SERVER_CALLS_WIRE_H_
 
@@ -16,8 +16,8 @@
 
 namespace tenure::server {
 
-// Every field of a message is written here and nowhere else. FromWire copies fields as they are:
-// the handler checks them first.
+// Each of these messages is written here and nowhere else; the handlers write the fields of other
+// responses. FromWire copies fields as they are: the handler checks them first.
 //
 // Thread safety: thread-safe.
 // Errors: none.

@@ -8,7 +8,7 @@ namespace tenure::server {
 
 // An id names a slot in a table of the daemon, the generation of the value in that slot, and the
 // daemon's epoch. An id of a value that is gone, or of an earlier daemon, therefore never names a
-// new value. An id has no power: what a caller may do follows from its process, which the kernel
+// new value. An id has no power: the rights of a caller follow from its process, which the kernel
 // names.
 
 // Counts the starts of the daemon; never 0.

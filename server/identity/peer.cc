@@ -84,8 +84,7 @@ absl::StatusOr<std::shared_ptr<const Peer>> Peer::OfSocket(int socket) {
   if (credentials.pid == 0) {
     return absl::PermissionDeniedError(
         "the calling process lives in a PID namespace that the daemon cannot see; start it in the "
-        "host's PID namespace "
-        "(hostPID: true, --pid=host)");
+        "host's PID namespace (hostPID: true, --pid=host)");
   }
   // First the pidfd, then everything that is read about the process by its pid, then the check that
   // it had not exited meanwhile (in Make). In another order the pid may belong to one process when

@@ -124,7 +124,7 @@ absl::Status Journal::Compact() {
   // First pass, without the lock: other threads append meanwhile. The descriptor stays valid,
   // because only Compact replaces it.
   TENURE_ASSIGN_OR_RETURN(std::string bytes, ReadRange(fd, 0, size()));
-  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
+  TENURE_RETURN_IF_ERROR(fold.Apply(bytes));
 
   absl::MutexLock lock(&mu_);
   // A failed write may have left half a record at the end.
@@ -132,7 +132,7 @@ absl::Status Journal::Compact() {
   // Second pass, with the lock: the records that came during the first. They are few, and so the
   // appends wait for a short time only.
   TENURE_ASSIGN_OR_RETURN(bytes, ReadRange(fd, fold.valid_bytes(), size()));
-  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
+  TENURE_RETURN_IF_ERROR(fold.Apply(bytes));
   Contents contents;
   TENURE_RETURN_IF_ERROR(fold.state().ForEachRecord(
       [&contents](const journal::Record& record) { return contents.Add(record); }));

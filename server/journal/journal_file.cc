@@ -16,7 +16,7 @@ namespace {
 // within one file system.
 std::string UnfinishedName(const std::string& path) { return absl::StrCat(path, ".new"); }
 
-absl::Status NotOurs(const std::string& path, absl::string_view why) {
+absl::Status NotTrusted(const std::string& path, absl::string_view why) {
   return absl::PermissionDeniedError(
       absl::StrCat("journal ", path, " ", why,
                    ": it is not read, because another user may have written it; remove it"));
@@ -42,15 +42,18 @@ absl::StatusOr<UniqueFd> OpenJournalFile(const std::string& path) {
   // O_NONBLOCK: opening a FIFO in its place must not block the daemon.
   UniqueFd fd(open(path.c_str(), O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!fd) {
-    if (errno == ELOOP) return NotOurs(path, "is a symbolic link");
+    if (errno == ELOOP) return NotTrusted(path, "is a symbolic link");
     if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("there is no journal ", path));
     return Error("open", path);
   }
+  // Of the open file and not of the path, which may name another file by now.
   struct stat info = {};
   if (fstat(fd.get(), &info) != 0) return Error("look at", path);
-  if (!S_ISREG(info.st_mode)) return NotOurs(path, "is no regular file");
-  if (info.st_uid != geteuid()) return NotOurs(path, absl::StrCat("belongs to uid ", info.st_uid));
-  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0) return NotOurs(path, "may be written by others");
+  if (!S_ISREG(info.st_mode)) return NotTrusted(path, "is no regular file");
+  if (info.st_uid != geteuid())
+    return NotTrusted(path, absl::StrCat("belongs to uid ", info.st_uid));
+  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return NotTrusted(path, "may be written by others");
   return fd;
 }
 
@@ -80,6 +83,8 @@ absl::StatusOr<std::string> ReadRange(int fd, uint64_t from, uint64_t to) {
 
 absl::StatusOr<UniqueFd> ReplaceFile(const std::string& path, absl::string_view bytes) {
   const std::string unfinished = UnfinishedName(path);
+  // A killed daemon may have left one, which O_EXCL would refuse. O_EXCL and O_NOFOLLOW keep
+  // another user from choosing the file that is written.
   RemoveUnfinished(path);
   UniqueFd fd(open(unfinished.c_str(),
                    O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));

@@ -16,11 +16,12 @@ JournalFold::JournalFold(std::string path, const journal::Opening& now)
 absl::Status JournalFold::Damaged(absl::string_view fault) const {
   return absl::DataLossError(absl::StrCat(
       "journal ", path_, ", record ", records_ + 1, " at byte ", valid_bytes_, ": ", fault,
-      ". The journal is damaged and cannot say what was leased. Move the file away and start "
+      ". The journal is damaged and cannot say which memory was leased. Move the file away and "
+      "start "
       "again; all leases and segments of kind VMM_FD that it tells of are lost then"));
 }
 
-absl::Status JournalFold::Take(absl::string_view bytes) {
+absl::Status JournalFold::Apply(absl::string_view bytes) {
   if (valid_bytes_ == 0) {
     if (!absl::ConsumePrefix(&bytes, kJournalMagic)) return Damaged("this is no journal of tenure");
     valid_bytes_ = kJournalMagic.size();
@@ -30,17 +31,18 @@ absl::Status JournalFold::Take(absl::string_view bytes) {
     // Perhaps the rest of this record comes with the next call, or the writer died in it.
     if (frame.kind == Frame::Kind::kTorn) break;
     if (frame.kind == Frame::Kind::kDamaged) return Damaged(frame.fault);
-    TENURE_RETURN_IF_ERROR(TakeRecord(frame.payload));
+    TENURE_RETURN_IF_ERROR(ApplyRecord(frame.payload));
     const size_t length = kFrameHeaderBytes + frame.payload.size();
     bytes.remove_prefix(length);
     valid_bytes_ += length;
     ++records_;
   }
+  // A journal is moved to its path with its first record in it, so the daemon leaves no empty one.
   if (!state_.is_open()) return Damaged("the file ends before its first record does");
   return absl::OkStatus();
 }
 
-absl::Status JournalFold::TakeRecord(absl::string_view payload) {
+absl::Status JournalFold::ApplyRecord(absl::string_view payload) {
   if (!record_.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
     return Damaged("its bytes are no record");
   // Before the record is applied: the journal of another boot is replaced, even when it is damaged.
@@ -69,7 +71,7 @@ absl::StatusOr<JournalReading> ReadJournal(const std::string& path, const journa
   TENURE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(fd.get()));
   TENURE_ASSIGN_OR_RETURN(const std::string bytes, ReadRange(fd.get(), 0, size));
   JournalFold fold(path, now);
-  TENURE_RETURN_IF_ERROR(fold.Take(bytes));
+  TENURE_RETURN_IF_ERROR(fold.Apply(bytes));
   JournalReading reading;
   reading.records = fold.records();
   reading.valid_bytes = fold.valid_bytes();

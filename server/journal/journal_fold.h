@@ -19,18 +19,17 @@ namespace tenure::server {
 // bytes of the file.
 // Thread safety: thread-compatible.
 // Errors: DATA_LOSS (damage: bytes that no daemon has written; the message names the record and
-// says
-//     what to do), FAILED_PRECONDITION (the journal is of another boot or another device: nothing
-//     in it exists any more, so the caller begins a new one), UNIMPLEMENTED (written by a newer
-//     daemon). After an error no further call is allowed.
+//     tells the operator how to continue), FAILED_PRECONDITION (the journal is of another boot or
+//     another device: nothing in it exists any more, so the caller begins a new one),
+//     UNIMPLEMENTED (written by a newer daemon). After an error no further call is allowed.
 class JournalFold {
  public:
   // `now` has the boot and the device of which the journal must be. `path` is for messages only.
   JournalFold(std::string path, const journal::Opening& now);
 
-  // Takes the file's bytes from valid_bytes() on. A record that is cut short at the end is not
+  // Applies the file's bytes from valid_bytes() on. A record that is cut short at the end is not
   // applied; the next call may bring it whole.
-  absl::Status Take(absl::string_view bytes);
+  absl::Status Apply(absl::string_view bytes);
 
   uint64_t valid_bytes() const { return valid_bytes_; }
   uint64_t records() const { return records_; }
@@ -38,7 +37,7 @@ class JournalFold {
   JournalState TakeState() && { return std::move(state_); }
 
  private:
-  absl::Status TakeRecord(absl::string_view payload);
+  absl::Status ApplyRecord(absl::string_view payload);
   absl::Status Damaged(absl::string_view fault) const;
 
   const std::string path_;

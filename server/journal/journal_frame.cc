@@ -51,6 +51,7 @@ absl::Status AppendFrame(uint64_t sequence, const journal::Record& record, std::
   char* const header = out.data() + start;
   char* const payload = header + kFrameHeaderBytes;
   record.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(payload));
+  // The header last, because it has the checksum of the payload and then its own.
   Put(static_cast<uint32_t>(length), header + kLengthAt);
   Put(Crc32c({payload, length}), header + kPayloadCrcAt);
   Put(sequence, header + kSequenceAt);
@@ -63,6 +64,7 @@ Frame FirstFrame(absl::string_view bytes, uint64_t expected_sequence) {
   const auto damaged = [](absl::string_view fault) {
     return Frame{Frame::Kind::kDamaged, {}, fault};
   };
+  // The header's checksum first: before it matches, the length may be of any value.
   const char* header = bytes.data();
   if (Crc32c({header, kHeaderCrcAt}) != Get<uint32_t>(header + kHeaderCrcAt))
     return damaged("its header does not match the header's checksum");

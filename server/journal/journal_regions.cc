@@ -35,6 +35,8 @@ void JournalRegions::Release(const Range& range) {
   const auto region = regions_.find(range.region);
   TENURE_CHECK(region != regions_.end());
   TENURE_CHECK(region->second.ends.erase(range.offset_bytes) == 1);
+  // Invariant 3. When a publication moves a region to the segments, this is where it loses its
+  // owner.
   if (region->second.ends.empty()) regions_.erase(region);
 }
 

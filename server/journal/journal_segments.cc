@@ -6,8 +6,6 @@
 namespace tenure::server {
 namespace {
 
-absl::Status Contradicts(absl::string_view what) { return absl::DataLossError(what); }
-
 template <typename Named>
 SegmentKey KeyOf(const Named& named) {
   return {named.uid(), named.name()};
@@ -30,6 +28,7 @@ journal::SegmentAttached PublishersAttachment(const journal::SegmentPublished& p
 bool TensorsLieInBlocks(const journal::Segment& segment) {
   for (const journal::Segment::Tensor& tensor : segment.tensors()) {
     if (tensor.block() >= static_cast<uint32_t>(segment.blocks_size())) return false;
+    // The size first, so that the subtraction cannot wrap; the sum of offset and size could.
     const uint64_t whole = segment.blocks(static_cast<int>(tensor.block())).size_bytes();
     if (tensor.size_bytes() > whole || tensor.offset_bytes() > whole - tensor.size_bytes())
       return false;
@@ -41,7 +40,7 @@ bool TensorsLieInBlocks(const journal::Segment& segment) {
 
 absl::Status JournalState::On(const journal::SegmentClaimed& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("claims a name for a session that there is not");
+  if (session == nullptr) return Contradicts("claims a name for a session that does not exist");
   if (change.name().empty()) return Contradicts("claims no name");
   if (!claims_.try_emplace(KeyOf(change), change.session_id()).second)
     return Contradicts("claims a name that is claimed");
@@ -51,7 +50,8 @@ absl::Status JournalState::On(const journal::SegmentClaimed& change) {
 
 absl::Status JournalState::On(const journal::SegmentClaimEnded& change) {
   const auto claim = claims_.find(KeyOf(change));
-  if (claim == claims_.end()) return Contradicts("ends a claim that there is not");
+  if (claim == claims_.end()) return Contradicts("ends a claim that does not exist");
+  // The session exists: its end would have ended the claim.
   sessions_.at(claim->second).claims.erase(claim->first);
   claims_.erase(claim);
   return absl::OkStatus();
@@ -90,7 +90,7 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
   const auto claim = claims_.find(KeyOf(segment));
   if (change.session_id() != 0) {
     session = Find(change.session_id());
-    if (session == nullptr) return Contradicts("publishes for a session that there is not");
+    if (session == nullptr) return Contradicts("publishes for a session that does not exist");
     TENURE_RETURN_IF_ERROR(CheckOrigin(change, *session));
     if (attachments_.contains(change.attachment_id()))
       return Contradicts("attaches its publisher under an id that is in use");
@@ -130,7 +130,8 @@ absl::Status JournalState::On(const journal::SegmentPublished& change) {
 
 absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
   const auto found = published_.find(KeyOf(change));
-  if (found == published_.end()) return Contradicts("unpublishes a segment that there is not");
+  if (found == published_.end()) return Contradicts("unpublishes a segment that does not exist");
+  // The name is free from here on. The regions stay in use until the last session has detached.
   const uint64_t place = found->second;
   published_.erase(found);
   segments_.at(place).published = false;
@@ -140,9 +141,9 @@ absl::Status JournalState::On(const journal::SegmentUnpublished& change) {
 
 absl::Status JournalState::On(const journal::SegmentAttached& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("attaches a session that there is not");
+  if (session == nullptr) return Contradicts("attaches a session that does not exist");
   if (!published_.contains(KeyOf(change)))
-    return Contradicts("attaches to a segment that there is not");
+    return Contradicts("attaches to a segment that does not exist");
   if (change.attachment_id() == 0) return Contradicts("attaches without an id");
   if (attachments_.contains(change.attachment_id()))
     return Contradicts("attaches under an id that is in use");
@@ -161,7 +162,7 @@ void JournalState::Attach(Session& session, const journal::SegmentAttached& atta
 
 absl::Status JournalState::On(const journal::SegmentDetached& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("detaches a session that there is not");
+  if (session == nullptr) return Contradicts("detaches a session that does not exist");
   const auto found = session->attachments.find(change.attachment_id());
   if (found == session->attachments.end())
     return Contradicts("ends an attachment that the session does not have");

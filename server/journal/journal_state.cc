@@ -5,11 +5,6 @@
 #include "common/status_macros.h"
 
 namespace tenure::server {
-namespace {
-
-absl::Status Contradicts(absl::string_view what) { return absl::DataLossError(what); }
-
-}  // namespace
 
 JournalRegions::Range RangeOf(const journal::BlockGranted& block) {
   return {block.region_id(), block.region_bytes(), block.offset_bytes(), block.size_bytes()};
@@ -80,12 +75,13 @@ absl::Status JournalState::On(const journal::SessionOpened& change) {
 
 absl::Status JournalState::On(const journal::SessionEnded& change) {
   const auto found = sessions_.find(change.session_id());
-  if (found == sessions_.end()) return Contradicts("ends a session that there is not");
+  if (found == sessions_.end()) return Contradicts("ends a session that does not exist");
   for (const auto& [allocation, block] : found->second.blocks) {
     regions_.Release(RangeOf(block));
     allocations_.erase(allocation);
   }
   for (const SegmentKey& claim : found->second.claims) claims_.erase(claim);
+  // Detach changes the lists of the segments, not the list of this session, which is read here.
   for (const auto& [attachment, place] : found->second.attachments) Detach(place, attachment);
   sessions_.erase(found);
   return absl::OkStatus();
@@ -93,7 +89,7 @@ absl::Status JournalState::On(const journal::SessionEnded& change) {
 
 absl::Status JournalState::On(const journal::BlockGranted& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("grants a block to a session that there is not");
+  if (session == nullptr) return Contradicts("grants a block to a session that does not exist");
   if (change.allocation_id() == 0 || change.request_id() == 0)
     return Contradicts("grants a block without an id");
   if (allocations_.contains(change.allocation_id()))
@@ -111,13 +107,14 @@ absl::Status JournalState::On(const journal::BlockGranted& change) {
 
 absl::Status JournalState::On(const journal::BlockFreed& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("frees a block of a session that there is not");
+  if (session == nullptr) return Contradicts("frees a block of a session that does not exist");
   const auto block = session->blocks.find(change.allocation_id());
   if (block == session->blocks.end())
     return Contradicts("frees a block that its session does not hold");
   regions_.Release(RangeOf(block->second));
   allocations_.erase(change.allocation_id());
   session->blocks.erase(block);
+  // 0: the daemon has freed it, so there is no request that could be repeated.
   if (change.request_id() != 0) {
     session->requests.Note(change.request_id(),
                            {RequestWindow::State::kFreed, change.allocation_id()});
@@ -127,7 +124,7 @@ absl::Status JournalState::On(const journal::BlockFreed& change) {
 
 absl::Status JournalState::On(const journal::RequestsRemembered& change) {
   Session* session = Find(change.session_id());
-  if (session == nullptr) return Contradicts("remembers requests of a session that there is not");
+  if (session == nullptr) return Contradicts("remembers requests of a session that does not exist");
   if (change.requests_size() > static_cast<int>(RequestWindow::kRemembered))
     return Contradicts("remembers more requests than a session has");
   session->requests = RequestWindow();
@@ -142,15 +139,16 @@ absl::Status JournalState::On(const journal::RequestsRemembered& change) {
 
 namespace {
 
-using Take = absl::FunctionRef<absl::Status(const journal::Record&)>;
+using Visit = absl::FunctionRef<absl::Status(const journal::Record&)>;
 
-absl::Status TakeSession(const JournalState::Session& session, Take take) {
+absl::Status VisitSession(const JournalState::Session& session, Visit visit) {
   journal::Record record;
+  // One record for all: to set one member of its oneof clears the others.
   *record.mutable_session_opened() = session.opened;
-  TENURE_RETURN_IF_ERROR(take(record));
+  TENURE_RETURN_IF_ERROR(visit(record));
   for (const auto& [id, block] : session.blocks) {
     *record.mutable_block_granted() = block;
-    TENURE_RETURN_IF_ERROR(take(record));
+    TENURE_RETURN_IF_ERROR(visit(record));
   }
   // After the blocks: their grants note requests too, but in the order of the allocation ids. This
   // record replaces them all, in the order in which they were made.
@@ -163,44 +161,44 @@ absl::Status TakeSession(const JournalState::Session& session, Take take) {
     one.set_freed(request.state == RequestWindow::State::kFreed);
     one.set_attached(request.state == RequestWindow::State::kAttached);
   });
-  return take(record);
+  return visit(record);
 }
 
-absl::Status TakeSegment(const JournalState::Segment& segment, Take take) {
+absl::Status VisitSegment(const JournalState::Segment& segment, Visit visit) {
   journal::Record record;
   *record.mutable_segment_published()->mutable_segment() = segment.segment;
-  TENURE_RETURN_IF_ERROR(take(record));
+  TENURE_RETURN_IF_ERROR(visit(record));
   for (const auto& [id, attachment] : segment.attachments) {
     *record.mutable_segment_attached() = attachment;
-    TENURE_RETURN_IF_ERROR(take(record));
+    TENURE_RETURN_IF_ERROR(visit(record));
   }
   if (segment.published) return absl::OkStatus();
   record.mutable_segment_unpublished()->set_name(segment.segment.name());
   record.mutable_segment_unpublished()->set_uid(segment.segment.uid());
-  return take(record);
+  return visit(record);
 }
 
 }  // namespace
 
-absl::Status JournalState::ForEachRecord(Take take) const {
+absl::Status JournalState::ForEachRecord(Visit visit) const {
   if (!is_open()) return absl::OkStatus();
   journal::Record record;
   *record.mutable_opening() = opening_;
-  TENURE_RETURN_IF_ERROR(take(record));
+  TENURE_RETURN_IF_ERROR(visit(record));
   for (const auto& [id, session] : sessions_) {
-    TENURE_RETURN_IF_ERROR(TakeSession(session, take));
+    TENURE_RETURN_IF_ERROR(VisitSession(session, visit));
   }
   // In the order of their publishing: a segment that was unpublished comes, with its unpublishing,
   // before a later segment of the same name.
   for (const auto& [place, segment] : segments_) {
-    TENURE_RETURN_IF_ERROR(TakeSegment(segment, take));
+    TENURE_RETURN_IF_ERROR(VisitSegment(segment, visit));
   }
   for (const auto& [key, session] : claims_) {
     journal::SegmentClaimed& claim = *record.mutable_segment_claimed();
     claim.set_uid(key.owner);
     claim.set_name(key.name);
     claim.set_session_id(session);
-    TENURE_RETURN_IF_ERROR(take(record));
+    TENURE_RETURN_IF_ERROR(visit(record));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
-// The state that the journal's records describe: what was live when the daemon's last life ended.
+// The state that the journal's records describe: all that was live when the daemon's last life
+// ended.
 #ifndef SERVER_JOURNAL_JOURNAL_STATE_H_
 #define SERVER_JOURNAL_JOURNAL_STATE_H_
 
@@ -10,6 +11,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 #include "server/identity/ids.h"
 #include "server/identity/request_window.h"
@@ -61,9 +63,9 @@ class JournalState {
   const std::map<uint64_t, Segment>& segments() const { return segments_; }
   const std::map<SegmentKey, SessionId>& claims() const { return claims_; }
 
-  // Passes the fewest records that lead to this state to `take`, until it returns an error, which
-  // is returned then.
-  absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const journal::Record&)> take) const;
+  // Calls `visit(record)` for the fewest records that lead to this state, until it returns an
+  // error, which is returned then.
+  absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const journal::Record&)> visit) const;
 
  private:
   absl::Status On(const journal::Opening& change);
@@ -79,6 +81,9 @@ class JournalState {
   absl::Status On(const journal::SegmentAttached& change);
   absl::Status On(const journal::SegmentDetached& change);
 
+  // `how` begins with a verb whose subject is the record.
+  static absl::Status Contradicts(absl::string_view how) { return absl::DataLossError(how); }
+  // Whether the session holds the blocks that this record publishes, each alone in its region.
   absl::Status CheckOrigin(const journal::SegmentPublished& change, const Session& session) const;
   // To a published segment, under an id that is not in use.
   void Attach(Session& session, const journal::SegmentAttached& attached);

@@ -41,8 +41,7 @@ class DaemonProcess {
 
   // Starts the child and passes it the kept descriptors and the address for its messages.
   // REQUIRES: none is running.
-  // Errors: what fork(2) or pidfd_open(2) failed with. When exec fails, the child ends with
-  // kExitUnavailable.
+  // Errors: as fork(2) or pidfd_open(2). When exec fails, the child ends with kExitUnavailable.
   absl::Status Start(const KeptFds& kept, const std::string& notify_path);
   // Sends the child a signal. REQUIRES: one is running.
   void Signal(int signal) const;

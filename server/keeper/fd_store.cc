@@ -132,18 +132,18 @@ absl::Status FdStore::CheckSupervisor() const {
 }
 
 size_t FdStore::size() const {
-  const absl::MutexLock lock(&mutex_);
+  const absl::MutexLock lock(&mu_);
   return names_.size();
 }
 
 std::map<std::string, UniqueFd> FdStore::TakeStored() {
-  const absl::MutexLock lock(&mutex_);
+  const absl::MutexLock lock(&mu_);
   return std::exchange(received_, {});
 }
 
 absl::Status FdStore::Store(absl::Span<const NamedFd> fds) {
   {
-    const absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mu_);
     TENURE_RETURN_IF_ERROR(CheckStorable(fds));
     TENURE_RETURN_IF_ERROR(SendAll(fds));
   }
@@ -153,14 +153,14 @@ absl::Status FdStore::Store(absl::Span<const NamedFd> fds) {
   if (!stored.ok()) {
     // Whether they are stored is not known. They are removed, so that the caller can try again
     // under the same names.
-    const absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mu_);
     RemoveAll(fds);
   }
   return stored;
 }
 
 absl::Status FdStore::Remove(absl::string_view name) {
-  const absl::MutexLock lock(&mutex_);
+  const absl::MutexLock lock(&mu_);
   if (!names_.contains(name)) {
     return absl::NotFoundError(absl::StrCat("no file descriptor is stored as '", name, "'"));
   }
@@ -197,11 +197,9 @@ absl::Status FdStore::CheckStorable(absl::Span<const NamedFd> fds) const {
                      names_.size(), " of at most ", max_));
   }
   if (bytes > kMaxFdNamesBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot store ", fds.size(),
-                     " more file descriptors: the names of all would "
-                     "take ",
-                     bytes, " bytes of at most ", kMaxFdNamesBytes));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot store ", fds.size(), " more file descriptors: the names of all would take ", bytes,
+        " bytes of at most ", kMaxFdNamesBytes));
   }
   return absl::OkStatus();
 }

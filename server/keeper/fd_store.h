@@ -64,44 +64,44 @@ class FdStore {
   // Errors: UNAVAILABLE: it has ended.
   absl::Status CheckSupervisor() const;
   // How many descriptors the supervisor keeps for this daemon.
-  size_t size() const ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t size() const ABSL_LOCKS_EXCLUDED(mu_);
 
   // Returns the descriptors that earlier daemons stored, by name; a second call returns none. The
   // supervisor keeps its copies. If several have the same name, which no tenured leaves behind,
   // only the first is returned.
-  std::map<std::string, UniqueFd> TakeStored() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::map<std::string, UniqueFd> TakeStored() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Stores all of them or none, and waits once. After OK the supervisor has them, and the death of
   // this process loses none. If two are the same open file, systemd keeps one copy, under the name
   // that came first.
-  absl::Status Store(absl::Span<const NamedFd> fds) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Store(absl::Span<const NamedFd> fds) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Store(absl::string_view name, int fd) { return Store({{name, fd}}); }
 
   // Tells the supervisor to close its copy, and does not wait for that. If this process dies now,
   // the next daemon may still get the descriptor.
   // Errors: NOT_FOUND: no descriptor has this name.
-  absl::Status Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> received);
 
   // Whether these can be stored beside those that are.
   absl::Status CheckStorable(absl::Span<const NamedFd> fds) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status SendAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status SendAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Removes those that SendAll sent.
-  void RemoveAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status RemoveOne(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveAll(absl::Span<const NamedFd> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status RemoveOne(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const bool supervised_;
   const size_t max_;
   // Messages are sent under this lock, so that the supervisor gets them in the order in which
   // names_ changes. No barrier is waited for under it.
-  mutable absl::Mutex mutex_;
-  std::set<std::string, std::less<>> names_ ABSL_GUARDED_BY(mutex_);  // of all stored descriptors
+  mutable absl::Mutex mu_;
+  std::set<std::string, std::less<>> names_ ABSL_GUARDED_BY(mu_);  // of all stored descriptors
   // Of all names, each with its separator.
-  size_t names_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, UniqueFd> received_ ABSL_GUARDED_BY(mutex_);  // until TakeStored
+  size_t names_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<std::string, UniqueFd> received_ ABSL_GUARDED_BY(mu_);  // until TakeStored
 };
 
 }  // namespace tenure::server

@@ -34,7 +34,7 @@ namespace {
 // Descriptors that the keeper opens for itself, and those that one message may carry.
 constexpr size_t kOwnFds = 512;
 
-// Raises the limit of open files to what the kernel allows. Returns how many descriptors can be
+// Raises the limit of open files to the hard limit. Returns how many descriptors can be
 // kept: half of the limit, because each also needs a number of its own in the child (KeptFds).
 size_t RaiseFileLimit() {
   rlimit limit = {};
@@ -246,7 +246,8 @@ int RunKeeper(const KeeperOptions& options, int argc, char** argv) {
   UniqueFd signals(signalfd(-1, &end_signals, SFD_CLOEXEC | SFD_NONBLOCK));
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!signals || !epoll) {
-    return Fail(absl::ErrnoToStatus(errno, "the keeper cannot open what it needs"));
+    return Fail(
+        absl::ErrnoToStatus(errno, "the keeper cannot open a signalfd and an epoll instance"));
   }
   absl::StatusOr<std::unique_ptr<NotifySocket>> notify = NotifySocket::Open();
   if (!notify.ok()) return Fail(notify.status());

@@ -16,8 +16,8 @@ struct KeeperOptions {
   absl::Duration longest_spacing = absl::Seconds(5);
 };
 
-// Does for the daemon what systemd does, on hosts where systemd does not run it. It runs this
-// program's command line without --keeper as a child. It holds the file descriptors that the child
+// Does the work of systemd on hosts where systemd does not run the daemon. It runs this program's
+// command line without --keeper as a child. It holds the file descriptors that the child
 // stores, and passes all of them to the next child.
 //
 // Whenever a child ends, the next is started, except in two cases: the child ended with 0 or 64, or

@@ -73,7 +73,7 @@ absl::StatusOr<std::unique_ptr<NotifySocket>> NotifySocket::Open() {
   if (!fd) return absl::ErrnoToStatus(errno, "cannot open a socket");
   const int on = 1;
   if (setsockopt(fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot learn who writes to a socket");
+    return absl::ErrnoToStatus(errno, "cannot ask a socket for the senders of its messages");
   }
   std::string folder = absl::StrCat(RuntimeFolder(), "/tenured-keeper-XXXXXX");
   sockaddr_un address = {};

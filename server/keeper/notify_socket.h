@@ -31,7 +31,8 @@ struct NotifyMessage {
 // A datagram socket in a folder that only this user may enter, so that no other user can fill it.
 //
 // Owns: the socket and its folder. The destructor removes both; a killed process leaves them
-// behind. Thread safety: thread-compatible.
+// behind.
+// Thread safety: thread-compatible.
 class NotifySocket {
  public:
   // Makes the folder in $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp.

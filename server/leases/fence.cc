@@ -26,9 +26,9 @@ void Fence::Poll() {
     if (HasExited(*one.lease)) {
       exited.push_back(std::move(one));
     } else {
-      quarantine_.Keep(one.place,
-                       absl::StrCat("process ", one.lease->peer()->pid(), " has not exited"),
-                       /*forked=*/false);
+      quarantine_.NoteReason(one.place,
+                             absl::StrCat("process ", one.lease->peer()->pid(), " has not exited"),
+                             /*forked=*/false);
     }
   }
   if (exited.empty()) return;
@@ -40,8 +40,8 @@ void Fence::Poll() {
     if (event.ok()) {
       quarantine_.Release(one.place, *event);
     } else {
-      quarantine_.Keep(one.place, event.status().message(),
-                       /*forked=*/absl::IsFailedPrecondition(event.status()));
+      quarantine_.NoteReason(one.place, event.status().message(),
+                             /*forked=*/absl::IsFailedPrecondition(event.status()));
     }
   }
 }

@@ -36,7 +36,7 @@ class Fence {
   void Poll();
 
   // Whether a session waits for a decision.
-  bool waiting() const { return !quarantine_.empty(); }
+  bool HasWaiting() const { return !quarantine_.empty(); }
 
  private:
   using ProcessIds = absl::StatusOr<std::vector<pid_t>>;

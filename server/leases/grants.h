@@ -1,4 +1,4 @@
-// What a session gets from the registry: its blocks and segments, in the form its client is told.
+// Grants: a session's blocks and segments, in the form in which its client learns of them.
 #ifndef SERVER_LEASES_GRANTS_H_
 #define SERVER_LEASES_GRANTS_H_
 
@@ -42,8 +42,8 @@ struct SegmentGrant {
 
 // The answer to a session that asks to load a segment which is not published.
 enum class SegmentClaim {
-  kOurs,    // this session has claimed the name and loads the segment
-  kOthers,  // another session is loading it
+  kGranted,      // this session has claimed the name and loads the segment
+  kHeldByOther,  // another session is loading it
 };
 
 // A block of a segment, named by the attachment that gives the session access to it.
@@ -52,10 +52,11 @@ struct SegmentBlockName {
   uint32_t block = 0;
 };
 
-// The region of which a session wants a descriptor: that of an allocation or of a segment's block.
-struct RegionClaim {
+// Names a region by a session and by that which the session holds in it: an allocation, or a block
+// of a segment that it is attached to.
+struct RegionName {
   SessionId session = 0;
-  std::variant<AllocationId, SegmentBlockName> region;
+  std::variant<AllocationId, SegmentBlockName> holding;
 };
 
 }  // namespace tenure::server

@@ -67,7 +67,7 @@ absl::StatusOr<OpenedJournal> OpenJournal(const std::string& path, const std::st
     TENURE_RETURN_IF_ERROR(reading.status());
     opened.before = std::move(reading->state);
   }
-  // The epoch stands in the opening record, so the file is read before it is opened for writing.
+  // The epoch is part of the opening record, so the file is read before it is opened for writing.
   opened.epoch = NewEpoch(EpochsIn(opened.before));
   opening.set_epoch(opened.epoch);
   TENURE_ASSIGN_OR_RETURN(opened.journal,

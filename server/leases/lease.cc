@@ -14,9 +14,9 @@ struct Row {
   LeaseState to;
 };
 
-// An event that has no row for a state does not apply in that state. So a late keep-alive does not
-// revive an orphan, time alone takes no memory from a client, and a region leaves quarantine only
-// with proof or to the driver.
+// An event that has no row for a state does not apply in that state. So no keep-alive makes a dead
+// session active again, time alone takes no memory from a client, and a region leaves quarantine
+// only with proof or to the driver.
 constexpr Row kTable[] = {
     {S::kActive, E::kKeepAlive, S::kActive},
     {S::kActive, E::kOverdue, S::kSuspended},
@@ -99,6 +99,7 @@ absl::string_view NameOf(LeaseEvent event) {
 }
 
 std::optional<LeaseState> NextLeaseState(LeaseState state, LeaseEvent event) {
+  // A search: the table is short, and a reader can check it row by row against the picture.
   for (const Row& row : kTable) {
     if (row.from == state && row.event == event) return row.to;
   }
@@ -107,6 +108,7 @@ std::optional<LeaseState> NextLeaseState(LeaseState state, LeaseEvent event) {
 
 Lease::Lease(std::shared_ptr<const Peer> peer, std::string name, const Clock& clock)
     : peer_(std::move(peer)), name_(std::move(name)), clock_(clock) {
+  // All states at once, so that a time is there also for a state that is never entered.
   absl::MutexLock lock(&mu_);
   entered_.fill(clock_.Now());
 }

@@ -7,6 +7,8 @@ namespace tenure::server {
 
 absl::Status LeaseJournal::Append(const journal::Record& record) {
   absl::Status written = journal_->Append(record);
+  // The health fails here, so that no caller can forget it: a grant without a record would be lost
+  // at the next start.
   if (!written.ok()) health_.Fail(written);
   return written;
 }
@@ -41,6 +43,7 @@ void LeaseJournal::SessionRestored(SessionId session) {
 absl::Status LeaseJournal::SessionEnded(SessionId session) {
   {
     absl::MutexLock lock(&mu_);
+    // Without a journal no session is known, so this returns here.
     if (known_.erase(session) == 0) return absl::OkStatus();
   }
   journal::Record record;
@@ -69,6 +72,7 @@ absl::Status LeaseJournal::BlockGranted(const JournaledSession& session, Allocat
 absl::Status LeaseJournal::BlockFreed(SessionId session, AllocationId allocation,
                                       uint64_t request) {
   if (journal_ == nullptr) return absl::OkStatus();
+  // The grant of the block has opened the session.
   journal::Record record;
   journal::BlockFreed& freed = *record.mutable_block_freed();
   freed.set_session_id(session);
@@ -79,6 +83,7 @@ absl::Status LeaseJournal::BlockFreed(SessionId session, AllocationId allocation
 
 absl::Status LeaseJournal::SegmentClaimed(const SegmentKey& key, const JournaledSession& session) {
   if (journal_ == nullptr) return absl::OkStatus();
+  // Written whatever kind the segment will be of, which is not known yet.
   TENURE_RETURN_IF_ERROR(OpenSession(session));
   journal::Record record;
   journal::SegmentClaimed& claimed = *record.mutable_segment_claimed();
@@ -101,6 +106,7 @@ absl::Status LeaseJournal::SegmentPublished(const SegmentKey& key, const Segment
                                             absl::Span<const AllocationId> allocations,
                                             AttachmentId attachment, uint64_t request) {
   if (journal_ == nullptr) return absl::OkStatus();
+  // The grants of the blocks have opened the session.
   journal::Record record;
   journal::SegmentPublished& published = *record.mutable_segment_published();
   published.set_session_id(session);
@@ -135,6 +141,7 @@ absl::Status LeaseJournal::SegmentAttached(const SegmentKey& key, const Journale
 
 absl::Status LeaseJournal::SegmentDetached(SessionId session, AttachmentId attachment) {
   if (journal_ == nullptr) return absl::OkStatus();
+  // The attachment, or the publication that made it, has opened the session.
   journal::Record record;
   record.mutable_segment_detached()->set_session_id(session);
   record.mutable_segment_detached()->set_attachment_id(attachment);

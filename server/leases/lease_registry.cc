@@ -34,6 +34,7 @@ absl::StatusOr<LeaseRegistry::Session*> LeaseRegistry::Find(const Peer& caller, 
       session->lease->peer()->uid() == caller.uid()) {
     return session;
   }
+  // After the search: a restored session has an id of an earlier epoch.
   TENURE_RETURN_IF_ERROR(CheckEpoch(id));
   return UnknownSession(id);
 }
@@ -42,8 +43,8 @@ absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
   if (EpochOf(id) == options_.epoch) return absl::OkStatus();
   return absl::AbortedError(
       absl::StrCat("id ", id,
-                   " is not of this life of the daemon: it was restarted, and what the "
-                   "id named is gone; open a new session and allocate anew"));
+                   " is not of this life of the daemon: it was restarted, and the id names nothing "
+                   "any more; open a new session and allocate anew"));
 }
 
 LeaseRegistry::Session LeaseRegistry::MakeSession(std::shared_ptr<Lease> lease,
@@ -65,12 +66,14 @@ void LeaseRegistry::IndexSession(SessionId id) {
   ++by_tenant_[tenant];
   if (!first_tenant_) first_tenant_ = tenant;
   if (second_tenant_seen_ || *first_tenant_ == tenant) return;
+  // Reported once: a line for each later session would fill the log.
   second_tenant_seen_ = true;
   options_.on_second_tenant(tenant);
 }
 
 LeaseRegistry::Ended LeaseRegistry::TakeSession(SessionId id) {
   Ended ended{id, sessions_.Take(id), {}};
+  // The blocks are moved, not destroyed: that is the caller's part, without the lock.
   ended.blocks.reserve(ended.session.allocations.size());
   for (const AllocationId allocation : ended.session.allocations) {
     ended.blocks.push_back(std::move(allocations_.Take(allocation).block));
@@ -78,6 +81,7 @@ LeaseRegistry::Ended LeaseRegistry::TakeSession(SessionId id) {
   }
   EndInSegments(id);
   const Peer& peer = *ended.session.lease->peer();
+  // No empty entries stay: processes and users come and go for as long as the daemon lives.
   const auto of_process = by_process_.find(peer.key());
   std::erase(of_process->second, id);
   if (of_process->second.empty()) by_process_.erase(of_process);

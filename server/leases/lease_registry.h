@@ -142,7 +142,7 @@ class LeaseRegistry {
                                              uint64_t request_id, AllocationId allocation,
                                              bool unmapped);
   // A copy of the descriptor that maps this region, which is of kind VMM_FD.
-  absl::StatusOr<UniqueFd> Export(const Peer& caller, const RegionClaim& claim);
+  absl::StatusOr<UniqueFd> Export(const Peer& caller, const RegionName& name);
   // The client has unmapped these regions; the empty ones leave the session. Returns how many.
   absl::StatusOr<uint32_t> ReleaseRegions(const Peer& caller, SessionId session,
                                           absl::Span<const RegionId> regions);

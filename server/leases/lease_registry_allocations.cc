@@ -44,6 +44,7 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
       return RequestIdTaken(request_id);
     return MakeGrant(before->id, allocation->block);
   }
+  // After the window: a request that was granted gets its answer also while the daemon drains.
   if (draining_) return Draining();
   if (IsSuspended(*session)) return Suspended(id);
   session->requests.Note(request_id, {RequestWindow::State::kUnderWay, 0});
@@ -61,6 +62,7 @@ absl::StatusOr<std::vector<Grant>> LeaseRegistry::Commit(std::vector<Pending> pe
   if (session == nullptr) {
     refusal = UnknownSession(id);
   } else if (allocations_.size() + pending.size() > kMaxSlots) {
+    // Checked for all at once, so that CommitOne finds a slot for each.
     refusal = absl::ResourceExhaustedError(
         absl::StrCat("the daemon holds at most ", kMaxSlots,
                      " allocations at once; free some, or allocate fewer, larger ones"));
@@ -119,6 +121,7 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
       TENURE_RETURN_IF_ERROR(CheckEpoch(allocation));
       return UnknownAllocation(allocation);
     }
+    // Moved out of the table here, and destroyed below, without the lock.
     block.emplace(TakeBlock(allocation));
     if (journal_.Survives(block->region().kind())) {
       TENURE_RETURN_IF_ERROR(journal_.BlockFreed(id, allocation, request_id));
@@ -133,14 +136,14 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
   return pool->IdleRegions();
 }
 
-absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionClaim& claim) {
+absl::StatusOr<UniqueFd> LeaseRegistry::Export(const Peer& caller, const RegionName& name) {
   cuda::NoDriverCallsLock lock(&mu_);
-  TENURE_ASSIGN_OR_RETURN(const Session* const session, Find(caller, claim.session));
-  const auto* const allocation = std::get_if<AllocationId>(&claim.region);
-  TENURE_ASSIGN_OR_RETURN(
-      const Region* const region,
-      allocation != nullptr ? FindRegion(*session, *allocation)
-                            : FindRegion(claim.session, std::get<SegmentBlockName>(claim.region)));
+  TENURE_ASSIGN_OR_RETURN(const Session* const session, Find(caller, name.session));
+  const auto* const allocation = std::get_if<AllocationId>(&name.holding);
+  TENURE_ASSIGN_OR_RETURN(const Region* const region,
+                          allocation != nullptr
+                              ? FindRegion(*session, *allocation)
+                              : FindRegion(name.session, std::get<SegmentBlockName>(name.holding)));
   if (region->kind() != MemoryKind::kVmmFd) {
     return absl::FailedPreconditionError(
         absl::StrCat("region ", region->id(), " is of kind ", NameOf(region->kind()),
@@ -170,6 +173,7 @@ absl::StatusOr<uint32_t> LeaseRegistry::ReleaseRegions(const Peer& caller, Sessi
     TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
     pool = session->pool;
   }
+  // Without the lock: the pool returns the regions to the heap.
   return pool->Release(regions);
 }
 
@@ -180,14 +184,8 @@ void LeaseRegistry::CountRefusal() {
 
 Grant LeaseRegistry::MakeGrant(AllocationId id, const Block& block) {
   const Region& region = block.region();
-  const MemoryKind kind = region.kind();
-  return Grant{id,
-               region.id(),
-               region.size(),
-               block.offset(),
-               block.size(),
-               kind,
-               kind == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle()};
+  return Grant{id,           region.id(),   region.size(),   block.offset(),
+               block.size(), region.kind(), HandleOf(region)};
 }
 
 Block LeaseRegistry::TakeBlock(AllocationId id) {

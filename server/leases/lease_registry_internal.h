@@ -1,4 +1,4 @@
-// Errors that several source files of LeaseRegistry return.
+// Errors and a conversion that several source files of LeaseRegistry share.
 #ifndef SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
 #define SERVER_LEASES_LEASE_REGISTRY_INTERNAL_H_
 
@@ -7,7 +7,17 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/cuda/ipc_handle.h"
+#include "common/memory_kind.h"
+#include "server/memory/region.h"
+
 namespace tenure::server {
+
+// The handle that a grant carries: empty for a region of kind VMM_FD, which has a descriptor
+// instead.
+inline cuda::IpcHandle HandleOf(const Region& region) {
+  return region.kind() == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle();
+}
 
 inline absl::Status UnknownSession(uint64_t id) {
   return absl::NotFoundError(absl::StrCat("this process has no session ", id,
@@ -16,7 +26,7 @@ inline absl::Status UnknownSession(uint64_t id) {
 
 inline absl::Status UnknownAllocation(uint64_t id) {
   return absl::NotFoundError(absl::StrCat("this session holds no allocation ", id,
-                                          "; `tenurectl ls` shows what it holds"));
+                                          "; `tenurectl ls` lists its allocations"));
 }
 
 inline absl::Status Draining() {

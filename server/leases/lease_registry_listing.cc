@@ -14,6 +14,8 @@ LeaseTotals LeaseRegistry::totals() const {
   const BootTime now = clock_.Now();
   totals.active_allocations = allocations_.size();
   sessions_.ForEach([&](SessionId, const Session& session) {
+    // By the deadline and not by the lease's state: a session is suspended from its deadline on,
+    // also if SuspendOverdue has not run since.
     ++(now > session.deadline ? totals.suspended_sessions : totals.active_sessions);
     return true;
   });
@@ -33,6 +35,7 @@ std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
                                session.pool});
     return true;
   });
+  // The table is in the order of its slots, which are used again.
   std::stable_sort(list.begin(), list.end(),
                    [](const SessionInfo& a, const SessionInfo& b) { return a.age > b.age; });
   return list;
@@ -52,11 +55,14 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
   uint64_t next = 0;
   allocations_.ForEach(
       [&](AllocationId id, const Allocation& allocation) {
+        // For the compiler, which does not see that ForEach calls this under the lock.
         mu_.AssertHeld();
         const Session& owner = *sessions_.Find(allocation.session);
         if ((session != 0 && allocation.session != session) ||
             (uid && owner.lease->peer()->uid() != *uid))
           return true;
+        // This allocation belongs to the next page. So a page that ends with the last allocation of
+        // all has no next page.
         if (list.size() == limit) {
           next = allocations_.Place(id);
           return false;
@@ -95,7 +101,7 @@ std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
   for (const auto& [key, session] : segments_.claims()) {
     SegmentInfo info;
     info.key = key;
-    info.loading = session;
+    info.loading = session;  // and nothing else: the segment does not exist yet
     list.push_back(std::move(info));
   }
   return list;
@@ -106,6 +112,7 @@ void LeaseRegistry::CheckInvariants() const {
   Bytes allocated;
   Bytes requested;
   uint64_t allocations = 0;
+  // From the sessions to their allocations; the counts below show that no allocation is left over.
   sessions_.ForEach([&](SessionId id, const Session& session) {
     mu_.AssertHeld();
     Bytes session_allocated;

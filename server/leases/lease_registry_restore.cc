@@ -14,6 +14,8 @@ void LeaseRegistry::RestoreSession(RestoredSession restored) {
       std::make_shared<Lease>(std::move(restored.peer), std::move(restored.name), clock_),
       restored.open_request, SessionPool::Create(heap_, tenant, options_.max_pool_block));
   session.requests = std::move(restored.requests);
+  // Under the ids that clients and the journal know. Their time begins now, because the journal has
+  // no times: a client that is alive has a whole lease time to send its keep-alive.
   for (RestoredSession::RegionWithBlocks& one : restored.regions) {
     std::vector<Block> blocks = session.pool->Restore(std::move(one.region), one.blocks);
     for (size_t i = 0; i < blocks.size(); ++i) {

@@ -1,5 +1,4 @@
 // Segments of the registry: publish, attach, claim, detach, unpublish.
-#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -14,6 +13,8 @@
 namespace tenure::server {
 namespace {
 
+// The answer is the same for a segment that does not exist and for one that the caller may not
+// attach: a caller must not learn the names of other users' segments.
 absl::Status NoSuchSegment(const SegmentKey& key) {
   return absl::NotFoundError(absl::StrCat("there is no segment '", key.name, "' of uid:", key.owner,
                                           " that this process may attach; `tenurectl segments` "
@@ -23,10 +24,11 @@ absl::Status NoSuchSegment(const SegmentKey& key) {
 absl::Status NoSuchAttachment(AttachmentId id) {
   return absl::NotFoundError(
       absl::StrCat("this session has no attachment ", id,
-                   "; it was detached, or its segment was taken back by its owner"));
+                   "; it was detached, or the owner has unpublished its segment"));
 }
 
 bool LiesInside(const SegmentTensor& tensor, Bytes block) {
+  // Not offset + size <= block: the sum of two numbers of a client may wrap.
   return tensor.offset <= block && tensor.size <= block - tensor.offset;
 }
 
@@ -43,9 +45,11 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
     if (attached && segments_.FindAttachment(before->id, id) != nullptr) return before->id;
     return RequestIdTaken(request_id);
   }
+  // All checks come before the first change: after a refusal the session still has its blocks.
   const SegmentKey key{caller.uid(), name};
   TENURE_RETURN_IF_ERROR(segments_.CheckPublish(key, id));
   TENURE_RETURN_IF_ERROR(CheckContents(*session, allocations, notes));
+  // Read before Publish, which ends the claim.
   const bool claimed = segments_.claims().contains(key);
   Segment segment;
   segment.notes = std::move(notes);
@@ -59,8 +63,8 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
   const bool survives = journal_.Survives(segment.kind());
   segments_.Publish(key, std::move(segment));
   // CheckPublish left room for one attachment.
-  const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
-  TENURE_CHECK(attachment);
+  const absl::StatusOr<AttachmentId> attachment = segments_.Attach(key, id);
+  TENURE_CHECK(attachment.ok());
   session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
   if (survives) {
     TENURE_RETURN_IF_ERROR(journal_.SegmentPublished(key, segments_.segments().at(key), id,
@@ -75,6 +79,7 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
 absl::Status LeaseRegistry::CheckContents(const Session& session,
                                           absl::Span<const AllocationId> allocations,
                                           const SegmentNotes& notes) const {
+  // A block that is named twice would have to leave the session twice.
   absl::flat_hash_set<AllocationId> seen;
   for (const AllocationId allocation : allocations) {
     if (!session.allocations.contains(allocation)) return UnknownAllocation(allocation);
@@ -83,14 +88,14 @@ absl::Status LeaseRegistry::CheckContents(const Session& session,
     }
     if (KindOf(allocation) != KindOf(allocations.front())) {
       return absl::InvalidArgumentError(
-          "the blocks of a segment are of one kind, because what is promised of it depends on "
-          "that");
+          "the blocks of a segment are of one kind, because the kind decides whether it survives "
+          "the daemon");
     }
     if (!allocations_.Find(allocation)->block.direct()) {
       return absl::InvalidArgumentError(
           absl::StrCat("allocation ", allocation,
-                       " shares its region with others of this session, which would be shared with "
-                       "everybody who attaches; allocate it with PLACEMENT_DIRECT"));
+                       " shares its region with others of this session, which every process that "
+                       "attaches could reach; allocate it with PLACEMENT_DIRECT"));
     }
   }
   for (const SegmentTensor& tensor : notes.tensors) {
@@ -125,31 +130,26 @@ absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::AttachSe
     TENURE_ASSIGN_OR_RETURN(const SegmentClaim claimed, ClaimSegment(id, *session, key));
     return claimed;
   }
-  const std::optional<AttachmentId> attachment = segments_.Attach(key, id);
-  if (!attachment) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
-  }
-  session->requests.Note(request_id, {RequestWindow::State::kAttached, *attachment});
+  TENURE_ASSIGN_OR_RETURN(const AttachmentId attachment, segments_.Attach(key, id));
+  session->requests.Note(request_id, {RequestWindow::State::kAttached, attachment});
   if (journal_.Survives(segment->kind())) {
-    TENURE_RETURN_IF_ERROR(
-        journal_.SegmentAttached(key, JournaledSession{id, session->open_request, *session->lease},
-                                 *attachment, request_id));
+    TENURE_RETURN_IF_ERROR(journal_.SegmentAttached(
+        key, JournaledSession{id, session->open_request, *session->lease}, attachment, request_id));
   }
-  return MakeSegmentGrant(*attachment, *segment);
+  return MakeSegmentGrant(attachment, *segment);
 }
 
 absl::StatusOr<SegmentClaim> LeaseRegistry::ClaimSegment(SessionId id, const Session& session,
                                                          const SegmentKey& key) {
   const absl::Status possible = segments_.CheckPublish(key, id);
-  if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kOthers;
+  if (absl::IsFailedPrecondition(possible)) return SegmentClaim::kHeldByOther;
   TENURE_RETURN_IF_ERROR(possible);
   // A repeated request finds the session's own claim, which the journal has already.
-  if (segments_.claims().contains(key)) return SegmentClaim::kOurs;
+  if (segments_.claims().contains(key)) return SegmentClaim::kGranted;
   TENURE_CHECK(segments_.Claim(key, id));
   TENURE_RETURN_IF_ERROR(
       journal_.SegmentClaimed(key, JournaledSession{id, session.open_request, *session.lease}));
-  return SegmentClaim::kOurs;
+  return SegmentClaim::kGranted;
 }
 
 SegmentGrant LeaseRegistry::MakeSegmentGrant(AttachmentId attachment,
@@ -157,10 +157,8 @@ SegmentGrant LeaseRegistry::MakeSegmentGrant(AttachmentId attachment,
   SegmentGrant grant{attachment, segment.notes, {}, journal_.Survives(segment.kind())};
   for (const SegmentBlock& block : segment.blocks) {
     const Region& region = block.region;
-    const MemoryKind kind = region.kind();
-    grant.blocks.push_back(
-        SegmentGrant::Block{region.id(), region.size(), block.size, kind,
-                            kind == MemoryKind::kCudaIpc ? region.handle() : cuda::IpcHandle()});
+    grant.blocks.push_back(SegmentGrant::Block{region.id(), region.size(), block.size,
+                                               region.kind(), HandleOf(region)});
   }
   return grant;
 }
@@ -174,6 +172,7 @@ absl::Status LeaseRegistry::DetachSegment(const Peer& caller, SessionId id,
 }
 
 absl::Status LeaseRegistry::EndAttachment(AttachmentId attachment, SessionId session) {
+  // Before Detach: the attachment leads to its segment.
   const MemoryKind kind =
       segments_.SegmentOf(*segments_.FindAttachment(attachment, session)).kind();
   segments_.Detach(attachment);
@@ -216,6 +215,7 @@ absl::Status LeaseRegistry::Unpublish(const SegmentKey& key, bool force) {
       journal_.SegmentUnpublished(key).IgnoreError();
     }
   }
+  // Never as unmapped: sessions that were attached, and the publisher, may still map the regions.
   for (SegmentBlock& block : blocks) heap_.Return(std::move(block.region), /*unmapped=*/false);
   return absl::OkStatus();
 }

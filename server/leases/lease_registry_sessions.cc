@@ -81,8 +81,8 @@ std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
 }
 
 bool LeaseRegistry::EndExeced(SessionId id) {
-  // Declared before the lock, so that its blocks return after the lock has ended. Its pool has no
-  // heir, so its regions go to the driver.
+  // Declared before the lock, so that its blocks return after the lock has ended. End is not called
+  // on its pool, which therefore returns the regions as perhaps still mapped: to the driver.
   std::optional<Ended> ended;
   cuda::NoDriverCallsLock lock(&mu_);
   Session* const session = sessions_.Find(id);
@@ -134,7 +134,7 @@ size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
       ++totals_.sessions_reclaimed;
     }
   }
-  // The pool calls its heir when its last block has come back: at the end of this function, or
+  // The pool calls this function when its last block has come back: when `ended` is destroyed, or
   // later, when a call of the dead client is still taking a block from the driver. Only then is the
   // list of regions complete. The journal learns of the end in the quarantine, not here: until
   // there is proof, the next life of the daemon must keep these regions too.

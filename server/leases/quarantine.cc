@@ -30,6 +30,7 @@ void Quarantine::Hold(SessionId session, std::shared_ptr<Lease> lease,
                       std::vector<Region> regions) {
   if (regions.empty()) {
     TENURE_CHECK(lease->On(LeaseEvent::kNothingHeld));
+    // The journal may know the session all the same: by a claim, an attachment or a freed block.
     journal_.SessionEnded(session).IgnoreError();
     return;
   }
@@ -51,13 +52,14 @@ void Quarantine::Hold(SessionId session, std::shared_ptr<Lease> lease,
 
 std::vector<Quarantine::Waiting> Quarantine::waiting() const {
   cuda::NoDriverCallsLock lock(&mu_);
+  // A copy, because the fence takes milliseconds for its decisions and reads leases meanwhile.
   std::vector<Waiting> sessions;
   sessions.reserve(waiting_.size());
   for (const auto& [place, entry] : waiting_) sessions.push_back(Waiting{place, entry.lease});
   return sessions;
 }
 
-void Quarantine::Keep(uint64_t place, absl::string_view reason, bool forked) {
+void Quarantine::NoteReason(uint64_t place, absl::string_view reason, bool forked) {
   cuda::NoDriverCallsLock lock(&mu_);
   Entry& entry = waiting_.at(place);
   if (forked) entry.lease->On(LeaseEvent::kForked);
@@ -116,6 +118,7 @@ void Quarantine::NoteCleared(uint64_t place) {
     const auto found = clearing_.find(place);
     TENURE_CHECK(found != clearing_.end());
     Entry& entry = found->second;
+    // Only the last region ends the wait: until then the session's memory is not all back.
     if (--entry.to_clear > 0) return;
     TENURE_CHECK(entry.lease->On(LeaseEvent::kCleared));
     info = Describe(entry);

@@ -32,7 +32,7 @@ struct QuarantineInfo {
   Bytes bytes;
   uint64_t regions = 0;
   absl::Duration age;
-  // What its regions still wait for.
+  // Why its regions may not serve yet.
   std::string reason;
 };
 
@@ -73,7 +73,7 @@ class Quarantine : public std::enable_shared_from_this<Quarantine> {
   // The sessions that wait for the fence, oldest first.
   std::vector<Waiting> waiting() const;
   // Says why this session has to wait longer. `forked`: because the driver still lists its process.
-  void Keep(uint64_t place, absl::string_view reason, bool forked);
+  void NoteReason(uint64_t place, absl::string_view reason, bool forked);
   // Ends the session's wait. kProven: its regions are cleared, then serve again. kUnprovable: they
   // go to the driver. REQUIRES: the session waits.
   void Release(uint64_t place, LeaseEvent event);
@@ -111,8 +111,8 @@ class Quarantine : public std::enable_shared_from_this<Quarantine> {
   LeaseJournal& journal_;
   const OnReclaimed on_reclaimed_;
 
-  // Guards the two lists. Neither a driver call nor a call of the heap is made under
-  // it; only a lease's lock is taken.
+  // Guards the two lists. Neither a driver call nor a call of the heap is made under it; only a
+  // lease's lock is taken.
   mutable absl::Mutex mu_;
   uint64_t next_place_ ABSL_GUARDED_BY(mu_) = 1;
   Entries waiting_ ABSL_GUARDED_BY(mu_);

@@ -31,7 +31,7 @@ class Recovery {
     for (const auto& [id, session] : state_.sessions()) RestoreSession(session);
     for (const auto& [place, segment] : state_.segments()) RestoreSegment(segment);
     for (const auto& [key, session] : state_.claims()) registry_.RestoreClaim(key, session);
-    // What is left in fds_ by now belongs to no session and to no segment.
+    // The descriptors that are left in fds_ by now belong to no session and to no segment.
     for (const auto& [name, fd] : fds_) {
       ++report_.closed_descriptors;
       RemoveFromStore(name);

@@ -22,7 +22,7 @@ namespace tenure::server {
 struct RecoveryReport {
   // 0 when there was no earlier life.
   Epoch previous_epoch = 0;
-  // What was restored.
+  // Counts of restored sessions, blocks, segments and regions; the bytes of the regions.
   uint64_t sessions = 0;
   uint64_t blocks = 0;
   uint64_t segments = 0;

@@ -16,9 +16,9 @@ Bytes Segment::region_bytes() const {
   return sum;
 }
 
-bool Segment::Admits(const SegmentKey& key, Tenant tenant) const {
+bool MayAttach(Tenant tenant, const SegmentKey& key, const std::vector<uid_t>& allowed) {
   return tenant.uid == key.owner ||
-         std::find(notes.allowed.begin(), notes.allowed.end(), tenant.uid) != notes.allowed.end();
+         std::find(allowed.begin(), allowed.end(), tenant.uid) != allowed.end();
 }
 
 }  // namespace tenure::server

@@ -55,9 +55,11 @@ struct Segment {
   Bytes region_bytes() const;
   // REQUIRES: there is a block.
   MemoryKind kind() const { return blocks.front().region.kind(); }
-  // Whether this tenant may attach the segment, which is published under `key`.
-  bool Admits(const SegmentKey& key, Tenant tenant) const;
 };
+
+// Whether this tenant may attach the segment with this key: its owner may, and the users in
+// `allowed`.
+bool MayAttach(Tenant tenant, const SegmentKey& key, const std::vector<uid_t>& allowed);
 
 // One session's use of one segment.
 struct Attachment {

@@ -24,8 +24,11 @@ void ToJournal(const SegmentKey& key, const Segment& from, journal::Segment& to)
   to.set_name(key.name);
   to.set_uid(key.owner);
   to.mutable_allowed_uids()->Add(from.notes.allowed.begin(), from.notes.allowed.end());
+  // Digest and tensors are for clients: a session that attaches in the next life gets them as
+  // before.
   to.set_digest(from.notes.digest);
   for (const SegmentBlock& block : from.blocks) {
+    // By its region's id the next life of the daemon finds the descriptor (DeviceHeap::StoreName).
     journal::Segment::Block& one = *to.add_blocks();
     one.set_region_id(block.region.id());
     one.set_region_bytes(block.region.size().value());

@@ -1,6 +1,7 @@
 #include "server/leases/segment_table.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,14 @@
 #include "common/check.h"
 
 namespace tenure::server {
+namespace {
+
+absl::Status TooManyAttachments() {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
+}
+
+}  // namespace
 
 absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session) const {
   if (segments_.contains(key)) {
@@ -23,10 +32,8 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
         absl::StrCat("another session is loading segment '", key.name, "' of uid:", key.owner,
                      "; wait until it is published and attach it"));
   }
-  if (attachments_.size() == kMaxSlots) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the daemon has ", kMaxSlots, " attachments, which is as many as it can"));
-  }
+  // A publication attaches its publisher.
+  if (attachments_.size() == kMaxSlots) return TooManyAttachments();
   const auto names = names_.find(key.owner);
   if (names != names_.end() && names->second >= kMostPerTenant) {
     return absl::ResourceExhaustedError(
@@ -55,7 +62,7 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
   if (found->second.attachments > 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "segment '", key.name, "' is attached ", found->second.attachments,
-        " times; wait until they are done (`tenurectl segments`), or take it with --force: "
+        " times; wait until those sessions are done (`tenurectl segments`), or use --force: "
         "processes "
         "that map it can still read it, and its memory comes back when the last of them ends"));
   }
@@ -68,12 +75,13 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
 
 const Segment* SegmentTable::Find(const SegmentKey& key, Tenant tenant) const {
   const auto found = segments_.find(key);
-  if (found == segments_.end() || !found->second.Admits(key, tenant)) return nullptr;
-  return &found->second;
+  if (found == segments_.end()) return nullptr;
+  return MayAttach(tenant, key, found->second.notes.allowed) ? &found->second : nullptr;
 }
 
 bool SegmentTable::Claim(const SegmentKey& key, SessionId session) {
   const auto [place, added] = claims_.emplace(key, session);
+  // A session that claims the name again keeps its claim, which is counted already.
   if (added) CountName(key.owner);
   return place->second == session;
 }
@@ -86,10 +94,11 @@ bool SegmentTable::EndClaim(const SegmentKey& key, SessionId session) {
   return true;
 }
 
-std::optional<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
+absl::StatusOr<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
   const std::optional<AttachmentId> id = attachments_.Insert(Attachment{session, key});
-  if (id) IndexAttachment(*id, key, session);
-  return id;
+  if (!id) return TooManyAttachments();
+  IndexAttachment(*id, key, session);
+  return *id;
 }
 
 void SegmentTable::RestoreAttachment(AttachmentId id, const SegmentKey& key, SessionId session) {
@@ -122,6 +131,7 @@ std::vector<AttachmentId> SegmentTable::AttachmentsOf(SessionId session) const {
 }
 
 std::vector<SegmentKey> SegmentTable::ClaimsOf(SessionId session) const {
+  // All claims are searched: they are few, because a session has one only while it loads a segment.
   std::vector<SegmentKey> claimed;
   for (const auto& [key, claimant] : claims_) {
     if (claimant == session) claimed.push_back(key);
@@ -143,6 +153,7 @@ std::vector<SegmentBlock> SegmentTable::TakeAll() {
 
 std::vector<std::pair<AttachmentId, SessionId>> SegmentTable::AttachedTo(
     const SegmentKey& key) const {
+  // All attachments are searched: only a listing and a forced unpublication ask for this.
   std::vector<std::pair<AttachmentId, SessionId>> attached;
   attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
     if (one.segment == key) attached.emplace_back(id, one.session);
@@ -179,6 +190,7 @@ void SegmentTable::CheckInvariants() const {
 void SegmentTable::CountName(uid_t owner) { ++names_[owner]; }
 
 void SegmentTable::UncountName(uid_t owner) {
+  // An entry that stays with 0 would be memory that only grows, one entry for each user.
   const auto names = names_.find(owner);
   if (--names->second == 0) names_.erase(names);
 }

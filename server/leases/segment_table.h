@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -57,8 +56,8 @@ class SegmentTable {
   // False when the session has no claim of it.
   bool EndClaim(const SegmentKey& key, SessionId session);
 
-  // nullopt when there are kMaxSlots attachments.
-  std::optional<AttachmentId> Attach(const SegmentKey& key, SessionId session);
+  // RESOURCE_EXHAUSTED when there are kMaxSlots attachments.
+  absl::StatusOr<AttachmentId> Attach(const SegmentKey& key, SessionId session);
   // An attachment of an earlier life of the daemon, under the id that it had.
   void RestoreAttachment(AttachmentId id, const SegmentKey& key, SessionId session);
   // Null when the session has no such attachment.

@@ -6,7 +6,7 @@
 
 namespace tenure::server {
 
-// The bytes that the daemon has from the driver, by what they are used for.
+// The bytes that the daemon has from the driver, by their use.
 //
 // Invariants: reserved() is their sum, always.
 // Thread safety: thread-compatible.

@@ -20,7 +20,7 @@ RegionPlan PlanReserve(Bytes target) {
   const uint64_t whole_mixes = target.value() / MiB(mix_mib).value();
   RegionPlan plan;
   for (const auto& [size_mib, count] : kReserveMix) plan[MiB(size_mib)] = whole_mixes * count;
-  // What is left of the target after the whole mixes becomes regions of the smallest size.
+  // The rest of the target, after the whole mixes, becomes regions of the smallest size.
   plan[kRegionUnit] += (target.value() - whole_mixes * MiB(mix_mib).value()) / kRegionUnit.value();
   return plan;
 }
@@ -104,7 +104,8 @@ Bytes CleanRegions::PlannedBytes() const {
 
 std::optional<Region> CleanRegions::TakeUnplanned() {
   static const RegionPlan kNothingPlanned;
-  // A tenant's cache serves one tenant, the reserve serves all: so the caches give first.
+  // A tenant's cache serves one tenant, the reserve all of them: a cache's regions are displaced
+  // first.
   for (auto& [tenant, shelves] : caches_) {
     for (Shelf& shelf : shelves) {
       if (std::optional<Region> region = shelf.TakeLargestBeyond(kNothingPlanned)) return region;

@@ -27,7 +27,8 @@ namespace tenure::server {
 //
 // The plan says how many regions of each size the reserve should hold, so that a first grant needs
 // no driver call. Up to that number they are never displaced; everything else is displaced by
-// regions that come later, because what was returned last is most likely to be wanted next.
+// regions that come later, because the region that was returned last is most likely to be wanted
+// next.
 //
 // Invariants
 //  1. bytes() is the sum over all regions here, and at most the limit.
@@ -50,8 +51,8 @@ class CleanRegions {
   // REQUIRES: MakeRoom(region.size(), …) was true and nothing was added since.
   void Put(Region region);
 
-  // A size of which the reserve holds less than `below_percent` of what is planned; 0 when there is
-  // none.
+  // A size of which the reserve holds less than `below_percent` of the planned number; 0 when there
+  // is none.
   Bytes MissingReserve(uint64_t below_percent) const;
 
   // All regions. Nothing is left here afterwards.

@@ -43,7 +43,7 @@ DeviceHeap::~DeviceHeap() {
 std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant tenant,
                                            MemoryKind kind) {
   cuda::NoDriverCallsLock lock(&mu_);
-  // A region may be larger than what is needed, and all of it is charged. So the account limits the
+  // A region may be larger than needed, and all of it is charged. So the account limits the
   // search, and the charge below always succeeds.
   at_most = std::min(at_most, accounts_.Room(tenant));
   if (at_least > at_most) return std::nullopt;
@@ -65,7 +65,7 @@ absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant, Mem
   }
   absl::StatusOr<Region> region = driver_.Make(size, kind);
   // No request is refused while there is idle memory, or memory that another thread is just
-  // freeing. More than one attempt: other threads may take what was freed here.
+  // freeing. More than one attempt: other threads may take the memory that was freed here.
   while (absl::IsResourceExhausted(region.status()) && FreeIdleMemory()) {
     region = driver_.Make(size, kind);
   }
@@ -97,8 +97,8 @@ absl::StatusOr<Region> DeviceHeap::RestoreRegion(RegionId id, Bytes size, Unique
 void DeviceHeap::Return(Region region, bool unmapped) {
   cuda::NoDriverCallsLock lock(&mu_);
   books_.leased -= region.size();
-  // The session's word that it unmapped the region is enough for its own tenant, which could only
-  // harm itself. It is no proof for any other.
+  // The session's statement that it unmapped the region is enough for its own tenant, which could
+  // only harm itself. It is no proof for any other.
   if (unmapped) region.shared_in_tenant_ = true;
   Enqueue(std::move(region), nullptr, unmapped ? to_clear_ : to_free_);
 }
@@ -147,7 +147,8 @@ bool DeviceHeap::ClearOnce() {
   {
     cuda::NoDriverCallsLock lock(&mu_);
     if (to_clear_.empty()) return false;
-    // A region that will not be kept need not be cleared: the driver isolates what is freed to it.
+    // A region that will not be kept need not be cleared: the driver isolates all that is freed
+    // to it.
     if (!MakeCleanRoom(to_clear_.front().region.size())) {
       to_free_.push_back(std::move(to_clear_.front()));
       to_clear_.pop_front();
@@ -292,8 +293,8 @@ absl::StatusOr<DeviceHeap::Snapshot> DeviceHeap::TakeSnapshot() const {
     snapshot = Snapshot{books_, memory->total, memory->free};
     if (driver_changes_ == before) break;
   }
-  // If regions change all the time, the last reading stands. The books are exact, so the driver's
-  // count, which may be of an earlier moment, gives way: other() must not become negative.
+  // If regions change all the time, the last reading is used. The books are exact, and the driver's
+  // count may be of an earlier moment. So the count is corrected: other() must not become negative.
   snapshot.driver_free = std::min(snapshot.driver_free, snapshot.total - snapshot.books.reserved());
   return snapshot;
 }
@@ -307,7 +308,8 @@ void DeviceHeap::CheckInvariants() const {
   TENURE_CHECK(warm == books_.warm);
   Bytes retired;
   for (const Region& region : retired_) retired += region.size();
-  // Not equal: what is being made for a tenant is on its account already, and not yet leased.
+  // Not equal: a region that is being made for a tenant is on its account already, but not yet
+  // leased.
   TENURE_CHECK(accounts_.Sum() + retired >= books_.leased + books_.quarantined);
 }
 
@@ -341,7 +343,7 @@ bool DeviceHeap::FreeIdleMemory() {
   {
     cuda::NoDriverCallsLock lock(&mu_);
     waited = !NoneBusy();
-    // What is busy is on no list, so Trim() does not find it. Wait until it is freed, or cleared
+    // A busy region is on no list, so Trim() does not find it. Wait until it is freed, or cleared
     // and on a list again. The time is limited, because other threads may always have something
     // busy.
     mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::NoneBusy), kLongestDriverCall);
@@ -359,7 +361,7 @@ absl::Status DeviceHeap::DeviceFull(Bytes size) const {
       " more would have to be freed; of ", FormatBytes(now.total), " are ",
       FormatBytes(now.driver_free), " free, ", FormatBytes(now.books.leased), " leased, ",
       FormatBytes(now.books.quarantined), " quarantined and ", FormatBytes(now.other()),
-      " used by other programs and contexts; free or close what is not needed "
+      " used by other programs and contexts; free blocks or close sessions that are not needed "
       "(`tenurectl ps`), then repeat"));
 }
 

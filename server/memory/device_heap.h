@@ -30,9 +30,9 @@
 
 namespace tenure::server {
 
-// The regions of one device: takes them from the driver, leases them to tenants, clears what comes
-// back, keeps some of it warm and frees the rest to the driver. It knows tenants, but no sessions
-// and no leases.
+// The regions of one device: takes them from the driver, leases them to tenants, clears those that
+// come back, keeps some of them warm and frees the rest to the driver. It knows tenants, but no
+// sessions and no leases.
 //
 // Hides: where a region is, and how it moves. A region is in exactly one of these places:
 //
@@ -67,7 +67,8 @@ namespace tenure::server {
 //     the session said that it had unmapped it. Otherwise it is freed to the driver, which never
 //     reuses memory that is still mapped.
 //  3. A region of kind VMM_FD never serves another tenant: its descriptor may have been passed on.
-//  4. What a tenant's sessions hold, and what is quarantined for them, is on the tenant's account.
+//  4. The regions that a tenant's sessions hold, or that are quarantined for them, are on the
+//     tenant's account.
 //  5. The books: warm is to_clear_ + to_free_ + busy + clean_; quarantined includes retired_.
 // Owns: all regions but those with a holder.
 // Borrows: the device, the health and the store, which outlive it.
@@ -175,10 +176,10 @@ class DeviceHeap {
   bool RefillOne() ABSL_LOCKS_EXCLUDED(mu_);
   // Frees a busy region and calls its completion.
   void FreeToDriver(Returned returned) ABSL_LOCKS_EXCLUDED(mu_);
-  // Frees idle memory to the driver, and waits for what other threads are just freeing. False when
-  // there was none.
+  // Frees idle memory to the driver, and waits for the memory that other threads are just freeing.
+  // False when there was none.
   bool FreeIdleMemory() ABSL_LOCKS_EXCLUDED(mu_);
-  // RESOURCE_EXHAUSTED: why the device has no room for `size`, and what would make some.
+  // RESOURCE_EXHAUSTED: why the device has no room for `size`, and how the user can make some.
   absl::Status DeviceFull(Bytes size) const ABSL_LOCKS_EXCLUDED(mu_);
 
   // Moves a region from its holder's account to `list`.
@@ -186,7 +187,7 @@ class DeviceHeap {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Moves the oldest region of `list` to the caller, as busy; nullopt when the list is empty.
   std::optional<Returned> TakeOldest(std::deque<Returned>& list) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Moves clean regions that nobody planned to keep to to_free_, until `size` more may be kept.
+  // Moves unplanned clean regions to to_free_, until `size` more may be kept.
   // False, and nothing moves, when that would not be enough.
   bool MakeCleanRoom(Bytes size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Moves a cleared region to clean_. False, and the caller keeps it, when that would be too much.
@@ -217,7 +218,8 @@ class DeviceHeap {
   // Oldest first, so that none waits for ever.
   std::deque<Returned> to_clear_ ABSL_GUARDED_BY(mu_);
   std::deque<Returned> to_free_ ABSL_GUARDED_BY(mu_);
-  // On the books as quarantined: nobody may have them, and only the end of the context frees them.
+  // On the books as quarantined: no session may have them, and only the end of the context frees
+  // them.
   std::vector<Region> retired_ ABSL_GUARDED_BY(mu_);
   // The bytes of the busy regions that are on the books.
   Bytes busy_bytes_ ABSL_GUARDED_BY(mu_);

@@ -22,8 +22,8 @@ absl::StatusOr<Region> RegionDriver::Make(Bytes size, MemoryKind kind) {
   TENURE_ASSIGN_OR_RETURN(Region::Memory memory,
                           kind == MemoryKind::kVmmFd ? MakeVmm(size, id) : MakeIpc(size));
   Region region(id, size, std::move(memory));
-  // Cleared here, although fresh memory looks clear: the driver does not promise it, and what it
-  // hands out may be what another process freed.
+  // Cleared here, although fresh memory looks clear: the driver does not promise it, and another
+  // process may have had this memory before.
   const absl::Status cleared = Clear(region);
   if (cleared.ok()) return region;
   // The context is lost in any case; the driver's answer changes nothing.
@@ -82,7 +82,7 @@ absl::StatusOr<Region::Memory> RegionDriver::MakeIpc(Bytes size) {
   if (!base.ok()) return FailHealthUnlessFull(base.status());
   const absl::StatusOr<cuda::IpcHandle> handle = device_.Export(*base);
   if (handle.ok()) return IpcMemory{*base, *handle};
-  // Memory without a handle can serve nobody.
+  // Memory without a handle can serve no client.
   device_.Free(*base).IgnoreError();
   return FailHealthUnlessFull(handle.status());
 }
@@ -96,7 +96,7 @@ absl::StatusOr<Region::Memory> RegionDriver::MakeVmm(Bytes size, RegionId id) {
   if (memory.ok()) {
     absl::StatusOr<UniqueFd> fd = device_.ExportVmm(*memory);
     failure = FailHealthUnlessFull(fd.status());
-    // Stored before anybody can write into it: whatever is granted must survive this process. An
+    // Stored before it is granted: memory that a client has must survive this process. An
     // error of the store is not the driver's, so it does not fail the health.
     if (failure.ok() && options_.store != nullptr) {
       failure = options_.store->Store(StoreName(id), fd->get());

@@ -31,7 +31,7 @@ std::shared_ptr<SessionPool> SessionPool::Create(DeviceHeap& heap, Tenant tenant
 }
 
 SessionPool::~SessionPool() {
-  // No lock: nobody has a share of the pool any more, so no other thread is left. And `on_emptied_`
+  // No lock: no thread has a share of the pool any more. And `on_emptied_`
   // takes locks of other rooms.
   for (const heap::BlockHeap& blocks : blocks_) TENURE_CHECK(blocks.allocated_bytes() == Bytes(0));
   std::vector<Region> regions;
@@ -222,7 +222,7 @@ void SessionPool::Free(const Block& block) {
     closed_regions_.erase(closed);
   }
   // The client says of each block whether it unmapped the region. In a restored region with several
-  // blocks, what it says of the last one does not hold for the mappings of the others.
+  // blocks, its statement about the last one does not hold for the mappings of the others.
   heap_.Return(*std::move(emptied), block.unmapped_ && block.direct_);
 }
 

@@ -82,7 +82,7 @@ class Block {
   bool unmapped_ = false;
 };
 
-// What a pool holds. Bytes of blocks are whole blocks, not what was requested.
+// The holdings of a pool. Bytes of blocks are those of whole blocks, not of the requests.
 struct SessionPoolStats {
   heap::BlockHeapStats blocks;  // of the pool regions
   uint64_t pool_regions = 0;

@@ -31,6 +31,7 @@ std::vector<Region> Shelf::TakeAll() {
   for (auto& [size, stack] : by_size_) {
     for (Region& region : stack) all.push_back(std::move(region));
   }
+  // The stacks hold regions that were moved from, which may be destroyed.
   by_size_.clear();
   return all;
 }

@@ -45,8 +45,8 @@ absl::Status TenantAccounts::Refusal(Tenant tenant, Bytes size) const {
   return absl::ResourceExhaustedError(absl::StrCat(
       "no room for ", FormatBytes(size), " (", size.value(), " bytes): ", tenant.ToString(),
       " holds ", FormatBytes(Held(tenant)), " of the ", FormatBytes(limit_),
-      " that one tenant may hold, memory in quarantine included; close what is not needed "
-      "(`tenurectl ps`), or raise --max-tenant-bytes"));
+      " that one tenant may hold, memory in quarantine included; close sessions that are "
+      "not needed (`tenurectl ps`), or raise --max-tenant-bytes"));
 }
 
 Bytes TenantAccounts::Sum() const {

@@ -31,11 +31,11 @@ class TenantAccounts {
   void Refund(Tenant tenant, Bytes size);
 
   Bytes limit() const { return limit_; }
-  // What is on the tenant's account.
+  // The bytes on the tenant's account.
   Bytes Held(Tenant tenant) const;
   // How much may still be charged; 0 for an account above the limit.
   Bytes Room(Tenant tenant) const;
-  // RESOURCE_EXHAUSTED: why Charge(tenant, size) was refused, and what the user can do.
+  // RESOURCE_EXHAUSTED: why Charge(tenant, size) was refused, and how the user can make room.
   absl::Status Refusal(Tenant tenant, Bytes size) const;
 
   bool empty() const { return bytes_.empty(); }

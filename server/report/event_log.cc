@@ -29,14 +29,14 @@ void LogSecondTenant(Tenant tenant) {
   spdlog::warn(
       "{} is the second user with a session. Under --isolation tenant any user of the device can "
       "open the handles of any other: it protects users from accidents, not from attacks. Users "
-      "who "
-      "do not trust each other need --isolation strict",
+      "that do not trust each other need --isolation strict",
       tenant.ToString());
 }
 
 void LogReclaimed(const QuarantineInfo& reclaimed) {
   const Lease& lease = *reclaimed.lease;
   const std::optional<ReclaimTimes> times = ReclaimTimesOf(lease);
+  // Without a proof nothing is cleared: the driver gets the memory.
   if (!times) {
     spdlog::info("process {} of {} has exited: {} in {} regions went back to the driver",
                  lease.peer()->pid(), lease.peer()->tenant().ToString(),
@@ -45,7 +45,7 @@ void LogReclaimed(const QuarantineInfo& reclaimed) {
   }
   spdlog::info(
       "process {} of {} has exited: {} in {} regions can be used again; quarantined after {:.2f} "
-      "ms, proven silent after {:.1f} ms, cleared {:.2f} ms later",
+      "ms, proven gone after {:.1f} ms, cleared {:.2f} ms later",
       lease.peer()->pid(), lease.peer()->tenant().ToString(), FormatBytes(reclaimed.bytes),
       reclaimed.regions, absl::ToDoubleMilliseconds(times->quarantined),
       absl::ToDoubleMilliseconds(times->proven), absl::ToDoubleMilliseconds(times->cleared));

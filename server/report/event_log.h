@@ -1,4 +1,4 @@
-// The log lines about what happens to clients.
+// The log lines about events of clients.
 #ifndef SERVER_REPORT_EVENT_LOG_H_
 #define SERVER_REPORT_EVENT_LOG_H_
 

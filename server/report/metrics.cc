@@ -22,6 +22,7 @@ const prometheus::Histogram::BucketBoundaries kReclaimSeconds = {
 
 Metrics::Metrics(Stats& stats, int gpu, const std::string& uuid, const std::string& version)
     : stats_(stats), labels_({{"gpu", std::to_string(gpu)}, {"UUID", uuid}}) {
+  // Every histogram is registered here, so that a scraper sees it with 0 samples before the first.
   const auto since_death = [this](const std::string& name, const std::string& help) {
     return &prometheus::BuildHistogram()
                 .Name(name)
@@ -71,6 +72,8 @@ void Metrics::Reclaimed(const Lease& lease) {
 }
 
 std::string Metrics::Text() {
+  // The histograms are in the registry. Gauges and counters are not: they are made from one
+  // snapshot at each scrape, so that they balance as the books do.
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
   for (prometheus::MetricFamily& family : ReadFamilies()) families.push_back(std::move(family));
   return prometheus::TextSerializer().Serialize(families);
@@ -85,6 +88,7 @@ prometheus::MetricFamily Metrics::Family(const Figures& figures) const {
     prometheus::ClientMetric metric;
     for (const auto& [key, text] : labels_) metric.label.push_back({key, text});
     if (!figures.label.empty()) metric.label.push_back({figures.label, value_of_label});
+    // The serializer writes the member that belongs to the family's type, and no other.
     (figures.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) =
         value;
     family.metric.push_back(std::move(metric));
@@ -105,7 +109,7 @@ std::vector<prometheus::MetricFamily> Metrics::ReadFamilies() {
   const LeaseTotals& leases = snapshot->leases;
   const std::vector<Figures> all = {
       {"tenure_device_memory_bytes",
-       "The device's memory, by what it is used for.",
+       "The device's memory, by its use.",
        kGauge,
        "state",
        {{"free", bytes(snapshot->device.driver_free)},
@@ -164,6 +168,7 @@ std::vector<prometheus::MetricFamily> Metrics::ReadFamilies() {
 std::vector<Metrics::Figures> Metrics::SurvivalFigures(const StatsSnapshot& snapshot) {
   constexpr auto kGauge = prometheus::MetricType::Gauge;
   const LeaseTotals& leases = snapshot.leases;
+  // One series for each state, of which one is 1, as Prometheus shows an enumeration.
   const auto is = [&](Survival survival) { return snapshot.survival == survival ? 1.0 : 0.0; };
   return {
       {"tenure_segments",
@@ -177,7 +182,7 @@ std::vector<Metrics::Figures> Metrics::SurvivalFigures(const StatsSnapshot& snap
        "",
        {{"", static_cast<double>(leases.segment_bytes.value())}}},
       {"tenure_survival",
-       "1 for what becomes of memory by descriptor when the daemon's process ends.",
+       "Whether memory by descriptor outlives the daemon's process: 1 for the present state.",
        kGauge,
        "state",
        {{"off", is(Survival::kOff)}, {"on", is(Survival::kOn)}, {"lost", is(Survival::kLost)}}},

@@ -33,7 +33,7 @@ class Metrics {
   // to the driver without proof have no times.
   void Reclaimed(const Lease& lease);
 
-  // What GET /metrics answers. Makes one driver call.
+  // The answer to GET /metrics. Makes one driver call.
   std::string Text();
 
  private:

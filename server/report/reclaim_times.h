@@ -12,7 +12,7 @@ namespace tenure::server {
 
 struct ReclaimTimes {
   absl::Duration quarantined;  // from the exit until the regions are in quarantine
-  absl::Duration proven;       // from the exit until the process is proven silent
+  absl::Duration proven;       // from the exit until the process is proven gone
   absl::Duration cleared;      // from that proof until the last region is cleared
 };
 

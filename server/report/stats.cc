@@ -22,7 +22,9 @@ absl::StatusOr<StatsSnapshot> Stats::TakeSnapshot() {
   StatsSnapshot snapshot;
   // The driver first: if it fails, the walk over the sessions is saved.
   TENURE_ASSIGN_OR_RETURN(snapshot.device, heap_.TakeSnapshot());
+  // A map, so that the sums are in the order of the block sizes at the end.
   std::map<Bytes, heap::PoolStats> pools;
+  // A copy of the list: the registry's lock has ended when the pools are asked, each under its own.
   for (const SessionInfo& session : registry_.ListSessions()) {
     for (const heap::PoolStats& one : session.pool->stats().blocks.pools) {
       heap::PoolStats& sum = pools[one.block_size];

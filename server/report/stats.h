@@ -49,19 +49,19 @@ struct StatsSnapshot {
 class Stats {
  public:
   Stats(DeviceHeap& heap, LeaseRegistry& registry, const FdStore* store,
-        const RecoveryReport& recovered)
-      : heap_(heap), registry_(registry), store_(store), recovered_(recovered) {}
+        const RecoveryReport& recovery)
+      : heap_(heap), registry_(registry), store_(store), recovery_(recovery) {}
 
   // Makes one driver call.
   // Errors: as DeviceHeap::TakeSnapshot.
   absl::StatusOr<StatsSnapshot> TakeSnapshot();
-  const RecoveryReport& recovered() const { return recovered_; }
+  const RecoveryReport& recovery() const { return recovery_; }
 
  private:
   DeviceHeap& heap_;
   LeaseRegistry& registry_;
   const FdStore* const store_;
-  const RecoveryReport& recovered_;
+  const RecoveryReport& recovery_;
 };
 
 }  // namespace tenure::server

@@ -27,7 +27,7 @@ std::shared_ptr<TenantLoad> ConnectionTable::LoadOf(uid_t uid) {
   return load;
 }
 
-absl::StatusOr<ConnectionPermit> ConnectionTable::Admit(uid_t uid) {
+absl::StatusOr<ConnectionPermit> ConnectionTable::Permit(uid_t uid) {
   absl::MutexLock lock(&mu_);
   // Permits are counted, not connections_: a connection that has sent nothing yet is not in the
   // table, and holds a descriptor all the same. Each process holds one more, its pidfd. The sum is

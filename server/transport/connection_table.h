@@ -51,7 +51,7 @@ class ConnectionTable {
   // Permits one more connection of this user.
   // Errors: RESOURCE_EXHAUSTED: the user has as many connections as one tenant may have, or the
   // daemon has no descriptor left for another one.
-  absl::StatusOr<ConnectionPermit> Admit(uid_t uid) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<ConnectionPermit> Permit(uid_t uid) ABSL_LOCKS_EXCLUDED(mu_);
   // Adds a connection. REQUIRES: gRPC does not have the socket yet.
   void Add(int socket, Caller caller, ConnectionPermit permit) ABSL_LOCKS_EXCLUDED(mu_);
   // Removes the connection with this socket, if there is one. It is called before each close(2) of
@@ -73,7 +73,8 @@ class ConnectionTable {
   // Ends a connection, counts it and reports it to on_cut.
   void Cut(Connection& connection, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
   // Cuts each connection whose client has left its answers unread for `patience`, and drops the
-  // reset counts of processes that are at rest. To be called a few times a second.
+  // reset counts that are full again and that no connection uses. To be called a few times a
+  // second.
   void CutStuck() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Whether the process has any connection.

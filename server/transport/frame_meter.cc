@@ -170,7 +170,7 @@ absl::Status FrameMeter::CountRequest(const Frame& frame, BootTime now) {
         absl::StrCat("more than ", limits_.streams_per_second, " requests within a second"));
   }
   // Every gRPC client acknowledges the settings with its first read. A client that never does is
-  // one of the three suspects in the class comment.
+  // one of the three possible causes in the class comment.
   if (!acknowledged_ && ++streams_seen_ > limits_.unacknowledged_streams) {
     return absl::ResourceExhaustedError(
         absl::StrCat("more than ", limits_.unacknowledged_streams,

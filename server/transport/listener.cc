@@ -191,7 +191,7 @@ void Listener::AcceptAll() {
       return;
     }
     const int fd = caller.get();
-    absl::StatusOr<ConnectionPermit> permit = AdmitCaller(fd);
+    absl::StatusOr<ConnectionPermit> permit = PermitCaller(fd);
     if (!permit.ok()) continue;
     epoll_event event = {};
     // EPOLLONESHOT: only the first bytes are of interest here. The rest are gRPC's, also when the
@@ -203,7 +203,7 @@ void Listener::AcceptAll() {
   }
 }
 
-absl::StatusOr<ConnectionPermit> Listener::AdmitCaller(int socket) {
+absl::StatusOr<ConnectionPermit> Listener::PermitCaller(int socket) {
   // At once after the accept, and by the uid alone: until the limit of connections is checked, a
   // caller costs the daemon one descriptor. A pidfd for each would double that.
   ucred credentials = {};
@@ -211,7 +211,7 @@ absl::StatusOr<ConnectionPermit> Listener::AdmitCaller(int socket) {
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
     return absl::ErrnoToStatus(errno, "cannot read which process connected");
   }
-  return table_.Admit(credentials.uid);
+  return table_.Permit(credentials.uid);
 }
 
 bool Listener::MayRetryAccept(int error) {

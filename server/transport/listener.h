@@ -82,7 +82,7 @@ class Listener {
 
   void Run();
   void AcceptAll();
-  absl::StatusOr<ConnectionPermit> AdmitCaller(int socket);
+  absl::StatusOr<ConnectionPermit> PermitCaller(int socket);
   // Whether accept(2) may be tried again at once after this error.
   bool MayRetryAccept(int error);
   void HandleFirstBytes(int socket);

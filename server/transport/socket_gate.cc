@@ -41,31 +41,31 @@ const ucred* WriterIn(msghdr& message) {
   return nullptr;
 }
 
-// A read of gRPC's. What gRPC must not notice: that the message has room for credentials, which it
-// did not ask for, and why the connection ends when it is cut.
+// One read of gRPC. gRPC does not notice that the message has room for credentials, which it did
+// not ask for, nor why the connection ends when it is cut.
 ssize_t Receive(ConnectionTable& table, Connection& connection, msghdr* message, int flags) {
   // There is room for the credentials and nothing else. Descriptors that a client sends along do
   // not fit, so the kernel closes them, and a client cannot use up the daemon's descriptors.
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control = {};
-  msghdr ours = *message;
-  ours.msg_control = control.data();
-  ours.msg_controllen = control.size();
-  const ssize_t length = NextReceive(connection.socket(), &ours, flags);
+  msghdr extended = *message;
+  extended.msg_control = control.data();
+  extended.msg_controllen = control.size();
+  const ssize_t length = NextReceive(connection.socket(), &extended, flags);
   // Bytes that are only peeked at are counted when they are read.
   if (length <= 0 || (flags & MSG_PEEK) != 0) return length;
   const absl::Status passed =
-      connection.OnRead(absl::MakeConstSpan(ours.msg_iov, ours.msg_iovlen),
-                        static_cast<size_t>(length), WriterIn(ours), table.clock().Now());
+      connection.OnRead(absl::MakeConstSpan(extended.msg_iov, extended.msg_iovlen),
+                        static_cast<size_t>(length), WriterIn(extended), table.clock().Now());
   if (!passed.ok()) {
     // The bytes lie in gRPC's buffers already, but gRPC looks at none of them after an error.
-    // ECONNRESET is what it gets from any client that goes away, and it closes the socket.
+    // It gets ECONNRESET from any client that resets its connection, and closes the socket then.
     table.Cut(connection, passed);
     errno = ECONNRESET;
     return -1;
   }
   // As if no control data had come: gRPC left no room for any and does not expect MSG_CTRUNC.
   message->msg_controllen = 0;
-  message->msg_flags = ours.msg_flags & ~MSG_CTRUNC;
+  message->msg_flags = extended.msg_flags & ~MSG_CTRUNC;
   return length;
 }
 

@@ -19,7 +19,7 @@ namespace tenure::server {
 //   * remove the connection from the table before its number can mean another one.
 //
 // The alternative is a proxy in front of gRPC. It would add two thread switches to each call, which
-// is half of what a call costs.
+// are half of the cost of a call.
 //
 // InstallSocketGate makes these functions look connections up in `table`. The table then lives as
 // long as the process, because gRPC's threads close sockets after its server is destroyed.

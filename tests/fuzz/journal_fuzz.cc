@@ -25,12 +25,12 @@ std::string Print(const JournalState& state) {
 
 void FoldFile(absl::string_view bytes, const journal::Opening& now) {
   JournalFold whole("fuzz", now);
-  const absl::Status taken = whole.Take(bytes);
+  const absl::Status taken = whole.Apply(bytes);
   TENURE_CHECK(whole.valid_bytes() <= bytes.size());
   if (whole.records() == 0) return;
   // The valid part alone gives the same state, and no fault.
   JournalFold valid("fuzz", now);
-  TENURE_CHECK(valid.Take(bytes.substr(0, whole.valid_bytes())).ok());
+  TENURE_CHECK(valid.Apply(bytes.substr(0, whole.valid_bytes())).ok());
   TENURE_CHECK(valid.records() == whole.records());
   const std::string print = Print(whole.state());
   TENURE_CHECK(Print(valid.state()) == print);

@@ -76,7 +76,7 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       overdue_(registry_, &simulated.processes(),
                {.is_connected = [this](const server::ProcessKey& key) { return Lives(key); }}),
       reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_))),
-      stats_(heap_, registry_, /*store=*/nullptr, recovered_),
+      stats_(heap_, registry_, /*store=*/nullptr, recovery_),
       connections_(clock_, {.descriptors = 1}),
       allocator_({registry_, *reaper_, tickets_, simulated.device().total(), "GPU-fuzzed",
                   "emulated", MiB(1), server::Isolation::kTenant, /*survives=*/false}),

@@ -115,7 +115,7 @@ class RequestWorld {
   server::TicketTable tickets_;
   server::OverdueWatch overdue_;
   std::unique_ptr<server::Reaper> reaper_;  // never started: Step does the work of its threads
-  const server::RecoveryReport recovered_;
+  const server::RecoveryReport recovery_;
   server::Stats stats_;
   server::ConnectionTable connections_;
   server::AllocatorHandlers allocator_;

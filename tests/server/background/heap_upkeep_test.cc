@@ -18,7 +18,8 @@ class HeapUpkeepTest : public HeapTest {
   bool WaitForReserve() {
     const absl::Time end = absl::Now() + absl::Seconds(20);
     while (heap_.books().warm < MiB(8) && absl::Now() < end) {
-      // The heap tells nobody when a region becomes warm, so the test looks again a little later.
+      // The heap does not report when a region becomes warm, so the test looks again a little
+      // later.
       absl::SleepFor(absl::Milliseconds(1));
     }
     return heap_.books().warm >= MiB(8);

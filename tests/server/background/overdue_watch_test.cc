@@ -1,4 +1,4 @@
-// Silent clients: stopped, hung, exec'ed, and what an operator may do about them.
+// Clients without keep-alives: stopped, hung and exec'ed ones, and the operator's choice to kill.
 
 #include "server/background/overdue_watch.h"
 
@@ -86,7 +86,7 @@ TEST_F(OverdueWatchTest, TheLeaseOfAnExecedClientEndsAndItsRegionsGoToTheDriver)
   EXPECT_EQ(registry_->totals().sessions_reclaimed, 1u);
   EXPECT_EQ(heap_.books().leased, Bytes(0));
   Maintain();
-  EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "it was not proven silent, so nobody gets it";
+  EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "it was not proven gone, so no session gets it";
 }
 
 TEST_F(OverdueWatchTest, WithoutAProcessListNobodyIsTakenToHaveExeced) {

@@ -1,4 +1,4 @@
-// What an Allocate may ask for: every default, every limit and every refusal.
+// The fields of an Allocate: every default, every limit and every refusal.
 
 #include "server/calls/block_request.h"
 
@@ -12,7 +12,7 @@ namespace {
 
 constexpr Bytes kDeviceTotal = GiB(1);
 
-// A request with nothing but what it must have.
+// A request with the fields that it must have, and no others.
 v1::AllocateRequest Smallest() {
   v1::AllocateRequest request;
   request.set_request_id(1);

@@ -24,23 +24,23 @@ class TicketTableTest : public ::testing::Test {
 };
 
 TEST_F(TicketTableTest, ATicketIsGoodOnceForWhomItWasIssuedTo) {
-  const absl::StatusOr<std::string> ticket = tickets_.Issue(*owner_, RegionClaim{7, uint64_t{9}});
+  const absl::StatusOr<std::string> ticket = tickets_.Issue(*owner_, RegionName{7, uint64_t{9}});
   ASSERT_TRUE(ticket.ok());
   EXPECT_EQ(ticket->size(), kTicketBytes);
   EXPECT_TRUE(absl::IsNotFound(tickets_.Redeem(*ticket, *Process(2)).status())) << "stolen";
   EXPECT_TRUE(absl::IsNotFound(tickets_.Redeem(*ticket, *Process(1, 1001)).status()))
       << "another user by now";
-  const absl::StatusOr<RegionClaim> claim = tickets_.Redeem(*ticket, *owner_);
-  ASSERT_TRUE(claim.ok()) << "an attempt of others does not use it up";
-  EXPECT_EQ(claim->session, 7u);
-  EXPECT_EQ(std::get<AllocationId>(claim->region), 9u);
+  const absl::StatusOr<RegionName> region = tickets_.Redeem(*ticket, *owner_);
+  ASSERT_TRUE(region.ok()) << "an attempt of others does not use it up";
+  EXPECT_EQ(region->session, 7u);
+  EXPECT_EQ(std::get<AllocationId>(region->holding), 9u);
   EXPECT_TRUE(absl::IsNotFound(tickets_.Redeem(*ticket, *owner_).status())) << "used";
 }
 
 TEST_F(TicketTableTest, ATicketExpires) {
-  const std::string early = *tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}});
+  const std::string early = *tickets_.Issue(*owner_, RegionName{1, uint64_t{1}});
   clock_.Advance(TicketTable::kLifetime - absl::Milliseconds(1));
-  const std::string late = *tickets_.Issue(*owner_, RegionClaim{1, uint64_t{2}});
+  const std::string late = *tickets_.Issue(*owner_, RegionName{1, uint64_t{2}});
   EXPECT_TRUE(tickets_.Redeem(early, *owner_).ok());
   clock_.Advance(TicketTable::kLifetime);
   EXPECT_TRUE(absl::IsNotFound(tickets_.Redeem(late, *owner_).status()));
@@ -54,12 +54,12 @@ TEST_F(TicketTableTest, WhatIsNoTicketIsRefused) {
 
 TEST_F(TicketTableTest, TooManyAreRefusedUntilTheOldestExpire) {
   for (size_t i = 0; i < TicketTable::kMaxTickets; ++i) {
-    ASSERT_TRUE(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).ok());
+    ASSERT_TRUE(tickets_.Issue(*owner_, RegionName{1, uint64_t{1}}).ok());
   }
   EXPECT_TRUE(
-      absl::IsResourceExhausted(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).status()));
+      absl::IsResourceExhausted(tickets_.Issue(*owner_, RegionName{1, uint64_t{1}}).status()));
   clock_.Advance(TicketTable::kLifetime);
-  EXPECT_TRUE(tickets_.Issue(*owner_, RegionClaim{1, uint64_t{1}}).ok());
+  EXPECT_TRUE(tickets_.Issue(*owner_, RegionName{1, uint64_t{1}}).ok());
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the daemon knows about a process, and what stays true when the process ends.
+// The daemon's knowledge of a process, also after the process has ended.
 
 #include "server/identity/peer.h"
 

@@ -99,7 +99,7 @@ TEST_F(JournalDeathTest, WhatAKilledWriterHadAcknowledgedIsThere) {
     const UniqueFd acknowledged(ends[0]);
     const uint64_t count = KillAfter(child, acknowledged.get(), 1 + random() % 500);
     ExpectStateAfter(PrintRead(), round, count);
-    // The next life goes on with it.
+    // The next life continues it.
     const std::unique_ptr<Journal> journal = Open(2);
     ASSERT_NE(journal, nullptr);
     EXPECT_TRUE(journal->Append(SessionOpened(uint64_t{1} << 40)).ok());

@@ -1,4 +1,4 @@
-// Records for tests of the journal, and what a state looks like.
+// Records for tests of the journal, and the print of a state.
 #ifndef TESTS_SERVER_JOURNAL_JOURNAL_SCENE_H_
 #define TESTS_SERVER_JOURNAL_JOURNAL_SCENE_H_
 

@@ -52,7 +52,7 @@ TEST(JournalStateTest, WhatIsLiveIsWhatWasGivenAndNotGivenBack) {
   const JournalState::Session& second = state.sessions().at(2);
   EXPECT_EQ(second.blocks.size(), 1u);
   EXPECT_EQ(state.claims(), (std::map<SegmentKey, SessionId>{{{1001, "qwen"}, 2}}));
-  ASSERT_EQ(state.segments().size(), 2u) << "somebody is attached to the first llama";
+  ASSERT_EQ(state.segments().size(), 2u) << "a session is attached to the first llama";
   EXPECT_FALSE(state.segments().begin()->second.published);
   EXPECT_EQ(state.segments().begin()->second.attachments.size(), 1u);
   EXPECT_TRUE(state.segments().rbegin()->second.published);
@@ -69,7 +69,8 @@ TEST(JournalStateTest, ARepeatedRequestFindsItsFirstAnswer) {
   EXPECT_EQ(first.Find(103)->id, 11u);
   const RequestWindow& second = state.sessions().at(2).requests;
   EXPECT_EQ(second.Find(901)->state, State::kFreed);
-  EXPECT_EQ(second.Find(100), nullptr) << "what is remembered replaces what was";
+  EXPECT_EQ(second.Find(100), nullptr)
+      << "the record replaces the requests that were remembered before";
 }
 
 TEST(JournalStateTest, TheWindowOfRequestsIsTheDaemons) {
@@ -93,7 +94,7 @@ TEST(JournalStateTest, FoldingAStatesOwnRecordsGivesTheState) {
     ASSERT_TRUE(state.Apply(record).ok());
     EXPECT_EQ(Print(Folded(state)), Print(state));
   }
-  // The two go on in the same way.
+  // Both continue in the same way.
   JournalState folded = Folded(state);
   for (const journal::Record& record :
        {SessionEnded(2), Unpublished("llama", 1000), Granted(1, 90, 90, 70, 0),
@@ -118,7 +119,7 @@ TEST(JournalStateTest, TheEndOfASessionIsTheEndOfAllThatItHas) {
   JournalState state = After(EveryKind());
   ASSERT_TRUE(state.Apply(SessionEnded(2)).ok());
   EXPECT_TRUE(state.claims().empty());
-  EXPECT_EQ(state.segments().size(), 1u) << "nobody is attached to the first llama any more";
+  EXPECT_EQ(state.segments().size(), 1u) << "no session is attached to the first llama any more";
   EXPECT_TRUE(state.Apply(Granted(1, 50, 500, 72, 4096)).ok()) << "its region serves again";
 }
 
@@ -128,8 +129,8 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
   ExpectContradiction(all, journal::Record(), "kind");
   ExpectContradiction(all, SessionOpened(1), "session that is open");
   ExpectContradiction(all, SessionOpened(0), "without an id");
-  ExpectContradiction(all, SessionEnded(3), "there is not");
-  ExpectContradiction(all, Granted(3, 50, 500, 75, 0), "session that there is not");
+  ExpectContradiction(all, SessionEnded(3), "session that does not exist");
+  ExpectContradiction(all, Granted(3, 50, 500, 75, 0), "session that does not exist");
   ExpectContradiction(all, Granted(1, 20, 500, 75, 0), "id that is in use");
   ExpectContradiction(all, Granted(1, 0, 500, 75, 0), "without an id");
   ExpectContradiction(all, Granted(1, 50, 0, 75, 0), "without an id");
@@ -144,7 +145,7 @@ TEST(JournalStateTest, ContradictionsOfSessionsAndBlocksAreRefused) {
                       "outside its region");
   ExpectContradiction(all, Freed(1, 11, 600), "does not hold");
   ExpectContradiction(all, Freed(2, 12, 600), "does not hold");
-  ExpectContradiction(all, Freed(3, 30, 600), "session that there is not");
+  ExpectContradiction(all, Freed(3, 30, 600), "session that does not exist");
   journal::Record resized = Granted(1, 50, 500, 71, 4096);
   resized.mutable_block_granted()->set_region_bytes(4 << 20);
   ExpectContradiction(all, resized, "another size");
@@ -160,23 +161,23 @@ TEST(JournalStateTest, ContradictionsOfSegmentsAreRefused) {
   all.push_back(Granted(1, 17, 112, 77, 1024));
   ExpectContradiction(all, Claimed("qwen", 1001, 1), "name that is claimed");
   ExpectContradiction(all, Claimed("", 1001, 1), "no name");
-  ExpectContradiction(all, Claimed("x", 1001, 3), "session that there is not");
-  ExpectContradiction(all, ClaimEnded("qwen", 1000), "claim that there is not");
+  ExpectContradiction(all, Claimed("x", 1001, 3), "session that does not exist");
+  ExpectContradiction(all, ClaimEnded("qwen", 1000), "claim that does not exist");
   ExpectContradiction(all, Published("llama", 1000, 1, 15, 76), "name in use");
   ExpectContradiction(all, Published("", 1000, 1, 15, 76), "no name");
   ExpectContradiction(all, Published("qwen", 1001, 1, 15, 76), "another session has claimed");
-  ExpectContradiction(all, Published("x", 1000, 3, 15, 76), "session that there is not");
+  ExpectContradiction(all, Published("x", 1000, 3, 15, 76), "session that does not exist");
   ExpectContradiction(all, Published("x", 1000, 1, 20, 72), "does not hold");
   ExpectContradiction(all, Published("x", 1000, 1, 15, 77), "not the one");
   ExpectContradiction(all, Published("x", 1000, 1, 16, 77), "not alone");
   ExpectContradiction(all, Published("x", 1000, 0, 15, 76), "from no session");
-  ExpectContradiction(all, Unpublished("qwen", 1000), "segment that there is not");
-  ExpectContradiction(all, Attached("qwen", 1000, 1, 60), "segment that there is not");
-  ExpectContradiction(all, Attached("llama", 1000, 3, 60), "session that there is not");
+  ExpectContradiction(all, Unpublished("qwen", 1000), "segment that does not exist");
+  ExpectContradiction(all, Attached("qwen", 1000, 1, 60), "segment that does not exist");
+  ExpectContradiction(all, Attached("llama", 1000, 3, 60), "session that does not exist");
   ExpectContradiction(all, Attached("llama", 1000, 1, 40), "id that is in use");
   ExpectContradiction(all, Attached("llama", 1000, 1, 0), "without an id");
   ExpectContradiction(all, Detached(1, 40), "does not have");
-  ExpectContradiction(all, Detached(3, 40), "session that there is not");
+  ExpectContradiction(all, Detached(3, 40), "session that does not exist");
   journal::Record twice = Published("x", 1000, 1, 15, 76);
   twice.mutable_segment_published()->add_allocation_ids(15);
   *twice.mutable_segment_published()->mutable_segment()->add_blocks() =

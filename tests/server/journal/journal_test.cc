@@ -31,7 +31,7 @@ class JournalTest : public ::testing::Test {
   }
   ~JournalTest() override { std::filesystem::remove_all(folder_); }
 
-  // A name of its own for each, so that no writer meets what another left.
+  // A name of its own for each, so that no writer meets the file of another.
   void Put(const std::string& bytes) const { PutFile(path_, bytes); }
   std::string Bytes() const {
     std::ifstream file(path_, std::ios::binary);
@@ -216,14 +216,14 @@ TEST_F(JournalTest, ANewerFormatIsRefusedAndNewerFieldsAreNot) {
   ExpectRefusal(absl::StatusCode::kUnimplemented, "written by tenured 9.0");
   Put(FileOf({Opened(OpeningOfLife(1)), Opened(newer)}));
   ExpectRefusal(absl::StatusCode::kUnimplemented, "newer tenured");
-  // Field 1000 of a record and of what is in it: a number, that nobody here knows.
+  // Field 1000, a number, in a record and in the message inside it. This version does not know it.
   journal::Record record = SessionOpened(1);
   record.GetReflection()->MutableUnknownFields(&record)->AddVarint(1000, 1);
   journal::SessionOpened& opened = *record.mutable_session_opened();
   opened.GetReflection()->MutableUnknownFields(&opened)->AddVarint(1000, 1);
   Put(FileOf({Opened(OpeningOfLife(1)), record}));
   EXPECT_EQ(Read()->state.sessions().at(1).opened.name(), "worker-1");
-  // A kind that nobody here knows, from a daemon that says that we should.
+  // A kind of record that this version does not know, from a daemon with this version's format.
   journal::Record unknown;
   unknown.GetReflection()->MutableUnknownFields(&unknown)->AddLengthDelimited(1000, "");
   Put(FileOf({Opened(OpeningOfLife(1)), unknown}));

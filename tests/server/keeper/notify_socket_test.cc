@@ -1,4 +1,4 @@
-// What the keeper reads on the socket of sd_notify(3).
+// The messages that the keeper reads on the socket of sd_notify(3).
 
 #include "server/keeper/notify_socket.h"
 

@@ -54,7 +54,7 @@ TEST_F(FenceTest, ALivingProcessIsNotProvenSilent) {
   const std::shared_ptr<const Lease> lease = Reclaim(client);
   fence_->Poll();
   EXPECT_EQ(lease->state(), LeaseState::kQuarantined);
-  EXPECT_TRUE(fence_->waiting());
+  EXPECT_TRUE(fence_->HasWaiting());
   EXPECT_NE(Reason().find("has not exited"), std::string::npos) << Reason();
   EXPECT_EQ(heap_.books().quarantined, MiB(4));
 }
@@ -77,7 +77,7 @@ TEST_F(FenceTest, AProcessThatTheDriverStillListsStaysInQuarantineWithTheReason)
   control->Pretend(client.peer()->pid(), false);
   fence_->Poll();
   EXPECT_EQ(lease->state(), LeaseState::kFenced) << "exited, and not listed: both together";
-  EXPECT_FALSE(fence_->waiting());
+  EXPECT_FALSE(fence_->HasWaiting());
   Maintain();
   EXPECT_EQ(lease->state(), LeaseState::kScrubbed);
 }
@@ -119,7 +119,7 @@ TEST_F(FenceTest, ASessionThatHeldNothingEndsWithoutAProof) {
   const std::shared_ptr<const Lease> lease = registry_->FindLease(Open(client));
   EXPECT_EQ(registry_->Reclaim(client.peer()->key()), 1u);
   EXPECT_EQ(lease->state(), LeaseState::kEnded);
-  EXPECT_FALSE(fence_->waiting());
+  EXPECT_FALSE(fence_->HasWaiting());
   EXPECT_TRUE(reclaimed().empty());
 }
 

@@ -1,4 +1,4 @@
-// What a start makes of the journal that it finds.
+// How a start continues, replaces or refuses the journal that it finds.
 
 #include "server/leases/journal_opening.h"
 
@@ -89,7 +89,7 @@ TEST_F(JournalOpeningTest, WithoutASupervisorNothingOutlivesTheProcess) {
   EXPECT_EQ(opened->journal, nullptr);
   EXPECT_FALSE(opened->before.is_open());
   EXPECT_NE(opened->epoch, 0);
-  EXPECT_FALSE(std::filesystem::exists(path_)) << "a later life would take it for its own";
+  EXPECT_FALSE(std::filesystem::exists(path_)) << "a later life would restore memory that is lost";
 }
 
 }  // namespace

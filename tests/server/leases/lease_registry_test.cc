@@ -1,4 +1,4 @@
-// Sessions and leases, with time in the test's hand.
+// Sessions and leases; the test moves the clock.
 
 #include "server/leases/lease_registry.h"
 
@@ -82,7 +82,7 @@ TEST_F(LeaseRegistryTest, AnAllocationThatOutlivesItsSessionGoesBackWithIt) {
     ASSERT_TRUE(block.ok());
     client.Kill();
     EXPECT_EQ(registry_->Reclaim(client.peer()->key()), 1u);
-    EXPECT_EQ(heap_.books().leased, MiB(6)) << "the driver's answer is still in our hands";
+    EXPECT_EQ(heap_.books().leased, MiB(6)) << "the call still holds the block";
     std::vector<LeaseRegistry::Pending> pending;
     pending.push_back({std::move(admission), *std::move(block)});
     EXPECT_TRUE(absl::IsNotFound(registry_->Commit(std::move(pending)).status()));
@@ -125,7 +125,7 @@ TEST_F(LeaseRegistryTest, QuarantineEndsWithTheExitAndNotBefore) {
   client.Kill();
   fence_->Poll();
   EXPECT_TRUE(reclaimed().empty()) << "proven, yet not cleared";
-  EXPECT_FALSE(fence_->waiting());
+  EXPECT_FALSE(fence_->HasWaiting());
   EXPECT_EQ(heap_.books().quarantined, Bytes(0));
   ASSERT_EQ(quarantine_->List().size(), 1u);
   EXPECT_EQ(quarantine_->List()[0].lease->state(), LeaseState::kFenced);
@@ -209,7 +209,7 @@ TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
   EXPECT_TRUE(attach(11).ok());
   clock_.Advance(registry_->lease_ttl() + absl::Seconds(1));
   EXPECT_TRUE(absl::IsFailedPrecondition(attach(12))) << attach(12);
-  EXPECT_TRUE(attach(11).ok()) << "what was answered before is answered again";
+  EXPECT_TRUE(attach(11).ok()) << "a repeated request gets its answer again";
   ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
   EXPECT_TRUE(attach(12).ok());
   CheckBooks();

@@ -1,4 +1,4 @@
-// The lease machine, row by row.
+// The table of lease states and events, row by row.
 
 #include "server/leases/lease.h"
 
@@ -107,7 +107,7 @@ TEST(LeaseTest, ALeaseKnowsWhenItEnteredEachStateAndWhy) {
   EXPECT_EQ(lease.cause(), E::kStopped);
   EXPECT_EQ(lease.entered(S::kSuspended), start + absl::Seconds(11)) << "not entered again";
   EXPECT_FALSE(lease.On(E::kProven));
-  EXPECT_EQ(lease.cause(), E::kStopped) << "an event that means nothing leaves no trace";
+  EXPECT_EQ(lease.cause(), E::kStopped) << "an event that does not apply changes nothing";
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A life of the daemon's core that writes a journal, and what the next life finds of it.
+// A life of the daemon's core that writes a journal, and the journal as the next life finds it.
 #ifndef TESTS_SERVER_LEASES_RECORDED_LIFE_H_
 #define TESTS_SERVER_LEASES_RECORDED_LIFE_H_
 
@@ -72,7 +72,7 @@ class RecordedLife {
   }
   // A descriptor as a supervisor would keep it.
   UniqueFd Export(const ClientProcess& client, SessionId session, const Grant& grant) {
-    return Must(registry_.Export(*client.peer(), RegionClaim{session, grant.allocation}));
+    return Must(registry_.Export(*client.peer(), RegionName{session, grant.allocation}));
   }
 
   // The journal's state now, read from the file.

@@ -1,4 +1,4 @@
-// What a new life of the daemon restores from the journal and the descriptors of the one before.
+// Recovery: a new life of the daemon restores sessions and segments from journal and descriptors.
 
 #include "server/leases/recovery.h"
 
@@ -40,7 +40,7 @@ void ReservePassedNumbers() {
 // Before the driver and the tests open files.
 [[maybe_unused]] const bool kReserved = (ReservePassedNumbers(), true);
 
-// A supervisor that has kept descriptors, and hears what is removed.
+// A supervisor that has kept descriptors, and receives the removals.
 class Supervisor {
  public:
   Supervisor() : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
@@ -107,7 +107,7 @@ class RecoveryTest : public ::testing::Test {
     TENURE_CHECK(published.ok());
     return *published;
   }
-  // The first life dies as it is now, and the second restores what it left.
+  // The first life dies as it is now, and the second restores its sessions and segments.
   void StartNextLife() {
     const std::string path = first_->Died(folder_.File("second"));
     store_ = supervisor_.PassOn(kept_);
@@ -264,7 +264,7 @@ TEST_F(RecoveryTest, ASegmentWithoutOneOfItsDescriptorsIsLostAndItsNameIsFree) {
   const SegmentKey key{client.peer()->uid(), kName};
   const auto claim = second_->registry().AttachSegment(*client.peer(), session, 4, key, true);
   ASSERT_TRUE(claim.ok()) << claim.status();
-  EXPECT_EQ(std::get<SegmentClaim>(*claim), SegmentClaim::kOurs);
+  EXPECT_EQ(std::get<SegmentClaim>(*claim), SegmentClaim::kGranted);
 }
 
 TEST_F(RecoveryTest, DescriptorsThatNothingUsesAreClosed) {
@@ -295,7 +295,7 @@ TEST_F(RecoveryTest, DeadAndLivingProcessesAreToldApart) {
   EXPECT_EQ(second_->registry().Reclaim(gone), 1u);
   EXPECT_EQ(second_->heap().books().quarantined, MiB(4));
   second_->fence().Poll();
-  EXPECT_EQ(second_->heap().books().quarantined, Bytes(0)) << "what has no pidfd has exited";
+  EXPECT_EQ(second_->heap().books().quarantined, Bytes(0)) << "a peer without a pidfd has exited";
   EXPECT_EQ(second_->Journaled().sessions().size(), 1u);
 }
 

@@ -82,7 +82,7 @@ TEST_F(CleanRegionsTest, CachedRegionsAreDisplacedBeforeThoseOfTheReserve) {
   Put(Fresh(MiB(8)));
   EXPECT_EQ(Displaced(), std::vector<RegionId>{cached});
   Put(Fresh(MiB(4)));
-  EXPECT_EQ(Displaced().size(), 1u) << "the largest that nobody planned";
+  EXPECT_EQ(Displaced().size(), 1u) << "the largest unplanned one";
   EXPECT_EQ(TakenBy(kBob, MiB(6)), reserved);
 }
 
@@ -95,7 +95,7 @@ TEST_F(CleanRegionsTest, PlannedRegionsAreNeverDisplaced) {
   const RegionId kept = Put(Fresh(MiB(8)));
   Region too_large = Fresh(MiB(10));
   EXPECT_FALSE(clean_.MakeRoom(too_large.size(), displaced_));
-  EXPECT_TRUE(Displaced().empty()) << "what cannot be kept displaces nothing";
+  EXPECT_TRUE(Displaced().empty()) << "a region that cannot be kept displaces no other";
   heap_.Return(std::move(too_large), /*unmapped=*/false);
   Put(Fresh(MiB(8)));
   EXPECT_EQ(Displaced(), std::vector<RegionId>{kept});

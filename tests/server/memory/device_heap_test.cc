@@ -91,7 +91,7 @@ TEST_F(DeviceHeapTest, ProofOfItsLastHolderDoesNotClearARegionOfItsEarlierOnes) 
   heap_.Return(*std::move(third), /*unmapped=*/false);
 }
 
-// The dead process may have passed its descriptor on, and no proof tells to whom.
+// The dead process may have passed its descriptor on, and no proof says to which process.
 TEST_F(DeviceHeapTest, WhatTheDeadHadByDescriptorServesNobodyElse) {
   absl::StatusOr<Region> region = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kVmmFd);
   ASSERT_TRUE(region.ok()) << region.status();
@@ -296,7 +296,7 @@ TEST(WarmReserveTest, WhatComesLastIsKeptAndTheReserveStays) {
   ASSERT_TRUE(too_large.ok());
   heap.Return(*std::move(too_large), /*unmapped=*/true);
   while (heap.MaintainOnce()) heap.CheckInvariants();
-  EXPECT_EQ(heap.books().warm, MiB(50)) << "what cannot be kept displaces nothing";
+  EXPECT_EQ(heap.books().warm, MiB(50)) << "a region that cannot be kept displaces no other";
 }
 
 TEST(WarmReserveTest, AWarmRegionMayBeLargerThanAskedButNotLargerThanAllowed) {

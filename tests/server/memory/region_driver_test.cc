@@ -1,4 +1,4 @@
-// What the driver's half of the heap leaves behind, above all when a call fails.
+// The regions, descriptors and counts that the region driver leaves behind, also when a call fails.
 
 #include "server/memory/region_driver.h"
 

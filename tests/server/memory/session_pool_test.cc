@@ -1,4 +1,4 @@
-// Where a session's blocks lie, and what becomes of their regions.
+// Where a session's blocks lie, and where their regions go afterwards.
 
 #include "server/memory/session_pool.h"
 
@@ -170,7 +170,7 @@ TEST_F(SessionPoolTest, GrowthTakesAWarmRegionBeforeItAsksTheDriver) {
   const RegionId smaller = MakeWarm(MiB(2));
   std::vector<Block> more;
   while (pool_->stats().pool_regions == 1) more.push_back(Allocate(MiB(1)));
-  EXPECT_EQ(more.back().region().id(), smaller) << "the pool would like 4 MiB";
+  EXPECT_EQ(more.back().region().id(), smaller) << "the pool asks for 4 MiB first";
   EXPECT_EQ(heap_.books().reserved(), MiB(6));
 }
 

@@ -1,4 +1,4 @@
-// What is on a tenant's account, and what the limit refuses.
+// The bytes on a tenant's account, and the limit that refuses more.
 
 #include "server/memory/tenant_accounts.h"
 

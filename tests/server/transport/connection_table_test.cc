@@ -1,4 +1,4 @@
-// How many connections and requests a tenant may have, and whose a connection is.
+// How many connections and requests a tenant may have, and which process a connection belongs to.
 
 #include "server/transport/connection_table.h"
 
@@ -33,7 +33,7 @@ class ConnectionTableTest : public ::testing::Test {
     return *table_;
   }
   void Add(int socket, ConnectionTable::Caller caller) {
-    absl::StatusOr<ConnectionPermit> permit = table_->Admit(kUser);
+    absl::StatusOr<ConnectionPermit> permit = table_->Permit(kUser);
     ASSERT_TRUE(permit.ok()) << permit.status();
     table_->Add(socket, std::move(caller), *std::move(permit));
   }
@@ -61,21 +61,21 @@ class ConnectionTableTest : public ::testing::Test {
 TEST_F(ConnectionTableTest, ATenantHasOnlySoManyConnectionsAndGetsRoomWhenOneEnds) {
   ConnectionTable& table = Make({.max_tenant_connections = 2});
   std::deque<absl::StatusOr<ConnectionPermit>> permits;
-  for (int i = 0; i < 2; ++i) permits.push_back(table.Admit(kUser));
+  for (int i = 0; i < 2; ++i) permits.push_back(table.Permit(kUser));
   ASSERT_TRUE(permits[0].ok() && permits[1].ok());
-  const absl::Status refused = table.Admit(kUser).status();
+  const absl::Status refused = table.Permit(kUser).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused));
   EXPECT_NE(std::string(refused.message()).find("--max-tenant-connections"), std::string::npos);
-  EXPECT_TRUE(table.Admit(kUser + 1).ok()) << "another tenant has its own limit";
+  EXPECT_TRUE(table.Permit(kUser + 1).ok()) << "another tenant has its own limit";
   permits.pop_back();
-  EXPECT_TRUE(table.Admit(kUser).ok());
+  EXPECT_TRUE(table.Permit(kUser).ok());
 }
 
 TEST_F(ConnectionTableTest, ConnectionsAndTheirProcessesLeaveTheDaemonDescriptorsForItself) {
   ConnectionTable& table = Make({.descriptors = 132});
   std::vector<absl::StatusOr<ConnectionPermit>> permits;
   while (permits.size() < 100) {
-    absl::StatusOr<ConnectionPermit> permit = table.Admit(static_cast<uid_t>(permits.size()));
+    absl::StatusOr<ConnectionPermit> permit = table.Permit(static_cast<uid_t>(permits.size()));
     if (!permit.ok()) break;
     permits.push_back(std::move(permit));
   }
@@ -83,7 +83,7 @@ TEST_F(ConnectionTableTest, ConnectionsAndTheirProcessesLeaveTheDaemonDescriptor
   permits.clear();
   Add(5, PeerOf(1));
   Add(6, PeerOf(2));
-  EXPECT_TRUE(absl::IsResourceExhausted(table.Admit(kUser).status())) << "two and their pidfds";
+  EXPECT_TRUE(absl::IsResourceExhausted(table.Permit(kUser).status())) << "two and their pidfds";
 }
 
 TEST_F(ConnectionTableTest, TheCallerIsFoundByTheNameThatGrpcGivesItsConnection) {

@@ -1,4 +1,4 @@
-// HTTP/2 frames as bytes, for tests of what a client may send.
+// HTTP/2 frames as bytes, for tests of the limits on a client's frames.
 #ifndef TESTS_SERVER_TRANSPORT_HTTP2_FRAMES_H_
 #define TESTS_SERVER_TRANSPORT_HTTP2_FRAMES_H_
 
@@ -33,7 +33,7 @@ inline std::string FrameOf(uint8_t type, uint8_t flags, size_t length, uint32_t 
   return frame + std::string(length, 'x');
 }
 
-// What a client sends first.
+// The first bytes of a client.
 inline std::string Opening() {
   return std::string(kPreface) + FrameOf(kSettings, 0, 12) + FrameOf(kSettings, kAcknowledge, 0);
 }

@@ -1,5 +1,4 @@
-// Which connections the listener hands on, and what it does when the process has no descriptor
-// left.
+// Which connections the listener hands on, also when the process has no descriptor left.
 
 #include "server/transport/listener.h"
 
@@ -104,7 +103,8 @@ TEST_F(ListenerTest, AStaleSocketFileIsReplacedAndNothingElse) {
   EXPECT_FALSE(std::filesystem::exists(Path())) << "a listener that ends takes its file along";
   const UniqueFd file(open(Path().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   EXPECT_TRUE(absl::IsAlreadyExists(Bind().status()));
-  EXPECT_TRUE(std::filesystem::exists(Path())) << "it is not a socket and not ours to remove";
+  EXPECT_TRUE(std::filesystem::exists(Path()))
+      << "it is not a socket, so the daemon does not remove it";
 }
 
 TEST_F(ListenerTest, WithoutDescriptorsEachCallerIsTurnedAwayAndNoneIsLeftWaiting) {

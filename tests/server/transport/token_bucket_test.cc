@@ -1,4 +1,4 @@
-// So many a second, and no more.
+// A token bucket: the rate, the burst, and threads that share it.
 
 #include "server/transport/token_bucket.h"
 
