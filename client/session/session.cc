@@ -21,6 +21,8 @@
 namespace tenure {
 namespace {
 
+// A program's exit waits for this. If the daemon does not answer in time, it ends the session when
+// the process ends.
 constexpr absl::Duration kCloseTimeout = absl::Seconds(1);
 
 // `of_daemon` is the driver that the daemon uses.
@@ -85,7 +87,7 @@ absl::Status Session::OpenDevice(const ConnectOptions& options) {
 // session that is alive would be marked as lost.
 void Session::WatchDaemon() {
   absl::MutexLock lock(&watch_mutex_);
-  // The destructor has taken the watch away, or is about to: a new one would outlive it.
+  // The destructor has removed the watch. A new one would outlive the upkeep, which it uses.
   if (closing_) return;
   daemon_watch_ = DaemonWatch::Start(socket_, [stub = stub_.get(), upkeep = upkeep_.get()] {
     stub->OnDaemonExit();
@@ -104,7 +106,8 @@ void Session::OnRestart() {
 }
 
 Session::~Session() {
-  // First, so that the threads below do not wait for a daemon that does not answer.
+  // Calls are cancelled first, so that the threads below do not wait for a daemon that does not
+  // answer.
   stub_->CancelCalls();
   std::unique_ptr<DaemonWatch> watch;
   {
@@ -112,7 +115,8 @@ Session::~Session() {
     closing_ = true;
     watch = std::move(daemon_watch_);
   }
-  // Outside of the lock: this joins the watch's thread. Before the upkeep, which that thread uses.
+  // Outside of the lock, because this joins the watch's thread. Before the upkeep is destroyed,
+  // because that thread uses it.
   watch.reset();
   upkeep_.reset();
   // The upkeep is the only other user of the caches. All regions must be unmapped before Close:
@@ -134,8 +138,8 @@ MemoryKind Session::DefaultKind() const {
 
 v1::AllocateRequest Session::RequestFor(Bytes size, const AllocateOptions& options) const {
   const MemoryKind kind = options.memory_kind.value_or(DefaultKind());
-  // Before the request is sent: if the daemon ends while the answer is on its way, the session may
-  // already have memory that survives.
+  // This is set before the request is sent: if the daemon ends while the answer is on its way, the
+  // session may already have memory that survives.
   if (kind == MemoryKind::kVmmFd) stub_->ExpectSurvival();
   v1::AllocateRequest request;
   request.set_size_bytes(size.value());
@@ -147,11 +151,13 @@ v1::AllocateRequest Session::RequestFor(Bytes size, const AllocateOptions& optio
 
 template <typename Call>
 auto Session::RetryAfterQueuedFrees(const Call& allocate) -> decltype(allocate()) {
-  // Asked before the call: a free that is answered during it may have come too late for it.
+  // This is asked before the call. A free that is answered during the call may have come too late
+  // for it, and then a second call may succeed.
   const bool freeing = upkeep_->HasQueuedFrees();
   auto answer = allocate();
   if (answer.ok() || !freeing || !absl::IsResourceExhausted(answer.status())) return answer;
   if (!Flush().ok()) return answer;
+  // The stub sends this as a new request with a new id.
   return allocate();
 }
 
@@ -220,8 +226,8 @@ absl::StatusOr<LeasedBlock> Session::MapGranted(const v1::Token& token, Bytes re
   if (!maps()) return block;
   const absl::StatusOr<cuda::DevicePointer> pointer = Map(token);
   if (!pointer.ok()) {
-    // The region was not mapped for this block. Unless the block fills it, another block's mapping
-    // may exist, and then the daemon must not take the region for unmapped.
+    // The region was not mapped for this block. If the block does not fill it, another block's
+    // mapping of it may exist, and the daemon must not be told that the region is unmapped.
     upkeep_->QueueFree(FreeRequestFor(block.allocation_id, /*unmapped=*/block.fills_region));
     return pointer.status();
   }
@@ -253,7 +259,8 @@ v1::FreeRequest Session::FreeRequestFor(uint64_t allocation_id, bool unmapped) {
 
 absl::Status Session::Free(const LeasedBlock& block) {
   if (InForkedChild()) return Usable();
-  // Unmapped before the daemon is told: with the answer the memory may be another session's.
+  // The block is unmapped before the daemon is told: after that, the memory may be granted to
+  // another session.
   const v1::FreeRequest request = FreeRequestFor(block.allocation_id, Unmap(block));
   const absl::StatusOr<v1::FreeResponse> response = stub_->Free(request);
   if (response.ok()) {

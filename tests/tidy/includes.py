@@ -30,7 +30,7 @@ _ROOMS = {
     # Wires all of them; nothing includes it.
     "server": _COMMON | {"server/*"},
     "client/weights": {"common", "client/values"},
-    "client/session": _COMMON | {"client/values", "client/weights", "proto"},
+    "client/session": _COMMON | {"client/values", "proto"},
     "client": _COMMON | {"client/session", "client/values", "client/weights"},
     "client/ctl": _COMMON | {"client", "client/session", "client/values", "client/weights", "proto"},
     "client/ctl/replay": _COMMON | {"client", "client/ctl", "client/session", "client/values",
