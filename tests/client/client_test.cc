@@ -241,7 +241,7 @@ TEST(Client, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
   EXPECT_EQ(daemon.allocations(), 0u);
 }
 
-TEST(Client, FlushTellsOfAFreeThatFailed) {
+TEST(Client, FlushReturnsTheErrorOfAFailedFree) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));

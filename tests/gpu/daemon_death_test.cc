@@ -134,7 +134,7 @@ TEST(DaemonDeathTest, WeightsOutliveTheirPublisherAndTheDaemon) {
     ASSERT_TRUE(daemon.KillAndAwaitNext());
     away.push_back(MillisecondsSince(killed));
   }
-  PrintSpread("the same with the weights to take up, in ms", away);
+  PrintSpread("the same with the weights to restore, in ms", away);
   Client reader = Connect(daemon.socket());
   std::vector<double> attach;
   for (int i = 0; i < 50; ++i) {

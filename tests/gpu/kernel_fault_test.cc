@@ -107,7 +107,7 @@ class KernelFaultTest : public ::testing::Test {
   v1::GetStatsResponse start_;
 };
 
-TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNobodyElsesMemory) {
+TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNoOtherClientsMemory) {
   const size_t at_once = KernelsAtOnce();
   std::mt19937_64 random(20261124);
   std::deque<LeaseClientProcess> clients;
@@ -146,7 +146,7 @@ TEST_F(KernelFaultTest, ASurvivingChildsParentsKernelIsFencedUntilTheChildEnds) 
   ExpectNothingRetained();
 }
 
-TEST_F(KernelFaultTest, AClientsForkedChildLetsGoSoThatItsParentsDeathIsTheEnd) {
+TEST_F(KernelFaultTest, AClientsForkedChildClosesTheDeviceFilesSoThatItsParentsKernelsEnd) {
   for (int i = 0; i < 5; ++i) {
     LeaseClientProcess parent = Start("fork", MiB(32));
     const std::string line = parent.ReadLine();

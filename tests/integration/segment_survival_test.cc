@@ -1,4 +1,4 @@
-// Segments and a daemon that is killed and comes back.
+// Segments whose daemon is killed and started again.
 
 #include <signal.h>
 

@@ -47,7 +47,7 @@ TEST(TenurectlProgram, WithoutADaemonEveryCommandSaysHowToStartOne) {
   }
 }
 
-TEST(TenurectlProgram, SocketThatNobodyListensOnIsExitCodeFour) {
+TEST(TenurectlProgram, SocketWithoutListenerIsExitCodeFour) {
   std::string folder = "/tmp/tenure-test-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string path = folder + "/stale";

@@ -271,7 +271,7 @@ TEST(EmulatedDriverTest, ClearedMemoryCostsTheHostNothing) {
   EXPECT_TRUE(device->Free(memory).ok());
 }
 
-TEST(EmulatedDriverTest, AnIdleCardTakesItsCapacityFromWhoComesNext) {
+TEST(EmulatedDriverTest, AnIdleCardTakesItsCapacityFromTheNextProcess) {
   const std::string too_much = "allocate " + std::to_string(MiB(128).value());
   const ScopedVariable folder("TENURE_EMULATED_DIR", testing::CardFolder() + "/other");
   const ScopedVariable memory("TENURE_EMULATED_MEMORY", "64MiB");
