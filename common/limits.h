@@ -23,7 +23,7 @@ inline constexpr size_t kMaxSegmentBlocks = 64;
 inline constexpr size_t kMaxSegmentTensors = 8192;
 // Bytes of a tensor's name.
 inline constexpr size_t kMaxTensorName = 256;
-// Users who may attach to a segment beside its owner.
+// Users that may attach to a segment beside its owner.
 inline constexpr size_t kMaxAllowedUids = 64;
 // Bytes of a segment's digest: SHA-256.
 inline constexpr size_t kDigestBytes = 32;
