@@ -98,7 +98,7 @@ absl::StatusOr<bool> TraceReader::Refill() {
   buffer_.resize(kept + static_cast<size_t>(got > 0 ? got : 0));
   int error = Z_OK;
   gzerror(file_, &error);
-  // zlib reports a truncated file only here, at its end, and not as a read error.
+  // At the end of a truncated file gzread returns no error; only gzerror reports it.
   if (error == Z_BUF_ERROR) return Malformed("the gzip data ends early");
   if (got < 0) return Malformed("the gzip data is damaged");
   return got > 0;
@@ -109,7 +109,8 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
   while (true) {
     const absl::string_view unread = absl::string_view(buffer_).substr(consumed_);
     const size_t end = unread.find('\n');
-    // npos is larger than kMaxLine, so this also limits a line whose end has not been read yet.
+    // npos is larger than kMaxLine, so the limit also applies to a line whose end has not been
+    // read.
     if (end > kMaxLine && unread.size() > kMaxLine) {
       return Malformed(absl::StrCat("longer than ", kMaxLine, " bytes"));
     }
