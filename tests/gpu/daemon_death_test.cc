@@ -53,7 +53,7 @@ TEST(DaemonDeathTest, KernelsRunOnAndLeasesStay) {
   std::mt19937 random(20261125);
   std::vector<double> away;
   for (int death = 0; death < Deaths(); ++death) {
-    // The random moment is the point of this wait.
+    // The wait makes the time of the kill random.
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 200));
     const auto killed = std::chrono::steady_clock::now();
     ASSERT_TRUE(daemon.KillAndAwaitNext());

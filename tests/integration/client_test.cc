@@ -240,7 +240,7 @@ TEST_F(ClientTest, NewDaemonAtTheSocketEndsTheSession) {
   const absl::Status lost = client.Allocate(Bytes(1)).status();
   EXPECT_TRUE(absl::IsAborted(lost)) << lost;
   EXPECT_EQ(client.status(), lost);
-  EXPECT_TRUE(Holds(buffer, bytes)) << "what is mapped stays";
+  EXPECT_TRUE(Holds(buffer, bytes)) << "mapped memory stays mapped";
   EXPECT_TRUE(Eventually([&] { return Client::Connect({.socket = daemon_.socket()}).ok(); }));
   kill(successor, SIGTERM);
   EXPECT_EQ(WaitForExit(successor), 0);

@@ -227,7 +227,7 @@ TEST_F(AdminCommandTest, AUserWithoutPermissionGetsExitCodeSix) {
     EXPECT_EQ(outcome.exit_code, 6) << words;
     EXPECT_TRUE(outcome.Says("uid 54321 may not administer this daemon")) << outcome.output;
   }
-  EXPECT_EQ(by_stranger("explain " + session).exit_code, 0) << "looking is everybody's";
+  EXPECT_EQ(by_stranger("explain " + session).exit_code, 0) << "any user may explain";
   EXPECT_EQ(OnlySession().state(), "ACTIVE");
 }
 

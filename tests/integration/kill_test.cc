@@ -54,7 +54,7 @@ TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
   const int kills = Times("TENURE_KILLS", 200);
   for (int kill = 0; kill < kills; ++kill) {
     while (clients.size() < kAtOnce) clients.push_back(Storm(daemon, random()));
-    // The random moment is the point of this wait.
+    // The wait makes the time of what follows random.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
     ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);
@@ -86,7 +86,7 @@ TEST(KillTest, StoppedClientsLoseNothing) {
   for (int stop = 0; stop < stops; ++stop) {
     LeaseClientProcess& client = clients[random() % kAtOnce];
     ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
-    // The random moment is the point of this wait.
+    // The wait makes the time of what follows random.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300'000));
     ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);

@@ -68,7 +68,7 @@ TEST(AllowListTest, OnlyListedUsersAndMembersOfListedGroupsAreServed) {
     TestDaemon daemon(TestDaemon::Options{.flags = flags});
     return AnswerToStranger(daemon, "/tenure.v1.Stats/Ping");
   };
-  EXPECT_EQ(answer({}).find(refused), std::string::npos) << "without a list everybody is";
+  EXPECT_EQ(answer({}).find(refused), std::string::npos) << "without a list every user is served";
   EXPECT_NE(answer({"--allow-user", "1,2"}).find(refused), std::string::npos);
   EXPECT_EQ(answer({"--allow-user", "1,54321"}).find(refused), std::string::npos);
   EXPECT_EQ(answer({"--allow-group", "54322"}).find(refused), std::string::npos);

@@ -103,7 +103,7 @@ TEST_F(SurvivalTest, ASessionOfCudaIpcIsLostAtOnce) {
   ASSERT_TRUE(is_lost_.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_TRUE(absl::IsAborted(lost_)) << lost_;
   EXPECT_TRUE(absl::IsAborted(client.Allocate(KiB(4)).status()));
-  EXPECT_EQ(ContentsOf(*buffer), bytes) << "what is mapped stays mapped";
+  EXPECT_EQ(ContentsOf(*buffer), bytes) << "mapped memory stays mapped";
 }
 
 TEST_F(SurvivalTest, BlocksOfCudaIpcInASessionThatSurvivesAreLost) {
