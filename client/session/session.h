@@ -96,7 +96,7 @@ class Session {
   // Renews the lease at once if the answer may mean that the session is lost. Returns the answer.
   absl::Status RenewIfUnknown(const absl::Status& answer);
 
-  // Blocks; defined in session.cc.
+  // Blocks; defined in session_blocks.cc.
   v1::AllocateRequest RequestFor(Bytes size, const AllocateOptions& options) const;
   // The kind of a request that names none.
   MemoryKind DefaultKind() const;

@@ -1,4 +1,4 @@
-// The half of Session that deals with segments.
+// The part of Session that deals with segments.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
