@@ -37,7 +37,8 @@ absl::StatusOr<MatrixProduct> MatrixProduct::Make(const Client& client) {
   absl::StatusOr<cuda::Kernel> kernel =
       cuda::Kernel::Compile(device.driver(), device, kSource, "product");
   if (kernel.ok()) return MatrixProduct(device, *std::move(kernel), "on the GPU");
-  // FAILED_PRECONDITION: the driver runs no kernels. NOT_FOUND: there is no run-time compiler.
+  // FAILED_PRECONDITION: the driver runs no kernels. NOT_FOUND: there is no run-time compiler. In
+  // both cases the host multiplies, so that the example runs without a GPU.
   if (!absl::IsFailedPrecondition(kernel.status()) && !absl::IsNotFound(kernel.status())) {
     return kernel.status();
   }

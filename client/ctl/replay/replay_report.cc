@@ -18,7 +18,7 @@ double PerSecond(const ReplayReport& report) {
   return seconds > 0 ? static_cast<double>(report.operations) / seconds : 0;
 }
 
-// 0 when nothing was live.
+// The ratio of leased or reserved bytes to live bytes; 0 when no bytes were live.
 double PerLive(Bytes part, Bytes live) {
   return live == Bytes(0) ? 0
                           : static_cast<double>(part.value()) / static_cast<double>(live.value());
@@ -53,6 +53,7 @@ Table WorkerTable(const ReplayReport& report) {
   return table;
 }
 
+// A histogram as JSON, with times in seconds.
 Json Seconds(const LatencyHistogram& histogram) {
   return Json{{"count", histogram.count()},
               {"p50_seconds", absl::ToDoubleSeconds(histogram.Percentile(50))},
