@@ -19,7 +19,7 @@ namespace tenure {
 
 absl::StatusOr<std::vector<LeasedBlock>> Client::BlocksOf(
     const std::vector<DeviceBuffer>& buffers) const {
-  // The session needs one block at least. That there are not too many the daemon checks.
+  // The session needs at least one block. The daemon checks that there are not too many.
   if (buffers.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("publish: a segment has 1 to ", kMaxSegmentBlocks, " blocks"));
@@ -62,8 +62,8 @@ absl::StatusOr<Segment> Client::LoadAndPublish(const std::string& name, const Lo
   absl::StatusOr<Segment> segment =
       contents.ok() ? Publish(name, *std::move(contents), {.allowed_uids = options.allowed_uids})
                     : contents.status();
-  // After the publication: the daemon grants the claim to every thread of this session until then,
-  // and a thread that asked in between would load the segment a second time.
+  // The claim ends after the publication. If it ended before, the daemon could grant it to another
+  // thread of this session, which would load the segment a second time.
   session_->EndLoading(name, segment.ok());
   return segment;
 }
@@ -83,8 +83,8 @@ absl::StatusOr<Segment> Client::AttachOrLoad(const std::string& name, const Load
     } else if (!IsTransient(answer.status())) {
       return answer.status();
     }
-    // Another session or thread loads, or the daemon is away. Either may take longer than one call,
-    // so the time limit is options.wait and not the call timeout.
+    // Another session or thread loads, or no daemon runs. Either may take longer than one call, so
+    // the time limit is options.wait and not the call timeout.
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) {
       if (!answer.ok()) return answer.status();

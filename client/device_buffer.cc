@@ -30,7 +30,7 @@ void DeviceBuffer::Discard() {
   if (session_ == nullptr) return;
   session_->QueueFree(*block_);
   block_.reset();
-  // Last: this may be the last handle of the session, whose end unmaps all regions.
+  // The session is released last: this may be its last handle, and its end unmaps all regions.
   session_.reset();
 }
 
@@ -44,7 +44,8 @@ uint64_t DeviceBuffer::allocation_id() const { return block_ ? block_->allocatio
 
 absl::Status DeviceBuffer::CheckCopy(const void* host, Bytes size, Bytes offset) const {
   if (session_ == nullptr) return absl::FailedPreconditionError("copy: the buffer is empty");
-  // Not Usable() in general: when the session is lost the block is still mapped, and may be read.
+  // Usable() is not asked in general: when the session is lost, the block is still mapped and may
+  // be read.
   if (session_->InForkedChild()) return session_->Usable();
   if (!session_->maps()) {
     return absl::FailedPreconditionError(
@@ -54,6 +55,7 @@ absl::Status DeviceBuffer::CheckCopy(const void* host, Bytes size, Bytes offset)
     return absl::InvalidArgumentError(
         absl::StrCat("copy ", size.value(), " bytes: the host pointer is null"));
   }
+  // Compared by a difference, because offset + size could exceed 64 bits.
   if (offset > block_->size || size > block_->size - offset) {
     return absl::OutOfRangeError(absl::StrCat("copy ", size.value(), " bytes at offset ",
                                               offset.value(), ": the buffer has ",
@@ -76,7 +78,7 @@ absl::Status DeviceBuffer::CopyToHost(void* to, Bytes size, Bytes offset) const 
 
 absl::Status DeviceBuffer::Release() {
   if (session_ == nullptr) return absl::OkStatus();
-  // Empty before the call: whatever the answer is, the destructor must not free the block again.
+  // Emptied before the call: whatever the answer is, the destructor must not free the block again.
   const std::shared_ptr<Session> session = std::exchange(session_, nullptr);
   const std::unique_ptr<LeasedBlock> block = std::move(block_);
   return session->Free(*block);

@@ -49,16 +49,16 @@ class TENURE_EXPORT DeviceBuffer {
   uint64_t allocation_id() const;
 
   // Copies `size` bytes from host memory to the block, beginning at `offset`. On return the bytes
-  // are in device memory.
+  // are in device memory. Both copies run on the legacy default stream, after all work that this
+  // process queued there before. They do not wait for other streams.
   absl::Status CopyFromHost(const void* from, Bytes size, Bytes offset = Bytes(0));
-  // Copies `size` bytes of the block, beginning at `offset`, to host memory. Waits for work that
-  // was queued on the legacy default stream before, and for no other stream.
+  // Copies `size` bytes of the block, beginning at `offset`, to host memory.
   absl::Status CopyToHost(void* to, Bytes size, Bytes offset = Bytes(0)) const;
 
   // Frees the block and waits for the daemon's answer. The buffer is empty afterwards, whatever the
   // answer is. Idempotent: on an empty buffer it does nothing and returns OK.
   // Errors: as Client, and NOT_FOUND: the daemon does not know the block. UNAVAILABLE,
-  // DEADLINE_EXCEEDED: not answered in time; the client sends the free until it is.
+  // DEADLINE_EXCEEDED: not answered in time; the library repeats the free until it is answered.
   absl::Status Release();
 
  private:

@@ -15,7 +15,7 @@ enum class DType { kBool, kU8, kI8, kI16, kI32, kI64, kF16, kBF16, kF32, kF64 };
 
 // The size of one element.
 TENURE_EXPORT Bytes ItemSize(DType dtype);
-// "f32", "bf16", "bool".
+// The name in lower case, such as "f32", "bf16" or "bool".
 TENURE_EXPORT absl::string_view Name(DType dtype);
 
 // The DType whose elements are of type T. kF16 and kBF16 have no C++ type; Tensor copies them as

@@ -37,11 +37,12 @@ struct ConnectOptions {
   // fails. Mapped memory stays readable and writable until its buffer is destroyed. Must not
   // destroy the last handle of the session.
   std::function<void(absl::Status)> on_lost = nullptr;
-  // Under a supervisor, memory of kind VMM_FD survives the daemon's process, and so does a session
-  // that uses it. If no daemon runs, calls wait, and the next daemon restores the session. If none
-  // answers within this time, the session is lost.
+  // How long a session waits for the next daemon. Under a supervisor, memory of kind VMM_FD
+  // survives the daemon's process, and so does a session that uses it: the next daemon restores the
+  // session. If none answers within this time, the session is lost. Meanwhile each call waits for
+  // at most call_timeout, and may then be repeated.
   absl::Duration restart_window = absl::Seconds(30);
-  // Called on a thread of the client each time when the next daemon has restored the session.
+  // Called on a thread of the client each time the next daemon has restored the session.
   // `lost_blocks` is the number of blocks of kind CUDA_IPC, which do not survive: they stay mapped
   // here, no other process can map them, and freeing one is ABORTED. Must not destroy the last
   // handle of the session.

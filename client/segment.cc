@@ -19,6 +19,7 @@ Segment::Segment(std::shared_ptr<Session> session, std::string name, Attachment 
       attachment_(std::make_unique<Attachment>(std::move(attachment))),
       name_(std::move(name)) {}
 
+// Not defaulted: a moved-from std::string may keep its contents, and an empty segment has no name.
 Segment::Segment(Segment&& other) noexcept
     : session_(std::move(other.session_)),
       attachment_(std::move(other.attachment_)),
@@ -40,7 +41,7 @@ void Segment::Discard() {
   if (session_ == nullptr) return;
   session_->QueueDetach(*attachment_);
   attachment_.reset();
-  // Last: this may be the last handle of the session, whose end unmaps all regions.
+  // The session is released last: this may be its last handle, and its end unmaps all regions.
   session_.reset();
 }
 
@@ -67,6 +68,7 @@ Bytes Segment::size() const {
 }
 
 const std::string& Segment::digest() const {
+  // Never destroyed: a Segment of static lifetime may be asked after static destructors have run.
   static const std::string* const kNone = new std::string;
   return attachment_ ? attachment_->digest : *kNone;
 }
@@ -77,6 +79,8 @@ bool Segment::survives_daemon() const {
 
 absl::Status Segment::Verify() const {
   if (session_ == nullptr) return absl::FailedPreconditionError("verify: the segment is empty");
+  // Usable() is not asked in general: when the session is lost, the blocks are still mapped and may
+  // be read.
   if (session_->InForkedChild()) return session_->Usable();
   if (!session_->maps()) {
     return absl::FailedPreconditionError(
@@ -97,6 +101,7 @@ absl::Status Segment::Verify() const {
 
 absl::Status Segment::Detach() {
   if (session_ == nullptr) return absl::OkStatus();
+  // Emptied before the call: whatever the answer is, the destructor must not detach again.
   const std::shared_ptr<Session> session = std::exchange(session_, nullptr);
   const std::unique_ptr<Attachment> attachment = std::move(attachment_);
   return session->Detach(*attachment);

@@ -59,6 +59,7 @@ struct LoadOptions {
 // the death of the daemon and after Unpublish.
 // Owns: the attachment, and a share in its client's session.
 // Thread safety: thread-compatible. Different segments may be used by different threads.
+// Errors: Verify and Detach name theirs. No other call fails: an empty segment has no blocks.
 class TENURE_EXPORT Segment {
  public:
   Segment();
@@ -75,12 +76,13 @@ class TENURE_EXPORT Segment {
   const SegmentTensor* Find(absl::string_view tensor) const;
   // The bytes of all blocks.
   Bytes size() const;
-  // 32 bytes, as given by the publisher.
+  // 32 bytes (kDigestBytes), as the publisher gave them; empty when this is.
   const std::string& digest() const;
   // Whether the contents, and this attachment, outlive the daemon's process.
   bool survives_daemon() const;
 
   // Copies the contents back to the host, computes their digest and compares it with digest().
+  // Reads every byte, with the threads and the host memory that DigestOf names. Changes nothing.
   // Errors: DATA_LOSS: they differ. FAILED_PRECONDITION: this is empty, the process maps nothing,
   // or it is a forked child. Else those of the driver.
   absl::Status Verify() const;

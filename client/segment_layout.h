@@ -15,10 +15,10 @@ namespace tenure {
 // The position of a tensor in its segment.
 struct SegmentTensor {
   std::string name;   // at most 256 bytes (kMaxTensorName)
-  std::string dtype;  // as safetensors spells it: "F32", "BF16", ...
-  std::vector<uint64_t> shape;
-  uint32_t block = 0;  // index into the segment's blocks
-  Bytes offset;        // from the block's beginning
+  std::string dtype;  // as safetensors spells it: "F32", "BF16"; at most 16 bytes (kMaxTensorDtype)
+  std::vector<uint64_t> shape;  // at most 8 dimensions (kMaxTensorDimensions)
+  uint32_t block = 0;           // index into the segment's blocks
+  Bytes offset;                 // from the block's beginning
   Bytes size;
   // The address in this process; 0 in one that maps nothing. Ignored by Publish.
   cuda::DevicePointer pointer = 0;

@@ -8,6 +8,7 @@
 namespace tenure {
 namespace {
 
+// "f32[2,3]".
 std::string Spell(absl::Span<const int64_t> shape, DType dtype) {
   return absl::StrCat(Name(dtype), "[", absl::StrJoin(shape, ","), "]");
 }
@@ -23,6 +24,7 @@ absl::StatusOr<TensorLayout> TensorLayout::Make(absl::Span<const int64_t> shape,
   layout.shape_.assign(shape.begin(), shape.end());
   layout.strides_.resize(shape.size());
   layout.dtype_ = dtype;
+  // Signed, so that an overflow of it means that the size exceeds 63 bits.
   int64_t size = static_cast<int64_t>(ItemSize(dtype).value());
   for (size_t i = shape.size(); i-- > 0;) {
     if (shape[i] < 1) {

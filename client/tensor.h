@@ -59,7 +59,8 @@ class TENURE_EXPORT TensorLayout {
 // Else those of Client and DeviceBuffer.
 class TENURE_EXPORT Tensor {
  public:
-  // Leases the memory. The contents are unspecified.
+  // Leases the memory, with the default AllocateOptions. The contents are unspecified. Not
+  // idempotent: each call leases another block.
   static absl::StatusOr<Tensor> Create(Client& client, absl::Span<const int64_t> shape,
                                        DType dtype);
   // Leases the memory and copies `values` there, of which there are as many as elements.

@@ -19,7 +19,7 @@
 namespace tenure {
 namespace {
 
-constexpr Bytes kAlignment = Bytes(256);
+constexpr Bytes kAlignment = Bytes(256);  // of a tensor in its block
 
 }  // namespace
 
@@ -70,8 +70,8 @@ absl::Status WeightsFile::ReadSafetensors(Bytes file_size, Bytes max_block) {
 }
 
 void WeightsFile::Place(Part& part, Bytes max_block) {
-  // No overflow: the tensors are parts of a file, whose size has 63 bits, and there are few of
-  // them.
+  // This cannot overflow: the tensors are parts of a file, whose size has 63 bits, and the padding
+  // adds less than 256 bytes for each.
   const Bytes offset = blocks_.empty() ? Bytes(0) : *RoundUp(blocks_.back(), kAlignment);
   const bool fits = !blocks_.empty() && offset + part.size <= max_block;
   // A tensor without bytes lies at the end of the last block and does not enlarge it.

@@ -38,14 +38,15 @@ class TENURE_EXPORT WeightsFile {
   // empty, not a regular file, or named .safetensors without being one.
   static absl::StatusOr<WeightsFile> Open(const std::string& path, Bytes max_block = kMaxBlock);
 
-  // Their pointers are 0.
+  // The tensors in order of their offsets in the file. Their pointers are 0.
   const std::vector<SegmentTensor>& tensors() const { return tensors_; }
   // The size of each block.
   const std::vector<Bytes>& blocks() const { return blocks_; }
 
-  // Leases blocks, copies the contents there and computes their digest, on as many threads as the
-  // machine has, at most 16. The placement in `options` is ignored: it is always direct.
-  // Errors: those of Client::Allocate and DeviceBuffer. DATA_LOSS: the file is shorter than it was.
+  // Leases blocks, copies the contents there and computes their digest, on the threads that
+  // DigestOf names. The placement in `options` is ignored: it is always direct. Not idempotent:
+  // each call leases other blocks. After an error none of them is left. Errors: those of
+  // Client::Allocate and DeviceBuffer. DATA_LOSS: the file is shorter than it was.
   absl::StatusOr<SegmentContents> Load(Client& client, AllocateOptions options = {}) const;
 
  private:

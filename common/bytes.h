@@ -1,4 +1,4 @@
-// Sizes in bytes: a type for them, and how they are read and printed.
+// Sizes in bytes: a type for them, and functions that read and print it.
 #ifndef COMMON_BYTES_H_
 #define COMMON_BYTES_H_
 
@@ -20,7 +20,7 @@ namespace tenure {
 // it is a plain integer in a field whose name ends in _bytes.
 //
 // Invariants: sums and differences never wrap: a result that does not fit aborts. Each size from
-// outside is checked where it enters (RoundUp), so a wrap further in is a bug of tenure's.
+// outside is checked where it enters (RoundUp), so a wrap elsewhere is a bug of tenure.
 // Thread safety: immutable value.
 class Bytes {
  public:

@@ -2,7 +2,7 @@
 #ifndef COMMON_CHECK_H_
 #define COMMON_CHECK_H_
 
-// A failed check is a bug of tenure's. An error of a client, a user or the driver is an
+// A failed check is a bug of tenure. An error of a client, a user or the driver is an
 // absl::Status and never a failed check. TENURE_CHECK stays on in release builds; TENURE_DCHECK is
 // on only where NDEBUG is not defined.
 namespace tenure {

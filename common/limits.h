@@ -23,7 +23,10 @@ inline constexpr size_t kMaxSegmentBlocks = 64;
 inline constexpr size_t kMaxSegmentTensors = 8192;
 // Bytes of a tensor's name.
 inline constexpr size_t kMaxTensorName = 256;
-// Users who may attach to a segment beside its owner.
+// Bytes of a tensor's dtype, and the length of its shape.
+inline constexpr size_t kMaxTensorDtype = 16;
+inline constexpr size_t kMaxTensorDimensions = 8;
+// Users that may attach to a segment beside its owner.
 inline constexpr size_t kMaxAllowedUids = 64;
 // Bytes of a segment's digest: SHA-256.
 inline constexpr size_t kDigestBytes = 32;

@@ -12,8 +12,8 @@ namespace tenure {
 
 enum class MemoryKind : uint8_t {
   // A 64-byte handle of cuIpcGetMemHandle. Any process that may open the GPU's device files can
-  // guess
-  // and map it, so it protects against accidents and not against attacks. It ends with the daemon.
+  // guess and map it, so it protects against accidents and not against attacks. It ends with the
+  // daemon.
   kCudaIpc,
   // A file descriptor of memory of cuMemCreate. Only a process that was given it can map it.
   kVmmFd,

@@ -92,7 +92,7 @@ start_daemon() {
   if [[ $driver == cuda ]]; then
     say daemon "tenured (pid $daemon) owns GPU 0 through libcuda.so.1"
   else
-    say daemon "tenured (pid $daemon) serves on the EMULATED driver: host memory plays the GPU"
+    say daemon "tenured (pid $daemon) serves on the EMULATED driver: host memory replaces the GPU"
   fi
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs packages, builds one preset of CMakePresets.json (default: dev) and runs every test that
 # needs no GPU. The last lines are ctest's summary. More arguments go to ctest: tests/run.sh dev -R
-# Heap. The presets tsa and static have their point in the build itself: nothing is run.
+# Heap. The presets tsa and static check the build itself, so they run nothing.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,16 +28,16 @@ case "$PRESET" in
     ;;
 esac
 
-# Where the kernel places memory at random over a wider range than this compiler's thread sanitizer
-# knows, it refuses to start; without randomness it always starts.
+# The thread sanitizer refuses to start if the kernel places memory at random over a wider range than
+# the sanitizer knows. Without randomness it always starts.
 fixed_addresses=()
 if [[ "$PRESET" == tsan ]] && setarch --addr-no-randomize true 2>/dev/null; then
   fixed_addresses=(setarch --addr-no-randomize)
 fi
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
-# gRPC and Protobuf come without the sanitizer; what they do among themselves is not looked at.
-# Suppressed is Abseil's own bookkeeping, and nothing of ours.
+# gRPC and Protobuf are built without the sanitizer, so accesses that only they make are ignored. The
+# suppressions name functions of Abseil and gRPC, and none of this project.
 export TSAN_OPTIONS="${TSAN_OPTIONS:-second_deadlock_stack=1 ignore_noninstrumented_modules=1 suppressions=$PWD/tests/tsan.supp}"
 
 "${fixed_addresses[@]}" ctest --test-dir "build/$PRESET" --output-on-failure --no-tests=error \

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds Abseil's locks once more, from the source of the installed package, with the thread
-# sanitizer: tests/tsan-abseil.sh TARGET_DIR. Does nothing, quickly, where they are there.
+# sanitizer: tests/tsan-abseil.sh TARGET_DIR. Does nothing if they are built already.
 #
-# Debian's Abseil is built without it, so the sanitizer does not see what absl::Mutex orders, neither
-# in our code nor in gRPC's, and reports races where there are none. The names and the ABI are the
-# package's, so a program that finds this shared object first runs on it, and gRPC with it. Only this
-# one: in the others the sanitizer would look at what gRPC does by means that it does not see.
+# Debian's Abseil is built without it, so the sanitizer does not see the order that absl::Mutex makes,
+# neither in this project's code nor in gRPC's, and reports races where there are none. The names and
+# the ABI are the package's, so a program that finds this shared object first uses it, and so does
+# gRPC. No other library of Abseil is rebuilt: in those, the sanitizer would check accesses of gRPC
+# whose synchronisation it does not see.
 set -euo pipefail
 
 if [[ $# -ne 1 ]]; then

@@ -35,7 +35,7 @@ struct SegmentOptions {
   std::string name;
   // The uid of its owner; nullopt: the caller's.
   std::optional<uint32_t> owner_uid;
-  // For publish: the file to load, the users who may attach, and the kind of memory.
+  // For publish: the file to load, the users that may attach, and the kind of memory.
   std::string file;
   std::vector<uint32_t> allowed_uids;
   MemoryKind kind = MemoryKind::kVmmFd;

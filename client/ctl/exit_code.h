@@ -16,8 +16,8 @@ enum ExitCode : int {
   kNotPermitted = 6,
 };
 
-// When an error occurred. NOT_FOUND of the socket and NOT_FOUND of a session id have different exit
-// codes.
+// The step in which an error occurred: NOT_FOUND of the socket and NOT_FOUND of a session id have
+// different exit codes.
 enum class Stage { kConnecting, kCalling };
 
 ExitCode ExitCodeOf(const absl::Status& status, Stage stage);

@@ -14,8 +14,9 @@
 namespace tenure::ctl {
 namespace {
 
-// Everything that one word may name. One number may name a session and an allocation at once: each
-// kind has its own sequence of ids. A pid cannot be taken for an id, because ids are far larger.
+// All objects that the user's word may name. One number may name a session and an allocation,
+// because each kind has its own sequence of ids. A pid cannot be confused with an id: ids are far
+// larger.
 struct Findings {
   std::vector<v1::Session> sessions;
   std::vector<v1::Quarantine> quarantines;
@@ -26,6 +27,8 @@ struct Findings {
   }
 };
 
+// Lists everything that the caller may see, because the daemon has no call that looks up one
+// object.
 absl::StatusOr<Findings> ListAll(const StatsClient& client) {
   TENURE_ASSIGN_OR_RETURN(const v1::ListSessionsResponse list, client.ListSessions());
   TENURE_ASSIGN_OR_RETURN(std::vector<v1::Allocation> allocations, client.ListAllocations(0));
@@ -88,6 +91,8 @@ ExitCode RunExplain(const CommonOptions& options, const std::string& what) {
               << "\n";
     return kOk;
   }
+  // The lists are complete, so the segments of a session and the sessions of a segment are found
+  // without more calls.
   for (const v1::Session& one : found.sessions) {
     std::cout << Explain(one) << ExplainUse(one.session_id(), all->segments);
   }

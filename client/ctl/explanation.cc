@@ -30,6 +30,7 @@ std::string LeaseSentence(const v1::Session& session) {
     return absl::StrCat("Its keep-alives come in time; the next is due within ",
                         Age(static_cast<uint64_t>(left)), ".");
   }
+  // The first half of the sentence depends on the cause, this half does not.
   const std::string since =
       absl::StrCat(" Its keep-alive is ", Age(static_cast<uint64_t>(std::max<int64_t>(0, -left))),
                    " overdue: it is granted nothing new and keeps what it holds.");
@@ -60,7 +61,7 @@ std::string Explain(const v1::Quarantine& quarantine) {
                    Count(quarantine.regions(), "region"),
                    ".\nIt is not granted again yet: ", Printable(quarantine.reason()),
                    ".\nUntil then it counts as memory of its tenant.");
-  // Once the proof is there, looking for a child with open device files would be in vain.
+  // After the proof no process has device files open, so the advice to search for one is left out.
   if (quarantine.state() == "FENCED") {
     return absl::StrCat(
         what,
@@ -95,7 +96,7 @@ std::string Explain(const v1::Segment& segment, const std::vector<v1::Session>& 
     absl::StrAppend(&text, "No session is attached: `tenurectl unpublish ",
                     Printable(segment.name()), "` frees its memory.\n");
   }
-  // A session that attached twice is listed twice, and named here once with the count.
+  // A session with two attachments is in the list twice. It is named once, with the count.
   for (const v1::Session& session : sessions) {
     const auto times = std::count(segment.attached_session_ids().begin(),
                                   segment.attached_session_ids().end(), session.session_id());

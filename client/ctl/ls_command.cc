@@ -35,8 +35,8 @@ Table AllocationTable(const std::vector<v1::Allocation>& allocations) {
   return table;
 }
 
-// ListAllocations answers for an unknown session as for one without allocations. A person should
-// learn the difference.
+// The daemon answers an unknown session like one without allocations. So that a user sees the
+// difference, the session is looked up in the list of sessions.
 absl::Status CheckSession(const StatsClient& client, uint64_t session_id) {
   if (session_id == 0) return absl::OkStatus();
   TENURE_ASSIGN_OR_RETURN(const v1::ListSessionsResponse list, client.ListSessions());

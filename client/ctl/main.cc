@@ -113,7 +113,7 @@ void AddSegmentCommands(CommandLine& line) {
       ->add_option("file", line.segment.file, "A .safetensors file, or any other as plain bytes")
       ->required();
   line.publish->add_option("--share", line.segment.allowed_uids,
-                           "uids of other users who may attach it");
+                           "uids of other users that may attach it");
   const std::map<std::string, MemoryKind> kinds = {{"vmm", MemoryKind::kVmmFd},
                                                    {"ipc", MemoryKind::kCudaIpc}};
   line.publish
@@ -136,7 +136,7 @@ void AddSegmentCommands(CommandLine& line) {
 void Describe(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("tenurectl ") + kVersion);
   line.app.require_subcommand(1);
-  // Lets --socket stand after the subcommand as well.
+  // This allows --socket after the subcommand as well.
   line.app.fallthrough();
   // The default must be set before add_option: capture_default_str prints the value of this moment.
   line.common.socket = ConnectPath();
@@ -177,7 +177,8 @@ void Describe(CommandLine& line) {
 }
 
 ExitCode Run(CommandLine& line) {
-  // `replay` and its workers have options of their own; the common ones are copied into them.
+  // `replay` and its workers have a struct of their own. The common options and the values that
+  // need a conversion are copied into it.
   line.replay.socket = line.common.socket;
   line.replay.json = line.common.json;
   line.replay.map = !line.no_map;

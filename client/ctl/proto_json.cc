@@ -33,6 +33,8 @@ Json ValueOf(const Message& message, const FieldDescriptor* field) {
       }
       return fields->GetString(message, field);
     case FieldDescriptor::CPPTYPE_MESSAGE:
+      // Null, and not an object of zeros: absent has a meaning of its own, as in
+      // Survival.recovered.
       if (!fields->HasField(message, field)) return nullptr;
       return ToJson(fields->GetMessage(message, field));
     default:

@@ -13,6 +13,7 @@
 namespace tenure::ctl {
 namespace {
 
+// "12 s", or "3 s overdue" for a lease that has expired.
 std::string LeaseLeft(int64_t ms) {
   if (ms >= 0) return Age(static_cast<uint64_t>(ms));
   return absl::StrCat(Age(static_cast<uint64_t>(-ms)), " overdue");

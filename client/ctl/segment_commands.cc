@@ -52,8 +52,9 @@ absl::StatusOr<Segment> PublishFile(Client& client, const WeightsFile& file,
   };
   absl::StatusOr<Segment> published = client.AttachOrLoad(
       segment.name, load, {.allowed_uids = segment.allowed_uids, .wait = absl::ZeroDuration()});
-  // The wait of zero ends with DEADLINE_EXCEEDED when another process is loading this name. Exit
-  // code 4 ("unreachable") would be wrong for that, as the session is well.
+  // With a wait of zero, DEADLINE_EXCEEDED means that another process is loading this name. Exit
+  // code 4
+  // ("unreachable") would be wrong for that, because the daemon has answered.
   if (absl::IsDeadlineExceeded(published.status()) && client.status().ok()) {
     return absl::FailedPreconditionError(published.status().message());
   }
@@ -66,7 +67,8 @@ absl::StatusOr<Segment> PublishFile(Client& client, const WeightsFile& file,
 }  // namespace
 
 ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment) {
-  // The file first: a wrong path must not cost a session and a context.
+  // The file is opened before the session, because a wrong path needs neither a session nor a
+  // context.
   const absl::StatusOr<WeightsFile> file = WeightsFile::Open(segment.file);
   if (!file.ok()) return Fail(file.status(), Stage::kCalling);
   absl::StatusOr<Client> client = Client::Connect({.socket = options.socket});
@@ -94,7 +96,8 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
   const BootTime began = SystemClock().Now();
   absl::StatusOr<Segment> attached = client->Attach(segment.name, segment.owner_uid);
   if (!attached.ok()) return Fail(attached.status(), Stage::kCalling);
-  // Reading back is timed apart: it takes far longer than to attach, which maps without copying.
+  // Attaching and reading back are timed separately, because attaching maps without a copy and is
+  // far faster.
   const BootTime mapped = SystemClock().Now();
   const absl::Status verified = segment.check ? attached->Verify() : absl::OkStatus();
   if (!verified.ok()) return Fail(verified, Stage::kCalling);

@@ -26,7 +26,7 @@ Table SegmentTable(const v1::ListSegmentsResponse& list) {
                {"OUTLIVES THE DAEMON"}});
   for (const v1::Segment& one : list.segments()) {
     const std::string owner = absl::StrCat("uid:", one.owner_uid());
-    // The size, the kind and all the rest are known only once the loader has published.
+    // The size, the kind and the other columns are known only after the loader has published.
     if (one.state() == "LOADING") {
       const std::string by = absl::StrCat("LOADING by session ", one.loading_session_id());
       table.Add({Printable(one.name()), owner, by, "", "", "", "", "", "", ""});

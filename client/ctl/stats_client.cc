@@ -25,6 +25,7 @@ template <typename Request, typename Response>
 absl::StatusOr<Response> StatsClient::Call(
     grpc::Status (v1::Stats::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
     const Request& request) const {
+  // One attempt without retries: the user can repeat the command.
   grpc::ClientContext context;
   SetTimeout(context, kTimeout);
   Response response;

@@ -32,6 +32,7 @@ std::string DaemonLines(const v1::GetStatsResponse& stats, const std::string& so
   return text;
 }
 
+// "  leased   1.5 GiB   9.4 %  ###-----": one share of the device's memory.
 std::string MemoryLine(absl::string_view name, uint64_t part_bytes, uint64_t whole_bytes) {
   const Bytes part(part_bytes);
   const Bytes whole(whole_bytes);
@@ -41,7 +42,7 @@ std::string MemoryLine(absl::string_view name, uint64_t part_bytes, uint64_t who
 
 std::string MemoryLines(const v1::GetStatsResponse& stats, bool colourful) {
   const uint64_t total = stats.total_bytes();
-  // Every share is one of the whole device, so that the five bars add up to one full bar.
+  // Each share is a share of the whole device, so the five bars add up to one full bar.
   return absl::StrCat(Toned("memory       ", Tone::kHeading, colourful), FormatBytes(Bytes(total)),
                       ", of which the daemon holds ", FormatBytes(Bytes(stats.reserved_bytes())),
                       ":\n", MemoryLine("leased", stats.leased_bytes(), total),
@@ -133,8 +134,8 @@ ExitCode RunStatus(const CommonOptions& options) {
     std::cout << ToJson(*stats).dump(2) << "\n";
     return kOk;
   }
-  // Colours are decided once, here: every function below takes the answer, so tests need no
-  // terminal.
+  // Whether to print colours is asked once, here. Every function above takes the answer, so it does
+  // not depend on a terminal.
   const bool colourful = StdoutIsColourful();
   std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
             << UseLines(*stats, colourful) << SegmentLines(*stats, colourful)

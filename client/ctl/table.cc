@@ -23,7 +23,7 @@ std::string Table::Line(const std::vector<std::string>& cells,
     absl::StrAppend(&line, i == 0 ? "" : "  ", right ? padding : "", cells[i],
                     right ? "" : padding);
   }
-  // The padding of the last column would only make lines wrap.
+  // Without the padding of the last column, lines do not wrap on a narrow terminal.
   absl::StripTrailingAsciiWhitespace(&line);
   return line;
 }

@@ -11,6 +11,7 @@
 namespace tenure::ctl {
 
 bool StdoutIsColourful() {
+  // An empty NO_COLOR counts as not set, as no-color.org demands.
   const char* term = std::getenv("TERM");
   const char* no_colour = std::getenv("NO_COLOR");
   return isatty(STDOUT_FILENO) == 1 && term != nullptr && absl::string_view(term) != "dumb" &&
@@ -38,7 +39,7 @@ std::string Bar(Bytes part, Bytes whole, size_t width) {
   const double share =
       std::min(1.0, static_cast<double>(part.value()) / static_cast<double>(whole.value()));
   size_t filled = static_cast<size_t>(share * static_cast<double>(width) + 0.5);
-  // A little is shown as something, so that an empty bar means exactly 0.
+  // A part that rounds to 0 is shown as one #, so that an empty bar means exactly 0.
   if (part > Bytes(0)) filled = std::max<size_t>(filled, 1);
   return std::string(filled, '#') + std::string(width - filled, '-');
 }

@@ -117,6 +117,7 @@ absl::Status Run(const Options& options) {
   std::cout << absl::StrFormat("inference_worker %d: f32[1,%d] x f32[%d,%d] on %s, %s", getpid(),
                                kInputs, kInputs, kOutputs, worker.device_name(), worker.where())
             << std::endl;
+  // The first and the last request are printed, and between them one line a second.
   BootTime print_at;
   for (uint64_t round = 1; options.forever || round <= options.repeat; ++round) {
     TENURE_ASSIGN_OR_RETURN(const Worker::Answer answer,

@@ -23,6 +23,7 @@ extern "C" __global__ void product(const float* x, const float* w, float* y, int
 )";
 constexpr unsigned kThreads = 128;
 
+// Copies a tensor to the host. An error is stored in `status`, so that the caller checks once.
 std::vector<float> HostValues(const Tensor& tensor, absl::Status& status) {
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
   status.Update(tensor.CopyToHost<float>(absl::MakeSpan(values)));
@@ -36,7 +37,8 @@ absl::StatusOr<MatrixProduct> MatrixProduct::Make(const Client& client) {
   absl::StatusOr<cuda::Kernel> kernel =
       cuda::Kernel::Compile(device.driver(), device, kSource, "product");
   if (kernel.ok()) return MatrixProduct(device, *std::move(kernel), "on the GPU");
-  // FAILED_PRECONDITION: the driver runs no kernels. NOT_FOUND: there is no run-time compiler.
+  // FAILED_PRECONDITION: the driver runs no kernels. NOT_FOUND: there is no run-time compiler. In
+  // both cases the host multiplies, so that the example runs without a GPU.
   if (!absl::IsFailedPrecondition(kernel.status()) && !absl::IsNotFound(kernel.status())) {
     return kernel.status();
   }
@@ -53,9 +55,10 @@ absl::Status MatrixProduct::RunOnDevice(const Tensor& x, const Tensor& w, Tensor
   int k = static_cast<int>(w.shape()[0]);
   int n = static_cast<int>(w.shape()[1]);
   const std::array<void*, 5> arguments = {&pointers[0], &pointers[1], &pointers[2], &k, &n};
+  // One thread for each column, rounded up to whole blocks; the kernel skips the threads beyond n.
   const unsigned blocks = (static_cast<unsigned>(n) + kThreads - 1) / kThreads;
   TENURE_RETURN_IF_ERROR(kernel_->Launch({.x = blocks}, {.x = kThreads}, arguments));
-  // Before the caller may free x, w or y, the kernel must have finished with them.
+  // The caller may free x, w and y after this, so the kernel must have ended.
   return device_->Synchronize();
 }
 

@@ -80,6 +80,7 @@ absl::StatusOr<uint64_t> WordSum::Of(cuda::DevicePointer from, Bytes size) {
 
 absl::StatusOr<uint64_t> WordSum::OnDevice(cuda::DevicePointer from, uint64_t words) {
   uint64_t value = 0;
+  // The kernel adds to the sum, so the sum is set to 0 before each run.
   absl::Status status = sum_.CopyFromHost(&value, Bytes(sizeof value));
   cuda::DevicePointer sum = sum_.pointer();
   const std::array<void*, 3> arguments = {&from, &words, &sum};

@@ -11,7 +11,7 @@
 
 namespace tenure {
 
-// What is published beside the blocks themselves.
+// The description with which blocks are published.
 struct Publication {
   std::string name;
   std::string digest;
@@ -19,8 +19,8 @@ struct Publication {
   std::vector<SegmentTensor> tensors;
 };
 
-// One attachment to a segment, and where its blocks are mapped. A plain value: a Segment holds it
-// and detaches.
+// One attachment to a segment, and the addresses of its blocks. A plain value: the Segment that
+// holds it detaches.
 struct Attachment {
   uint64_t id = 0;
   std::string digest;
@@ -32,7 +32,7 @@ struct Attachment {
   std::vector<uint64_t> regions;
 };
 
-// Which caller may load a segment that is not published.
+// The answer to a caller that claims the loading of a segment that is not published.
 enum class LoadClaim {
   kGranted,     // this caller, until EndLoading
   kHeldByOther  // another session, or another thread of this one

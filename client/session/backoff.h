@@ -1,4 +1,4 @@
-// When to send a failed request again.
+// Which failed requests are sent again, and after which pauses.
 #ifndef CLIENT_SESSION_BACKOFF_H_
 #define CLIENT_SESSION_BACKOFF_H_
 

@@ -14,7 +14,8 @@
 namespace tenure {
 namespace {
 
-// gRPC reads its target as a URI, where bytes other than these are written as %XX.
+// The address of the socket as gRPC's target. A target is a URI, in which all bytes other than
+// those that are passed here have to be written as %XX.
 std::string Target(const std::string& path) {
   std::string target = "unix:";
   for (const char c : path) {

@@ -44,7 +44,8 @@ UniqueFd PidfdOfPeer(int connection) {
 
 std::unique_ptr<DaemonWatch> DaemonWatch::Start(const std::string& socket,
                                                 std::function<void()> on_exit) {
-  // A connection of its own: gRPC does not give out its socket.
+  // The watch makes a connection of its own, because gRPC does not expose its socket. It is closed
+  // on return: the pidfd alone reports the exit.
   const UniqueFd connection(ConnectOnce(socket));
   if (!connection) return nullptr;
   UniqueFd pidfd = PidfdOfPeer(connection.get());
@@ -70,7 +71,8 @@ DaemonWatch::~DaemonWatch() {
 void DaemonWatch::Run() {
   std::array<pollfd, 2> entries = {{{pidfd_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
   while (poll(entries.data(), entries.size(), -1) < 0) TENURE_CHECK(errno == EINTR);
-  // When both are readable the session is being closed, and nobody wants to know.
+  // When both are readable, the destructor is waiting for this thread, and the exit is not
+  // reported.
   if (entries[1].revents == 0) on_exit_();
 }
 

@@ -12,7 +12,7 @@
 namespace tenure {
 
 // Waits on a thread of its own for the exit of the process that listens at a socket. A broken
-// connection says less: the daemon may be alive, and gRPC connects again.
+// connection is no proof of an exit: the daemon may be alive, and gRPC connects again.
 //
 // Owns: a pidfd of the daemon, and the thread.
 // Thread safety: thread-confined.

@@ -1,4 +1,4 @@
-// A moment until which something may take.
+// The deadline of a call.
 #ifndef CLIENT_SESSION_DEADLINE_H_
 #define CLIENT_SESSION_DEADLINE_H_
 
@@ -10,10 +10,9 @@
 
 namespace tenure {
 
-// The moment by which a whole call has to end, however many attempts it takes.
+// The time by which a whole call has to end, however many attempts it takes. It is measured on the
+// boot clock, which cannot be set: a change of the wall clock neither ends nor prolongs a call.
 //
-// Measured on the boot clock, which nobody can set: a change of the wall clock neither ends nor
-// prolongs a call.
 // Thread safety: immutable value.
 class Deadline {
  public:

@@ -45,6 +45,7 @@ bool IsDeviceFile(int folder, const char* name) {
 void ReleaseDeviceFiles() {
   const int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  // On the stack: a forked child must not allocate before exec.
   alignas(DirectoryEntry) std::array<char, 4096> entries = {};
   while (folder >= 0 && nothing >= 0) {
     const long filled = syscall(SYS_getdents64, folder, entries.data(), entries.size());
@@ -52,7 +53,7 @@ void ReleaseDeviceFiles() {
     for (long at = 0; at < filled;) {
       const char* const entry = entries.data() + at;
       const char* const name = entry + offsetof(DirectoryEntry, name);
-      // Copied, because a record need not be aligned for the type of this field.
+      // Copied, because a record may not be aligned for the type of this field.
       uint16_t length = 0;
       std::memcpy(&length, entry + offsetof(DirectoryEntry, length), sizeof length);
       at += length;

@@ -10,8 +10,8 @@
 
 namespace tenure {
 
-// A block that the daemon granted, and where it is mapped. A plain value: whoever holds the last
-// copy frees the block, which for a DeviceBuffer is the buffer.
+// A block that the daemon granted, and its address here. A plain value that frees nothing: the
+// DeviceBuffer that holds it frees the block.
 struct LeasedBlock {
   uint64_t allocation_id = 0;
   uint64_t region_id = 0;

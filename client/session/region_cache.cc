@@ -15,7 +15,7 @@ cuda::DevicePointer BaseOf(const Mapping& mapping) {
 RegionCache::~RegionCache() {
   for (const auto& [id, entry] : regions_) {
     TENURE_CHECK(entry.blocks == 0);
-    // There is nobody to report an error to, and the end of the process unmaps the region as well.
+    // An error cannot be reported here, and the end of the process unmaps the region as well.
     if (entry.state == State::kMapped) Close(entry.mapping).IgnoreError();
   }
 }
@@ -121,7 +121,7 @@ std::vector<uint64_t> RegionCache::BeginReturn(absl::Span<const uint64_t> region
       regions_.at(id) = Entry{State::kReturning, 0, {}};
       returning.push_back(id);
     } else {
-      // The region may still be mapped, so the daemon must not give it to anybody: it is not told.
+      // The region may still be mapped, so the daemon must not grant it again: it is not told.
       regions_.erase(id);
     }
     changed_.SignalAll();

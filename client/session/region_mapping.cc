@@ -23,8 +23,8 @@ absl::StatusOr<Mapping> MapRegion(cuda::Device& device, SessionStub& stub,
   TENURE_ASSIGN_OR_RETURN(const UniqueFd fd, stub.RequestRegionFd(source.fd_request));
   TENURE_ASSIGN_OR_RETURN(const cuda::VmmMemory memory,
                           device.ImportVmm(fd.get(), source.size, source.access));
-  // The descriptor is closed here. The mapping alone keeps the memory, so that a process does not
-  // need one descriptor for each region.
+  // The descriptor is closed on return. The mapping alone keeps the memory, so a process does not
+  // need an open descriptor for each region.
   return Mapping(memory);
 }
 

@@ -1,4 +1,4 @@
-// A client's session: everything that this process has of one daemon.
+// A client's session: its calls, its device, its mapped regions and its threads.
 #ifndef CLIENT_SESSION_SESSION_H_
 #define CLIENT_SESSION_SESSION_H_
 
@@ -29,13 +29,14 @@
 
 namespace tenure {
 
-// The calls of one session, the device, the regions mapped on it, and the background thread.
-// Client, DeviceBuffer and Segment share it; the last of them ends it.
+// One session at the daemon, with the device, the regions mapped on it, and the threads that renew
+// the lease and watch the daemon. Client, DeviceBuffer and Segment share it; the last of them ends
+// it.
 //
 // Hides: the wire. Its callers see values only.
 // Invariants: 1. All regions are unmapped before the daemon is told that the session ends. 2. In a
-// forked child nothing of this is touched, not even by destruction.
-// Owns: all of its parts.
+// forked child no member is used, and none is destroyed.
+// Owns: the stub, the driver, the device, the region caches and the threads.
 // Thread safety: thread-safe.
 // Errors: those of SessionStub; those of cuda::Device for mapping.
 class Session {
@@ -95,7 +96,7 @@ class Session {
   // Renews the lease at once if the answer may mean that the session is lost. Returns the answer.
   absl::Status RenewIfUnknown(const absl::Status& answer);
 
-  // Blocks.
+  // Blocks; defined in session_blocks.cc.
   v1::AllocateRequest RequestFor(Bytes size, const AllocateOptions& options) const;
   // The kind of a request that names none.
   MemoryKind DefaultKind() const;
@@ -131,8 +132,8 @@ class Session {
   std::unique_ptr<cuda::Driver> driver_;
   std::unique_ptr<cuda::Device> device_;
   std::unique_ptr<RegionCache> regions_;
-  // Of segments. Apart from regions_, because a region that is being published is mapped in both
-  // ways for a moment.
+  // The regions of segments. They are apart from regions_, because while a region is being
+  // published it is mapped twice: for writing there, and for reading here.
   std::unique_ptr<RegionCache> segment_regions_;
 
   std::atomic<uint64_t> restarts_ = 0;    // of the daemon, in this session
@@ -143,7 +144,7 @@ class Session {
   absl::Mutex loading_mutex_;
   std::set<std::string> loading_ ABSL_GUARDED_BY(loading_mutex_);
 
-  // Guards the watch, which the upkeep's thread replaces and the destructor takes away.
+  // Guards the watch, which the upkeep's thread replaces and the destructor removes.
   absl::Mutex watch_mutex_;
   bool closing_ ABSL_GUARDED_BY(watch_mutex_) = false;
   // Null where the daemon's process cannot be watched.

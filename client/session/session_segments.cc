@@ -1,4 +1,4 @@
-// The half of Session that deals with segments.
+// The part of Session that deals with segments.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -75,14 +75,14 @@ absl::Status Session::MapBlock(const v1::AttachSegmentResponse::Block& block, ui
 absl::StatusOr<Attachment> Session::MapAttached(v1::AttachSegmentResponse response) {
   absl::StatusOr<Attachment> attachment = ReadAttachment(response);
   if (!attachment.ok()) {
-    // The attachment exists at the daemon, whatever its description is worth.
+    // The daemon has made the attachment, although its description is wrong.
     upkeep_->QueueDetach(response.attachment_id());
     return attachment;
   }
   for (int i = 0; maps() && i < response.blocks_size(); ++i) {
     const absl::Status mapped = MapBlock(response.blocks(i), static_cast<uint32_t>(i), *attachment);
     if (mapped.ok()) continue;
-    // Unmaps the blocks before this one, too: attachment.regions has those that were mapped.
+    // This also unmaps the blocks before this one: attachment.regions has those that were mapped.
     QueueDetach(*attachment);
     return mapped;
   }
@@ -126,8 +126,8 @@ void Session::EndLoading(const std::string& name, bool published) {
     // If this fails, the claim ends with the session.
     stub_->UnpublishSegment(request).IgnoreError();
   }
-  // After the daemon was told: a thread of this process that asks before is answered kHeldByOther,
-  // and not with a claim that is about to be withdrawn.
+  // The name is removed after the daemon was told. A thread of this process that asks before is
+  // answered kHeldByOther, and not with a claim that is about to be withdrawn.
   absl::MutexLock lock(&loading_mutex_);
   loading_.erase(name);
 }
@@ -150,7 +150,7 @@ absl::Status Session::RemapPublished(const LeasedBlock& block, uint32_t index,
   };
   const absl::StatusOr<cuda::DevicePointer> base =
       segment_regions_->Acquire(block.region_id, map, Deadline::After(stub_->call_timeout()));
-  // Also after an error: the block is the segment's now, and the writable mapping must end.
+  // Also after an error: the block belongs to the segment now, and the writable mapping must end.
   if (!moved) regions_->Release(block.region_id, RegionCache::WhenEmpty::kUnmap);
   if (!base.ok()) return base.status();
   attachment.regions.push_back(block.region_id);
@@ -186,8 +186,9 @@ absl::StatusOr<Attachment> Session::Publish(const Publication& publication,
   const absl::StatusOr<v1::PublishSegmentResponse> response =
       stub_->PublishSegment(std::move(request), &repeated);
   if (absl::IsAlreadyExists(response.status()) && repeated) {
-    // A daemon that was restarted between two attempts has the segment and not the first answer. If
-    // the digest is this one's, the first attempt has published it, and attaching is the answer.
+    // A daemon that was restarted between two attempts has the segment, but not the first answer.
+    // If the segment has this digest, the first attempt has published it, and this session
+    // attaches.
     absl::StatusOr<Attachment> attachment = AttachPublished(publication);
     for (const LeasedBlock& block : blocks) QueueFree(block);
     return attachment;
@@ -229,7 +230,7 @@ void Session::UnmapSegment(const Attachment& attachment) {
 
 absl::Status Session::Detach(const Attachment& attachment) {
   if (InForkedChild()) return Usable();
-  // Unmapped before the daemon is told, as in Free.
+  // The segment is unmapped before the daemon is told, as in Free.
   UnmapSegment(attachment);
   const absl::Status status = stub_->DetachSegment(attachment.id);
   if (IsTransient(status)) upkeep_->QueueDetach(attachment.id);

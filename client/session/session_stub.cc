@@ -63,7 +63,8 @@ uint64_t SessionStub::NextRequestId() {
 }
 
 absl::Status SessionStub::Usable() const {
-  // First, because in a forked child the mutex may be held by a thread that does not exist there.
+  // The fork is checked first: in a forked child the mutex may be held by a thread that does not
+  // exist there.
   TENURE_RETURN_IF_ERROR(fork_guard_.Check());
   if (!lost_flag_.load(std::memory_order_acquire)) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
@@ -79,14 +80,15 @@ absl::Status SessionStub::Attempt(Method<Request, Response> method, const Reques
   // leave the socket unread until gRPC's backup poller runs, which is every five seconds.
   context.set_wait_for_ready(true);
   {
-    // One lock for the question and the entry: CancelCalls either finds the context in the set, or
-    // has set cancelled_ before.
+    // One lock for the test of cancelled_ and the insertion: CancelCalls either finds the context
+    // in the set, or has set cancelled_ before.
     absl::MutexLock lock(&mutex_);
     if (cancelled_) return absl::CancelledError("the client is being closed");
     in_progress_.insert(&context);
   }
   const grpc::Status status = (stub_.get()->*method)(&context, request, response);
-  // Removed before `context` is destroyed: CancelCalls and OnDaemonExit use what is in the set.
+  // Removed before `context` is destroyed: CancelCalls and OnDaemonExit use the contexts in the
+  // set.
   absl::MutexLock lock(&mutex_);
   in_progress_.erase(&context);
   return FromGrpc(status);
@@ -214,7 +216,7 @@ absl::StatusOr<UniqueFd> SessionStub::RequestRegionFd(v1::RequestRegionFdRequest
     v1::RequestRegionFdResponse response;
     TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::RequestRegionFd, request, &response));
     absl::StatusOr<UniqueFd> fd = ExchangeTicket(fd_socket, response.ticket(), deadline);
-    // NOT_FOUND: the ticket has expired on its way, which takes 10 s. A new ticket is worth a try.
+    // NOT_FOUND: the ticket was older than 10 s when it arrived. The next round gets a new one.
     if (fd.ok() || !(IsTransient(fd.status()) || absl::IsNotFound(fd.status()))) return fd;
     const absl::Duration pause = backoff.Next();
     if (pause >= deadline.Left()) return fd;
@@ -236,7 +238,7 @@ absl::StatusOr<v1::PublishSegmentResponse> SessionStub::PublishSegment(
   request.set_session_id(session_id());
   request.set_request_id(NextRequestId());
   v1::PublishSegmentResponse response;
-  // No CheckLost, as in Free.
+  // No CheckLost, as in Free: NOT_FOUND may concern a block alone.
   TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::PublishSegment, request, &response, repeated));
   return response;
 }
@@ -323,7 +325,7 @@ absl::Status SessionStub::Close(absl::Duration timeout) {
   v1::CloseSessionRequest request;
   request.set_session_id(session_id());
   v1::CloseSessionResponse response;
-  // Not by Attempt, which refuses to begin after CancelCalls.
+  // This does not use Attempt, which refuses to begin after CancelCalls.
   grpc::ClientContext context;
   SetTimeout(context, timeout);
   return FromGrpc(stub_->CloseSession(&context, request, &response));

@@ -15,6 +15,7 @@
 namespace tenure {
 namespace {
 
+// The reason why a socket cannot be reached, with the user's next step.
 absl::Status Explain(const std::string& path, int error) {
   switch (error) {
     case ENOENT:
@@ -40,7 +41,9 @@ absl::Status Explain(const std::string& path, int error) {
 int ConnectOnce(const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
+  // The terminating zero is there already: a path is shorter than sun_path.
   std::memcpy(address.sun_path, path.data(), path.size());
+  // Non-blocking: connect() on a unix socket otherwise waits while the listener's backlog is full.
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;

@@ -1,4 +1,4 @@
-// Finds out whether a daemon listens at a socket, and why not.
+// Tests whether a daemon listens at a socket, and explains why not.
 #ifndef CLIENT_SESSION_SOCKET_PROBE_H_
 #define CLIENT_SESSION_SOCKET_PROBE_H_
 

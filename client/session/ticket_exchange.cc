@@ -25,7 +25,8 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     if (errno == EAGAIN) return absl::UnavailableError("the daemon's fd socket is busy");
   }
   const absl::Status why = CheckSocket(path);
-  return why.ok() ? absl::UnavailableError("the daemon's fd socket was missing for a moment") : why;
+  // OK: the socket can be reached by now, so a daemon has just started. The caller repeats.
+  return why.ok() ? absl::UnavailableError("the daemon's fd socket could not be reached") : why;
 }
 
 // Reads the daemon's answer: a byte with the status code, a message, and with OK a descriptor.
@@ -41,7 +42,8 @@ absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
   const ssize_t length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (length <= 0)
     return absl::UnavailableError("the daemon closed the connection on its fd socket");
-  // Taken before the code is looked at: a descriptor that has arrived must be closed in any case.
+  // The descriptor is taken before the code is read: if one has arrived, it must be closed in any
+  // case.
   UniqueFd fd;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -73,7 +75,7 @@ absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::stri
       static_cast<ssize_t>(ticket.size())) {
     return absl::UnavailableError("the daemon accepts no data on its fd socket");
   }
-  // The answer may take as long as the daemon is busy, hence poll and not a blocking read.
+  // A blocking read would ignore the deadline while the daemon is busy.
   pollfd entry = {connection.get(), POLLIN, 0};
   while (true) {
     const auto left =

@@ -13,10 +13,11 @@
 namespace tenure {
 
 // Sends a ticket and returns the descriptor that the daemon sends for it; common/fd_socket.h has
-// the protocol. One attempt: a ticket is valid once. Errors: the daemon's, of which NOT_FOUND means
-// an expired or used ticket; those of CheckSocket; DEADLINE_EXCEEDED. UNAVAILABLE: the daemon
+// the protocol. Makes one attempt, because a ticket is valid once.
+// Errors: those of CheckSocket. DEADLINE_EXCEEDED: no answer by `deadline`. UNAVAILABLE: the daemon
 // closed the connection, or its backlog is full. RESOURCE_EXHAUSTED: this process has too many open
-// files. Source: unix(7) SCM_RIGHTS.
+// files. The daemon's own, of which NOT_FOUND means an expired or used ticket.
+// Source: unix(7) SCM_RIGHTS.
 absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
                                         Deadline deadline);
 

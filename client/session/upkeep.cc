@@ -160,7 +160,7 @@ absl::Status Upkeep::SendFrees() {
       stub_.TryFreeBatch(unanswered_frees_, AttemptTimeout());
   if (response.ok()) return ReadOutcomes(*response);
   if (IsTransient(response.status())) return response.status();
-  // Refused as a whole. The same batch would be refused again, so none of it is kept.
+  // The daemon has refused the batch. It would refuse it again, so none of its frees is kept.
   CountAnswered(unanswered_frees_.requests_size(), response.status());
   unanswered_frees_.Clear();
   return absl::OkStatus();
@@ -181,7 +181,8 @@ absl::Status Upkeep::ReadOutcomes(const v1::FreeBatchResponse& response) {
   }
   CountAnswered(response.outcomes_size() - repeat.requests_size(), failure);
   unanswered_frees_ = std::move(repeat);
-  // If the daemon does not know an allocation, it may not know the session either: ask.
+  // If the daemon does not know an allocation, it may not know the session either. A keep-alive
+  // finds out.
   if (!failure.ok()) RenewNow();
   return unanswered_frees_.requests_size() == 0
              ? absl::OkStatus()
@@ -234,7 +235,8 @@ absl::Status Upkeep::SendDetaches() {
     unanswered_detach_.reset();
     absl::MutexLock lock(&mutex_);
     ++detaches_answered_;
-    // If the daemon does not know the attachment, it may not know the session either: ask.
+    // If the daemon does not know the attachment, it may not know the session either. A keep-alive
+    // finds out.
     if (!status.ok()) renew_now_ = true;
   }
 }

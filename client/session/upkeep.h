@@ -84,8 +84,8 @@ class Upkeep {
   const std::function<void(absl::Status)> on_lost_;
   const std::function<void()> on_restart_;
 
-  // Confined to the thread. What is unanswered was taken from the queues and is sent until the
-  // daemon answers.
+  // Used by the thread only. The unanswered requests were taken from the queues, and are sent until
+  // the daemon answers.
   absl::Duration ttl_;
   Deadline renew_at_;
   Backoff backoff_;

@@ -20,7 +20,7 @@ namespace {
 
 using Sha256 = std::array<char, kDigestBytes>;
 
-// Each thread has a buffer of kDigestPiece. More threads than these read no faster.
+// Each thread needs a buffer of kDigestPiece, so this bounds the host memory: 256 MiB.
 constexpr size_t kMostThreads = 16;
 
 absl::Status Hash(const void* bytes, size_t size, Sha256* digest) {
@@ -102,7 +102,7 @@ absl::StatusOr<std::string> DigestOf(
       {size_t{std::max(std::thread::hardware_concurrency(), 1u)}, pieces.size(), kMostThreads});
   PieceQueue queue(std::move(pieces), read);
   std::vector<std::thread> others;
-  // The calling thread is one of them: with one piece no thread is started.
+  // The calling thread digests as well. So one piece starts no thread.
   for (size_t i = 1; i < threads; ++i) others.emplace_back([&queue] { queue.Run(); });
   queue.Run();
   for (std::thread& other : others) other.join();

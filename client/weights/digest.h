@@ -25,18 +25,21 @@ struct DigestPiece {
 };
 
 // Computes the SHA-256 digest of the SHA-256 digests of all pieces of all blocks, in order: 32
-// bytes (kDigestBytes). `blocks` are the sizes of the blocks. One hash over all bytes could use one
-// thread only; the pieces are hashed by all of the machine's.
+// bytes (kDigestBytes). `blocks` has the size of each block. One hash over all bytes could use one
+// thread only. The pieces are hashed by as many threads as the machine has, at most 16. Each has a
+// buffer of kDigestPiece.
 //
 // `read` is called once for each piece, by several threads at the same time. It has to write the
-// piece's bytes to `to`, a buffer of this process. If it also copies them on from there, as
-// WeightsFile::Load does, the copy is what was digested, even if the source changes meanwhile.
-// Errors: the first error of `read`. Then the remaining pieces are not read.
+// piece's bytes to `to`, a buffer of this process. If it also copies them from there to the device,
+// as WeightsFile::Load does, the copied bytes are the digested ones, even if the source changes
+// meanwhile.
+// Thread safety: thread-safe.
+// Errors: the first error of `read`; then the remaining pieces are not read.
 TENURE_EXPORT absl::StatusOr<std::string> DigestOf(
     absl::Span<const Bytes> blocks,
     absl::FunctionRef<absl::Status(const DigestPiece& piece, char* to)> read);
 
-// 64 lower-case hexadecimal digits.
+// The digest as lower-case hexadecimal digits: 64 of them for 32 bytes.
 TENURE_EXPORT std::string DigestInHex(const std::string& digest);
 
 }  // namespace tenure

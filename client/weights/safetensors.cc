@@ -20,7 +20,7 @@ constexpr absl::string_view kMetadata = "__metadata__";
 
 struct Row {
   absl::string_view dtype;
-  uint64_t bits;
+  uint64_t bits;  // of one element: those of some types have no whole number of bytes
 };
 constexpr std::array<Row, 22> kRows = {
     {{"BOOL", 8},    {"U8", 8},          {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8},
@@ -71,6 +71,7 @@ absl::StatusOr<FileTensor> ReadTensor(const std::string& name, const Json& json)
   FileTensor tensor;
   tensor.name = name;
   std::vector<uint64_t> offsets;
+  // On a value that is no object, find returns end().
   const auto dtype = json.find("dtype");
   const auto shape = json.find("shape");
   const auto place = json.find("data_offsets");

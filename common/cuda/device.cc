@@ -25,6 +25,7 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(const Driver& driver,
     return ToStatus(driver, result, "cuDevicePrimaryCtxRetain",
                     absl::StrCat("open a context on ", identity.uuid));
   }
+  // The object exists before the stream, so that its destructor releases the context if that fails.
   std::unique_ptr<Device> device =
       absl::WrapUnique(new Device(driver, std::move(identity), context));
   TENURE_RETURN_IF_ERROR(device->MakeStream());
@@ -130,7 +131,7 @@ absl::Status Device::CopyOnDevice(DevicePointer to, DevicePointer from, Bytes si
   const auto attempt = [&] { return absl::StrCat("copy ", FormatBytes(size), " on the device"); };
   TENURE_RETURN_IF_ERROR(CallOn(*this, "cuMemcpyDtoD", attempt,
                                 [&] { return driver_.cuMemcpyDtoD(to, from, size.value()); }));
-  // The call only queues the copy.
+  // cuMemcpyDtoD returns before the copy is done.
   return CallOn(*this, "cuStreamSynchronize", attempt,
                 [&] { return driver_.cuStreamSynchronize(nullptr); });
 }

@@ -1,4 +1,4 @@
-// How a device is found by its ordinal or UUID.
+// Finds a device by its ordinal or UUID.
 #include <algorithm>
 #include <array>
 #include <utility>

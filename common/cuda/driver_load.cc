@@ -39,7 +39,8 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Load(absl::string_view path) {
 }
 
 absl::Status Driver::Fill(void* library) {
-  // Asked first, for a message of its own: a file without cuInit is no old driver but none at all.
+  // This is checked first, because it has another message: a file without cuInit is not an old
+  // driver, but no driver.
   if (FindSymbol(library, "cuInit") == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat(
         "'", path_, "' is no CUDA driver: it exports no cuInit; name a libcuda.so.1 instead"));

@@ -36,7 +36,8 @@ std::string FolderOfThisCode() {
 absl::StatusOr<std::string> FindEmulated() {
   const std::string program = FolderOf("/proc/self/exe");
   const std::string library = FolderOfThisCode();
-  // Beside the program: a build folder. In ../lib: an installation. Beside this code: a wheel.
+  // A build folder has it beside the program, an installation in ../lib. A program that links this
+  // code as a shared library has it beside that library.
   std::vector<std::string> places = {absl::StrCat(program, "/", kEmulatedFile),
                                      absl::StrCat(program, "/../lib/", kEmulatedFile)};
   if (!library.empty() && library != program) {

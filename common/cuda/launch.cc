@@ -32,8 +32,9 @@ struct LaunchTable {
 namespace {
 
 absl::StatusOr<std::unique_ptr<const LaunchTable>> LoadTable(const Driver& driver) {
-  TENURE_ASSIGN_OR_RETURN(void* const library,
-                          OpenLibrary(driver.path(), "it was there a moment ago"));
+  TENURE_ASSIGN_OR_RETURN(
+      void* const library,
+      OpenLibrary(driver.path(), "it was removed while in use; install it again"));
   auto table = std::make_unique<LaunchTable>();
 // None of these four names is a macro in cuda.h.
 #define TENURE_CUDA_LAUNCH_FILL(symbol)                                                          \
@@ -96,6 +97,7 @@ Kernel::Kernel(Kernel&& other) noexcept
       function_(std::exchange(other.function_, nullptr)) {}
 
 Kernel::~Kernel() {
+  // Null after a move, or when the module could not be loaded.
   if (module_ == nullptr) return;
   const ScopedContext scope(device_.driver(), device_.context());
   if (scope.status().ok()) table_->cuModuleUnload(module_);
@@ -104,6 +106,7 @@ Kernel::~Kernel() {
 absl::Status Kernel::LoadModule(const void* image, absl::string_view function) {
   const ScopedContext scope(device_.driver(), device_.context());
   TENURE_RETURN_IF_ERROR(scope.status());
+  // Names the call that `result` came from, for the error message.
   absl::string_view call = "cuModuleLoadData";
   CUresult result = table_->cuModuleLoadData(&module_, image);
   if (result == CUDA_SUCCESS) {

@@ -56,6 +56,8 @@ absl::StatusOr<void*> OpenCompiler() {
       "install NVIDIA's NVRTC (it is part of the CUDA toolkit), or name its file in TENURE_NVRTC";
   const char* named = std::getenv("TENURE_NVRTC");
   if (named != nullptr && *named != '\0') return OpenLibrary(named, kRemedy);
+  // The older compiler is opened only if the newer is not installed. If the newer cannot be loaded,
+  // its error says why.
   const absl::StatusOr<void*> newer = OpenLibrary("libnvrtc.so.13", kRemedy);
   if (newer.ok() || !absl::IsNotFound(newer.status())) return newer;
   return OpenLibrary("libnvrtc.so.12", kRemedy);
@@ -102,6 +104,7 @@ class Program {
   std::string GetLog() {
     size_t bytes = 0;
     if (compiler_.nvrtcGetProgramLogSize(program_, &bytes) != kNvrtcSuccess) return "";
+    // One byte more, so that the log ends with a zero in any case.
     std::vector<char> log(bytes + 1, '\0');
     return compiler_.nvrtcGetProgramLog(program_, log.data()) == kNvrtcSuccess ? log.data() : "";
   }

@@ -93,6 +93,7 @@ absl::StatusOr<std::unique_ptr<ProcessList>> ProcessList::Open(absl::string_view
   const nvmlReturn_t found =
       nvml.nvmlDeviceGetHandleByUUID(std::string(device_uuid).c_str(), &device);
   if (found != kNvmlSuccess) {
+    // There is no ProcessList yet whose destructor would do this.
     nvml.nvmlShutdown();
     return ToNvmlStatus(nvml, found, "nvmlDeviceGetHandleByUUID",
                         absl::StrCat("find device ", device_uuid));
@@ -106,7 +107,7 @@ ProcessList::ProcessList(std::unique_ptr<const NvmlLibrary> library, void* devic
 ProcessList::~ProcessList() { library_->nvmlShutdown(); }
 
 absl::StatusOr<std::vector<pid_t>> ProcessList::ComputeProcesses() {
-  // Asked each time: MPS may be started under a running daemon.
+  // This is checked in each call, because MPS may be started while the daemon runs.
   if (const std::optional<std::string> mps = FindMps()) {
     return absl::UnavailableError(absl::StrCat(
         "an MPS control daemon listens in ", *mps,
@@ -114,8 +115,8 @@ absl::StatusOr<std::vector<pid_t>> ProcessList::ComputeProcesses() {
         "nvidia-cuda-mps-control`"));
   }
   std::vector<nvmlProcessInfo_t> infos(kFirstRoom);
-  // Between two calls more processes may have come, so the length of one answer is no safe size for
-  // the next call.
+  // Processes may start between two calls, so the room is doubled and not set to the length that
+  // the last call named.
   for (;;) {
     auto count = static_cast<unsigned int>(infos.size());
     const nvmlReturn_t result = library_->nvmlDeviceGetComputeRunningProcesses_v3(

@@ -1,4 +1,5 @@
-// The driver's list of processes on a device, the second half of the proof that a process is gone.
+// The driver's list of processes on a device: the second half of the proof that a process can no
+// longer write there.
 #ifndef COMMON_CUDA_PROCESS_LIST_H_
 #define COMMON_CUDA_PROCESS_LIST_H_
 

@@ -23,7 +23,7 @@ std::optional<Place> BlockHeap::Allocate(Bytes size, Bytes alignment) {
   TENURE_CHECK(size_class && BlockSize(*size_class) <= max_block_);
   std::optional<uint32_t> slab = OpenSlab(*size_class, alignment);
   if (!slab) {
-    // The last room may be in the spares of other classes.
+    // The spares of other classes may be the only room that is left.
     FreeSpares();
     slab = OpenSlab(*size_class, alignment);
     if (!slab) return std::nullopt;
@@ -50,7 +50,7 @@ Place BlockHeap::TakeFrom(uint32_t slab) {
   Pool& pool = pools_[record.size_class.index];
   Region& region = *regions_[record.region];
   uint32_t& spare = spares_[record.size_class.index];
-  // Before Take: a spare is empty by definition, and this slab is about to have a block.
+  // Cleared before Take: a spare has no block, and this slab is about to have one.
   if (spare == slab) spare = kNone;
   const Bytes offset = record.slab.Take();
   Requeue(slab);

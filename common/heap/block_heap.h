@@ -19,7 +19,7 @@
 
 namespace tenure::heap {
 
-// Where a block lies. `size` is the block's, at least what was asked for.
+// The position of a block. `size` is the block's: at least the requested size.
 struct Place {
   uint32_t region = 0;
   Bytes offset;
@@ -67,9 +67,9 @@ struct BlockHeapStats {
 //      pool's spare.
 //   3. A region without live blocks holds spares at most. They are freed when the region is
 //      removed or a slab is cut from it; those of all regions when a request finds no room.
-//   4. The counters equal what the slabs say.
+//   4. The counters equal the sums over the slabs.
 //
-// Owns: its books, in host memory, 64 bytes per slab and 4 per 16 KiB of region. They grow with
+// Owns: its records, in host memory: 64 bytes per slab and 4 per 16 KiB of region. They grow with
 // slabs and regions only, never with a block.
 //
 // Cost: O(1) for a block of an open slab, O(log n) to open, close or cut one; an alignment above

@@ -32,6 +32,7 @@ void BlockHeap::RemoveRegion(uint32_t key) {
   TENURE_CHECK(found != slot_of_key_.end());
   const uint32_t slot = found->second;
   TENURE_CHECK(regions_[slot]->live_blocks == 0);
+  // Spares are empty slabs that are kept for the next block. They are the only spans left.
   FreeSpares(slot);
   TENURE_CHECK(regions_[slot]->spans.empty());
   slot_of_key_.erase(found);
@@ -65,6 +66,8 @@ std::optional<uint32_t> BlockHeap::CutSlab(SizeClass size_class) {
 
 std::optional<uint32_t> BlockHeap::CutAlignedSlab(SizeClass size_class, Bytes alignment) {
   const SlabShape shape = ShapeFor(BlockSize(size_class), 1);
+  // The tree knows lengths only, and whether an aligned span fits depends on its start. So the
+  // regions with a long enough span are tried in turn.
   for (uint32_t slot = 0; slot < regions_.size(); ++slot) {
     if (longest_free_.Get(slot) < shape.units) continue;
     const std::optional<uint32_t> slab = CutFrom(slot, size_class, shape, alignment);
@@ -105,6 +108,7 @@ std::optional<uint32_t> BlockHeap::CutFrom(uint32_t slot, SizeClass size_class, 
 void BlockHeap::FreeSpan(uint32_t slab) {
   SlabRecord& record = slabs_[slab];
   TENURE_DCHECK(record.slab.empty() && record.position == kNotQueued);
+  // A record without a region is an unused one.
   const uint32_t slot = std::exchange(record.region, kNone);
   Region& region = *regions_[slot];
   const Bytes start = record.slab.start();

@@ -1,4 +1,4 @@
-// A search tree: the lowest slot whose number is large enough.
+// A search tree that finds the lowest slot whose number is large enough.
 #ifndef COMMON_HEAP_FIRST_FIT_TREE_H_
 #define COMMON_HEAP_FIRST_FIT_TREE_H_
 
@@ -31,7 +31,7 @@ class FirstFitTree {
     while (node > 1) {
       node /= 2;
       const uint32_t larger = std::max(nodes_[2 * node], nodes_[2 * node + 1]);
-      // From here to the root nothing changes.
+      // The nodes from here to the root are unchanged.
       if (nodes_[node] == larger) break;
       nodes_[node] = larger;
     }

@@ -1,4 +1,4 @@
-// A priority queue from whose middle items can be removed.
+// A priority queue from which any item can be removed, not only the first.
 #ifndef COMMON_HEAP_INDEXED_HEAP_H_
 #define COMMON_HEAP_INDEXED_HEAP_H_
 
@@ -17,8 +17,8 @@ inline constexpr uint32_t kNotQueued = ~uint32_t{0};
 // caller. `position(item)` returns a uint32_t& in that table, in which the queue keeps the item's
 // place, so that Remove need not search for it.
 //
-// REQUIRES: position(item) is kNotQueued before Insert, and the caller does not change it
-// meanwhile.
+// REQUIRES: position(item) is kNotQueued before Insert, and the caller does not change it while the
+// item is in the queue.
 //
 // Invariants:
 //   1. No key is smaller than its parent's.

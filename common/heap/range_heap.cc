@@ -56,12 +56,14 @@ std::optional<Bytes> RangeHeap::Allocate(Bytes size, Bytes alignment) {
   if (size > free_bytes()) return std::nullopt;
   const uint32_t length = static_cast<uint32_t>(ToUnits(size));
   const uint64_t step = ToUnits(alignment);
+  // The range is taken out of its bin before it is split, because its bin depends on its length.
   uint32_t index = FindFit(length, step);
   if (index == kNone) return std::nullopt;
 
   UnlinkFree(index);
   const uint64_t start = ranges_[index].start;
   const uint32_t gap = static_cast<uint32_t>(AlignUp(start, step) - start);
+  // The padding before the aligned start is a free range again, and so is the rest behind the end.
   if (gap > 0) {
     const uint32_t rest = SplitOff(index, gap);
     LinkFree(index);
@@ -81,6 +83,7 @@ std::optional<Bytes> RangeHeap::Free(Bytes offset) {
   used_ranges_.erase(found);
   const Bytes freed = ToBytes(ranges_[index].length);
   ranges_[index].used = false;
+  // Only the direct neighbours can be merged: two free ranges were never neighbours before.
   const uint32_t after = ranges_[index].after;
   if (after != kNone && !ranges_[after].used) {
     UnlinkFree(after);
@@ -97,6 +100,8 @@ std::optional<Bytes> RangeHeap::Free(Bytes offset) {
 }
 
 Bytes RangeHeap::largest_free() const {
+  // The longest range is in the highest bin in use. A bin holds several lengths, so its ranges are
+  // compared, until one has the bin's largest length.
   uint32_t bin = static_cast<uint32_t>(bins_.size());
   do {
     if (bin == 0) return Bytes(0);
@@ -120,6 +125,8 @@ uint32_t RangeHeap::FindFit(uint64_t length, uint64_t step) const {
     sure = BinOf(static_cast<uint32_t>(padded));
     if (BinFloor(sure) < padded) ++sure;
   }
+  // A range of nearly the right length comes first, and a longer one is split only then. If there
+  // is no longer one, the remaining ranges of nearly the right length are the last chance.
   const uint32_t close = FirstFit(maybe, sure, length, step, kLooks);
   if (close != kNone) return close;
   const uint32_t longer = NextBinInUse(sure);
@@ -180,6 +187,7 @@ uint32_t RangeHeap::SplitOff(uint32_t index, uint32_t length) {
     rest = static_cast<uint32_t>(ranges_.size());
     ranges_.emplace_back();
   }
+  // The reference is taken only here: emplace_back may have moved the records.
   Range& range = ranges_[index];
   TENURE_DCHECK(length > 0 && length < range.length);
   ranges_[rest] = Range{.start = range.start + length,
@@ -194,12 +202,13 @@ uint32_t RangeHeap::SplitOff(uint32_t index, uint32_t length) {
 
 void RangeHeap::AbsorbAfter(uint32_t index) {
   Range& range = ranges_[index];
-  const uint32_t gone = range.after;
-  range.length += ranges_[gone].length;
-  range.after = ranges_[gone].after;
+  const uint32_t absorbed = range.after;
+  range.length += ranges_[absorbed].length;
+  range.after = ranges_[absorbed].after;
   if (range.after != kNone) ranges_[range.after].before = index;
-  ranges_[gone] = Range{.after = unused_record_};
-  unused_record_ = gone;
+  // Unused records form a list through `after`, from which SplitOff takes its next one.
+  ranges_[absorbed] = Range{.after = unused_record_};
+  unused_record_ = absorbed;
 }
 
 void RangeHeap::CheckInvariants() const {

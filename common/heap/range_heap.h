@@ -16,25 +16,24 @@
 namespace tenure::heap {
 
 // Allocates and frees half-open ranges of [0, size), and merges free neighbours at once. The base
-// itself is never touched: it is device memory or bare address space. So the books lie in host
-// memory, as records that name each other by 32-bit index.
+// itself is never touched: it is device memory or bare address space. So its
+// records lie in host memory, and name each other by 32-bit index.
 //
 // Hides: free ranges are in bins by length, sixteen bins per doubling and one length per bin below
 // 32 granules, with a bitmap of the bins in use (the good fit of TLSF). An exact best fit in a tree
 // would split a range that is at most a sixteenth shorter, and costs several times as much.
 //
 // Invariants:
-//   1. Free and used ranges cover [0, size) exactly, without overlap; lengths are positive
-//   multiples
-//      of the granule.
+//   1. Free and used ranges cover [0, size) exactly, without overlap; their lengths are positive
+//      multiples of the granule.
 //   2. No two free ranges are neighbours.
 //   3. A free range is in the bin of its length and in no other; a bin's bit tells whether it holds
 //      a range.
 //   4. free_bytes() is the sum over the free ranges.
 //
-// Owns: its books, which grow with the largest number of ranges so far.
+// Owns: its records, of which there are as many as the largest number of ranges so far.
 //
-// Cost: O(1), except for a request that almost no free range can hold: then Allocate looks at all
+// Cost: O(1), except for a request that almost no free range can hold: then Allocate tries all
 // ranges of nearly its length before it returns nullopt.
 //
 // Thread safety: thread-compatible.
@@ -83,14 +82,17 @@ class RangeHeap {
   uint64_t ToUnits(Bytes bytes) const;  // rounded up, at least one
   // A free range that can hold `length` units at a multiple of `step` units.
   uint32_t FindFit(uint64_t length, uint64_t step) const;
+  // The first range that fits in the bins [first_bin, end_bin), after at most `looks` tries.
   uint32_t FirstFit(uint32_t first_bin, uint32_t end_bin, uint64_t length, uint64_t step,
                     uint64_t looks) const;
   // The first bin in use from `bin` on; the number of bins when there is none.
   uint32_t NextBinInUse(uint32_t bin) const;
+  // Puts a range into its bin, or takes it out. A range that changes its length must be out.
   void LinkFree(uint32_t index);
   void UnlinkFree(uint32_t index);
   // Shortens a range to `length` and returns the new range that holds the rest.
   uint32_t SplitOff(uint32_t index, uint32_t length);
+  // Extends a range by the one after it, whose record is not used any more.
   void AbsorbAfter(uint32_t index);
   void CheckTiling() const;
   void CheckBins() const;

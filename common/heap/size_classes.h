@@ -1,4 +1,4 @@
-// The block sizes that small requests are rounded to.
+// The block sizes to which small requests are rounded.
 #ifndef COMMON_HEAP_SIZE_CLASSES_H_
 #define COMMON_HEAP_SIZE_CLASSES_H_
 
@@ -55,7 +55,7 @@ constexpr Bytes BlockSize(SizeClass size_class) {
   return Bytes(internal::kBlockSizes[size_class.index]);
 }
 
-// The smallest class whose blocks hold `size` bytes and are a multiple of `alignment`, so that a
+// The smallest class whose blocks hold `size` bytes and are a multiple of `alignment`, so that
 // all blocks of an aligned slab are aligned. An alignment below 256 counts as 256; a size of zero
 // gets the smallest block. nullopt when either is above 1 MiB: such a block is a region of its own.
 // REQUIRES: `alignment` is a power of two.

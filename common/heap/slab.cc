@@ -18,6 +18,8 @@ Slab::Slab(Bytes start, Bytes block_size, uint32_t capacity)
   TENURE_CHECK(block_size.value() % kUnit == 0 && block_units_ == block_size.value() / kUnit &&
                block_units_ > 0);
   TENURE_CHECK(capacity > 0 && capacity <= kMaxBlocks);
+  // One bit for each block, set while it is free. The bits beyond the capacity stay 0, so that Take
+  // finds no such block.
   for (uint32_t word = 0; word < free_.size() && 64 * word < capacity; ++word) {
     const uint32_t bits = std::min(capacity - 64 * word, uint32_t{64});
     free_[word] = ~uint64_t{0} >> (64 - bits);

@@ -11,8 +11,8 @@
 
 namespace tenure::heap {
 
-// The blocks of one size from a start offset on, and which of them are free. Take always returns
-// the lowest free block, so that live blocks gather at the lower end.
+// The blocks of one size from a start offset on, with a bitmap of the free ones. Take always
+// returns the lowest free block, so that live blocks gather at the lower end.
 //
 // Invariants: free_blocks() is the number of set bits; no bit at or beyond capacity() is set.
 //

@@ -1,4 +1,4 @@
-// How long a slab of each size class is.
+// The length of a slab of each size class.
 #ifndef COMMON_HEAP_SLAB_SHAPE_H_
 #define COMMON_HEAP_SLAB_SHAPE_H_
 

@@ -17,10 +17,6 @@
 namespace tenure::server {
 namespace {
 
-// Bytes of a tensor's dtype, and the length of its shape.
-constexpr size_t kMaxDtype = 16;
-constexpr int kMaxDimensions = 8;
-
 // A name may stand in a path, a flag or a log line without quotes.
 absl::Status CheckSegmentName(const std::string& name) {
   const bool spelled = std::all_of(name.begin(), name.end(), [](char c) {
@@ -44,10 +40,10 @@ absl::Status CheckTensor(const v1::SegmentTensor& tensor) {
     return absl::InvalidArgumentError(
         absl::StrCat("a tensor's name has 1 to ", kMaxTensorName, " bytes"));
   }
-  if (tensor.dtype().empty() || tensor.dtype().size() > kMaxDtype ||
-      tensor.shape_size() > kMaxDimensions) {
-    return absl::InvalidArgumentError(absl::StrCat("a tensor has a dtype of 1 to ", kMaxDtype,
-                                                   " bytes and at most ", kMaxDimensions,
+  if (tensor.dtype().empty() || tensor.dtype().size() > kMaxTensorDtype ||
+      static_cast<size_t>(tensor.shape_size()) > kMaxTensorDimensions) {
+    return absl::InvalidArgumentError(absl::StrCat("a tensor has a dtype of 1 to ", kMaxTensorDtype,
+                                                   " bytes and at most ", kMaxTensorDimensions,
                                                    " dimensions"));
   }
   return absl::OkStatus();

@@ -32,7 +32,7 @@ constexpr std::chrono::milliseconds kPause{1};
 
 using Time = SteadyClock::time_point;
 
-// The bytes to send next; empty to wait for a moment.
+// The bytes to send next; empty when the attacker pauses.
 using Next = std::function<std::string(const http2::Connection&)>;
 
 std::string Acknowledgement() { return http2::Frame(http2::kSettings, http2::kAcknowledge, 0, ""); }

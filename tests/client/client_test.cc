@@ -1,5 +1,5 @@
-// What a client does when its daemon is slow, does not answer, has ended or is a new one. The
-// daemon is a fake one in this process.
+// A client whose daemon is slow, does not answer, has ended or was restarted. The daemon is a fake
+// in this process.
 #include "client/client.h"
 
 #include <sys/wait.h>
@@ -118,14 +118,14 @@ TEST(Client, RefusalIsNotRepeated) {
   EXPECT_EQ(daemon.Calls("Allocate").size(), 1u);
 }
 
-TEST(Client, FullDaemonIsAskedAgainAfterQueuedFreesHaveReachedIt) {
+TEST(Client, AFullDaemonGetsTheRequestAgainAfterTheQueuedFrees) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> held = *client.Allocate(Bytes(100));
   absl::Notification asked;
   daemon.SetObstacle([&](const Call& call, grpc::ServerContext*) {
-    // There is room for one, and the free of the one before is under way until the next one was
-    // asked for.
+    // There is room for one block. The free of the first block is answered only after the second
+    // block was requested.
     if (call.method == "FreeBatch") asked.WaitForNotification();
     if (call.method != "Allocate" || daemon.allocations() == 0) return grpc::Status::OK;
     if (!asked.HasBeenNotified()) asked.Notify();
@@ -137,7 +137,7 @@ TEST(Client, FullDaemonIsAskedAgainAfterQueuedFreesHaveReachedIt) {
   EXPECT_EQ(daemon.allocations(), 1u);
 }
 
-TEST(Client, SuspendedSessionSpeaksUpAndAsksAgain) {
+TEST(Client, ASuspendedSessionRenewsItsLeaseAndRepeatsTheRequest) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::atomic<bool> suspended = true;
@@ -191,7 +191,7 @@ TEST(Client, LostSessionStaysLostAndIsReportedOnce) {
   EXPECT_EQ(client->Flush(), first);
   EXPECT_EQ(client->status(), first);
   EXPECT_EQ(buffer.Release(), first);
-  EXPECT_EQ(daemon.Calls("Allocate").size(), calls) << "a lost session asks for nothing";
+  EXPECT_EQ(daemon.Calls("Allocate").size(), calls) << "a lost session sends no request";
   EXPECT_EQ(reports, 1);
 }
 
@@ -241,14 +241,14 @@ TEST(Client, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
   EXPECT_EQ(daemon.allocations(), 0u);
 }
 
-TEST(Client, FlushTellsOfAFreeThatFailed) {
+TEST(Client, FlushReturnsTheErrorOfAFailedFree) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));
   daemon.SetObstacle(RefuseFirst("FreeBatch", 1, {grpc::StatusCode::INTERNAL, "broken"}));
   buffer.reset();
   EXPECT_TRUE(absl::IsInternal(client.Flush()));
-  EXPECT_EQ(client.Flush(), absl::OkStatus()) << "told once";
+  EXPECT_EQ(client.Flush(), absl::OkStatus()) << "the error is returned once";
 }
 
 TEST(Client, IdleRegionsGoBackToTheDaemon) {
@@ -313,9 +313,9 @@ TEST(Client, ForkedChildIsToldSoAndTouchesNothing) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-  EXPECT_EQ(daemon.allocations(), 2u) << "the child freed what is its parent's";
+  EXPECT_EQ(daemon.allocations(), 2u) << "the child freed its parent's blocks";
   EXPECT_EQ(daemon.sessions(), 1u);
-  EXPECT_EQ(client->status(), absl::OkStatus()) << "the parent goes on";
+  EXPECT_EQ(client->status(), absl::OkStatus()) << "the parent's session is not affected";
 }
 
 TEST(Client, ThreadsShareOneSession) {
@@ -327,7 +327,7 @@ TEST(Client, ThreadsShareOneSession) {
       for (int i = 0; i < 50; ++i) {
         absl::StatusOr<DeviceBuffer> buffer = client.Allocate(Bytes(100));
         ASSERT_TRUE(buffer.ok()) << buffer.status();
-        // The other half goes by destruction.
+        // The other half is freed by the destructor.
         if (i % 2 == 0) {
           EXPECT_EQ(buffer->Release(), absl::OkStatus());
         }

@@ -1,4 +1,4 @@
-// Connecting to sockets that are missing, stale or named oddly.
+// Connecting to sockets that are missing or stale, or whose path has unusual characters.
 #include <unistd.h>
 
 #include <string>

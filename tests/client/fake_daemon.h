@@ -1,4 +1,4 @@
-// The other end of the wire, in this process: grants numbers, and fails as a test likes.
+// A daemon in the process of the test: grants ids without memory, and fails as the test says.
 #ifndef TESTS_CLIENT_FAKE_DAEMON_H_
 #define TESTS_CLIENT_FAKE_DAEMON_H_
 

@@ -112,7 +112,7 @@ def await_peer(folder, other_than=0):
             if peer.pid != other_than:
                 return peer
         time.sleep(0.02)
-    raise RuntimeError(f"nobody serves in {folder} after {SECONDS_TO_BOOT} s")
+    raise RuntimeError(f"no peer serves in {folder} after {SECONDS_TO_BOOT} s")
 
 
 def check(what, found, wanted):

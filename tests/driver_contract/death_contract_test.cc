@@ -121,7 +121,7 @@ TEST_F(DeathContract, ReleasingTheContextGivesItsMemoryBack) {
   EXPECT_TRUE(EventuallyFree(before));
 }
 
-TEST_F(DeathContract, TheProcessListNamesWhoHasAContextAndNobodyElse) {
+TEST_F(DeathContract, TheProcessListNamesTheProcessesWithAContextAndNoOthers) {
   Peer other(path(), 0, /*with_context=*/false);
   const pid_t pid = other.pid();
   EXPECT_FALSE(Lists(pid));

@@ -1,4 +1,4 @@
-// Memory that was to outlive the daemon, but whose descriptors are lost: the supervisor dropped one
+// Memory of kind VMM_FD whose descriptors are lost when the daemon dies: the supervisor dropped one
 // of them, or ended and lost all.
 
 #include <signal.h>
@@ -66,7 +66,7 @@ TEST_F(LostDescriptorsTest, ABlockWithoutItsDescriptorIsLostAndTheOthersAreNot) 
   const absl::StatusOr<server::JournalReading> reading = ReadJournalOf(*daemon_);
   ASSERT_TRUE(reading.ok()) << reading.status();
   EXPECT_EQ(reading->state.sessions().begin()->second.blocks.size(), 2u)
-      << "each life looks for it anew";
+      << "the lost block is still in the journal";
   EXPECT_TRUE(absl::IsAborted(dropped.Release()));
   EXPECT_TRUE(first.Release().ok());
   EXPECT_TRUE(last.Release().ok());
@@ -125,7 +125,7 @@ TEST_F(LostDescriptorsTest, AKeeperThatIsKilledTakesAllOfThemAlong) {
   EXPECT_TRUE(daemon_->ListAllocations().empty());
   EXPECT_EQ(daemon_->GetStats().leased_bytes(), 0u);
   ASSERT_TRUE(Eventually([&] { return restarts_ > 0 || is_lost_.HasBeenNotified(); }));
-  EXPECT_TRUE(absl::IsAborted(block.Release())) << "what it stood for is gone";
+  EXPECT_TRUE(absl::IsAborted(block.Release())) << "its memory is lost";
   // The session itself is in the journal. It is restored, or the client opens another.
   Client other = Connect();
   absl::StatusOr<DeviceBuffer> anew = other.Allocate(MiB(4));

@@ -189,7 +189,7 @@ class Visit {
   std::set<uint64_t> by_descriptor_;  // of them
 };
 
-// Arms the fault, lets the client make its calls, and checks the result. False when the fault was
+// Arms the fault, makes the client send its calls, and checks the result. False when the fault was
 // not injected.
 bool EndsWell(std::unique_ptr<FaultyDaemon>& faulty, const std::function<void()>& arm,
               int exit_code, bool driver) {

@@ -212,7 +212,7 @@ void ScriptedClient::Unpublish() {
   status = Persist(&v1::Allocator::Stub::UnpublishSegment, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND) << status.error_message();
   EXPECT_EQ(ContentsOf(published_.memory, published_.token), PatternOf(published_.token))
-      << "what is mapped stays mapped";
+      << "mapped memory stays mapped";
   EXPECT_TRUE(device_.ReleaseVmm(published_.memory).ok());
 }
 
@@ -261,7 +261,7 @@ void ScriptedClient::ExpectAllIsThere() {
   ASSERT_TRUE(answered.ok()) << answered.error_message();
   for (const v1::Allocation& one : list.allocations()) {
     EXPECT_TRUE(listed.insert(one.allocation_id()).second);
-    ASSERT_TRUE(held_.contains(one.allocation_id())) << "held by nobody: " << one.DebugString();
+    ASSERT_TRUE(held_.contains(one.allocation_id())) << "no client holds it: " << one.DebugString();
     const v1::Token& token = held_[one.allocation_id()].token;
     EXPECT_EQ(one.region_id(), token.region_id());
     EXPECT_EQ(one.offset_bytes(), token.offset_bytes());

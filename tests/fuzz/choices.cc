@@ -12,7 +12,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// Which of the known ids a field takes; null when it holds no id of the daemon's making.
+// The known ids that a field may take; null when the field holds no id of the daemon.
 std::vector<uint64_t> KnownIds::*IdsFor(const FieldDescriptor& field) {
   if (field.name() == "session_id") return &KnownIds::sessions;
   if (field.name() == "allocation_id" || field.name() == "allocation_ids")
@@ -45,7 +45,7 @@ class Filler {
   static constexpr int kMostRepeated = 24;
 
   void Set(Message& message, const Reflection& fields, const FieldDescriptor* field) {
-    // Of the fields of which only one can be there, and of those that may be left out, some are.
+    // A field that may be absent, optional or of a oneof, is left out in half of the cases.
     if (field->has_presence() && choices_.Next() % 2 == 1) return;
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_UINT64:
@@ -55,7 +55,7 @@ class Filler {
       case FieldDescriptor::CPPTYPE_BOOL:
         return fields.SetBool(&message, field, choices_.Next() % 2 == 1);
       case FieldDescriptor::CPPTYPE_ENUM:
-        // One more than there are: the last is unknown.
+        // The range has one value more than the enum, which is an unknown one.
         return fields.SetEnumValue(&message, field,
                                    choices_.Next() % (field->enum_type()->value_count() + 1));
       case FieldDescriptor::CPPTYPE_MESSAGE:
@@ -83,6 +83,8 @@ class Filler {
   }
 
   uint64_t Id(std::vector<uint64_t> KnownIds::*ids) {
+    // Five in eight are ids that the caller knows. The others are 0, known to another process, or
+    // known with one bit changed.
     const uint8_t how = choices_.Next();
     const uint8_t age = choices_.Next();
     const bool none = how % 8 == 5;
@@ -102,7 +104,7 @@ class Filler {
     return Text();
   }
 
-  // UTF-8, as protobuf lets nothing else in.
+  // ASCII, because protobuf refuses strings that are not UTF-8.
   std::string Text() {
     std::string text(choices_.Next() % 80, ' ');
     for (char& c : text) c = static_cast<char>(choices_.Next() % 128);

@@ -1,4 +1,5 @@
-// The command line and the config file: anything gives a config or words, and sizes fit the device.
+// The command line and the config file: any input gives a config or an error message, and the sizes
+// of a config fit the device.
 
 #include <unistd.h>
 
@@ -15,7 +16,7 @@
 
 namespace {
 
-// What the program prints of a mistake is not looked at here.
+// Discards the messages about mistakes.
 struct Quiet {
   Quiet() {
     std::cout.setstate(std::ios::badbit);
@@ -34,7 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Quiet quiet;
   if (size == 0) return 0;
   const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
-  // An odd first byte: the rest is a config file; otherwise it is words, one a line.
+  // If the first byte is odd, the rest is a config file. Otherwise it is the command line, one word
+  // a line.
   std::vector<std::string> words = {"tenured"};
   if (data[0] % 2 == 1) {
     std::FILE* const file = std::fopen(ConfigFile().c_str(), "w");

@@ -1,5 +1,5 @@
-// The raw bytes of a connection: the meter's verdict depends on the bytes alone, not on how they
-// are cut into reads, and nothing is taken after it.
+// The raw bytes of a connection: whether the meter accepts them depends on the bytes alone, not on
+// how they are cut into reads. After a refusal it accepts nothing more.
 
 #include <algorithm>
 #include <cstdint>
@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using tenure::server::FrameMeter;
   if (size == 0) return 0;
   const tenure::BootTime now = absl::Hours(1);
-  // The first byte says how the rest is cut; the preface is given, or little would pass it.
+  // The first byte says how the rest is cut into reads. The preface is sent before, because few
+  // inputs would begin with it.
   const size_t step = 1 + data[0];
   const absl::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
   const absl::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);

@@ -1,5 +1,5 @@
-// A journal of any bytes: what is read of it is the fold of its whole records, whichever way the
-// file is cut into reads, and folding that state's own records gives it again.
+// A journal of any bytes: the state is the fold of its complete records, however the file is cut
+// into reads, and folding the records of that state gives the same state.
 
 #include <algorithm>
 #include <cstdint>
@@ -41,8 +41,9 @@ void FoldFile(absl::string_view bytes, const journal::Opening& now) {
   TENURE_CHECK(Print(again) == print);
 }
 
-// Records as they come, each behind its length in two bytes: with checksums in the way, few would
-// be tried. One that is refused is left out.
+// Makes a file of the records in `data`, each after its length in two bytes. The checksums are
+// added here, because few inputs would have right ones. A record that the state refuses is left
+// out.
 std::string FileOfRecords(absl::string_view data) {
   std::string file(tenure::server::kJournalMagic);
   JournalState state;
@@ -69,7 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   journal::Opening now;
   now.set_boot_id("boot");
   now.set_device_uuid("GPU");
-  // The first byte says whether the rest is a file or the records of one.
+  // The first byte says whether the rest is a file, or records for FileOfRecords.
   if (data[0] % 2 == 0) {
     FoldFile(bytes, now);
   } else {

@@ -1,4 +1,4 @@
-// Gives every file of a folder to a fuzz target, once: what was found stays found.
+// Gives every file of a folder to a fuzz target once, so that a fixed bug is noticed if it returns.
 
 #include <cstdint>
 #include <cstdio>

@@ -25,9 +25,9 @@ using server::StatsHandlers;
 namespace {
 
 constexpr server::Epoch kEpoch = 7;
-// Root, which may administer, two processes of one user, and one of another.
+// The users of the processes: root, which may administer, one user with two, and another with one.
 constexpr std::array<uid_t, 4> kUsers = {0, 70'001, 70'001, 70'002};
-// Beyond what any host gives to a process, so nobody of this name lives.
+// Beyond the largest pid of Linux (2^22), so no process has such a pid.
 constexpr pid_t kFirstPid = 1 << 23;
 
 server::DeviceHeap::Options HeapOptions(Choices& choices) {
@@ -51,8 +51,7 @@ Caller As(const std::shared_ptr<const Peer>& peer) {
   }
 }
 
-// The session that a request to the allocator is about; nullopt for OpenSession and for a batch,
-// of which each part is.
+// The session that a request names. nullopt for OpenSession, and for a batch, whose parts name it.
 template <typename Request>
 std::optional<SessionId> SessionOf(const Request& request) {
   if constexpr (requires { request.session_id(); }) {
@@ -67,9 +66,9 @@ std::optional<SessionId> SessionOf(const Request& request) {
 RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
     : simulated_(simulated),
       heap_(simulated.device(), health_, HeapOptions(choices)),
-      // Now and then a host where the list cannot be had.
       journal_(nullptr, health_),
       quarantine_(server::Quarantine::Create(heap_, clock_, journal_)),
+      // One in eight worlds is a host on which the list of processes cannot be read.
       fence_(*quarantine_, choices.Next() % 8 == 7 ? nullptr : &simulated.processes()),
       registry_(heap_, *quarantine_, journal_, clock_, RegistryOptions()),
       tickets_(clock_),
@@ -162,7 +161,7 @@ void RequestWorld::Call(Handlers& handlers,
   Request request;
   Fill(request, known_, caller, choices);
   const std::optional<SessionId> session = SessionOf(request);
-  // To take a segment back needs no session.
+  // UnpublishSegment needs no session of the caller.
   constexpr bool kTakesBack = std::is_same_v<Request, v1::UnpublishSegmentRequest>;
   constexpr bool kOfSession = std::is_same_v<Handlers, AllocatorHandlers> ||
                               (std::is_same_v<Handlers, SegmentHandlers> && !kTakesBack);
@@ -215,8 +214,8 @@ size_t RequestWorld::PickProcess(Choices& choices) {
   return index;
 }
 
-// One of the stages in which a process goes: it exits, the daemon hears of it, the driver forgets
-// it. Then another takes its place.
+// Moves a process on by one stage: it exits; the daemon reclaims it; the driver drops it from its
+// list; another process is started in its place.
 void RequestWorld::DieOneStep(size_t index) {
   Process& process = processes_[index];
   if (!process.exited) {

@@ -1,4 +1,4 @@
-// The daemon without sockets and threads, and processes that say whatever a row of choices says.
+// The daemon's core without sockets and threads, and processes whose calls a fuzzer chooses.
 #ifndef TESTS_FUZZ_REQUEST_WORLD_H_
 #define TESTS_FUZZ_REQUEST_WORLD_H_
 
@@ -30,20 +30,21 @@
 
 namespace tenure::testing {
 
-// One life of the daemon's core. Of two tenants and root there are processes, each with a session;
-// they make every call, with any ids and at any time, also while they die. What the daemon's
-// threads do are steps between the calls.
+// One life of the daemon's core. Processes of root and of two tenants make every call, with any ids
+// and at any time, also while they die. The work of the daemon's threads is done in steps between
+// the calls.
 //
 // A broken rule aborts:
 //   1. a call ends with a status that the contract names;
-//   2. it takes effect only for the process that the session belongs to; a user is told about its
-//      own allocations only;
-//   3. an allocation that is granted is listed, once, in a region of its session's alone, and
-//      overlaps no other; a repeated Allocate gets its first answer;
+//   2. a call takes effect only for the process of the session; a user sees its own allocations
+//   only;
+//   3. a granted allocation is listed once, lies in a region that only its session has, and
+//   overlaps
+//      no other; a repeated Allocate gets its first answer;
 //   4. the books balance, among themselves and against the driver;
-//   5. when all processes are gone, nothing is left but segments, and then nothing at all.
+//   5. after the end of all processes only segments are left, and after their end nothing.
 //
-// A call to be added is one line in Step.
+// A new call needs one line in Step.
 // Borrows: the device.
 // Thread safety: thread-confined.
 class RequestWorld {
@@ -52,18 +53,18 @@ class RequestWorld {
   ~RequestWorld();
 
   void Step(Choices choices);
-  // Checks the books, lets everybody die, and checks that it all comes back.
+  // Checks the books, ends all processes, and checks that all memory returns.
   void End();
 
  private:
   struct Process {
-    std::shared_ptr<const server::Peer> peer;  // null before anything was asked of it
+    std::shared_ptr<const server::Peer> peer;  // null until its first call
     bool exited = false;
     bool reaped = false;
     bool listed = true;
     bool over() const { return peer == nullptr || (reaped && !listed); }
   };
-  // An Allocate whose second step, which may wait for the driver, was not made yet.
+  // An Allocate before its second step, which may wait for the driver.
   struct Growing {
     size_t caller = 0;
     v1::AllocateRequest request;
@@ -84,7 +85,7 @@ class RequestWorld {
   bool Lives(const server::ProcessKey& key) const;
   bool Owns(size_t process, server::SessionId session) const;
   void CheckStatus(const absl::Status& status) const;
-  // What a successful call told its caller.
+  // Records the ids that a successful call returned to its caller.
   template <typename Request, typename Response>
   void Note(size_t, const Request&, const Response&) {}
   void Note(size_t caller, const v1::OpenSessionRequest&, const v1::OpenSessionResponse& response);

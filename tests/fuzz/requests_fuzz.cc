@@ -1,8 +1,8 @@
-// Every request message, in any order, from processes that may not: the daemon answers each, its
-// books balance, and nothing is left when everybody is gone.
+// Every request message, in any order, also from processes without permission: the daemon answers
+// each, its books balance, and it holds nothing after the last process has ended.
 //
-// An input is two choices for the daemon, then a row of steps: the length of a step and its
-// choices, of which the first says what is done and the second who does it.
+// An input is two choices for the daemon, then a sequence of steps: the length of a step and its
+// choices, of which the first selects the action and the second the process.
 
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// Trace files: any bytes give events that keep the reader's promises, or one error.
+// Trace files: any bytes give events that keep the reader's invariants, or one error.
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Packs a build for a host that has a GPU but none of our packages:
+# Packs a build for a host that has a GPU but not the packages that the build needs:
 #   tests/gpu/bundle.sh PRESET_BUILD_DIR OUT_DIR
 # The build is one of preset static. OUT_DIR gets tenure-gpu.tar.xz with the programs, stripped, the
 # shared objects they need that are not on every glibc system, the test data and run.sh. The
@@ -19,7 +19,7 @@ readonly PROGRAMS=(tenured tenurectl inference_worker lease_client driver_contra
   integration_test client_integration_test kill_test
   survival_test segment_test weights_worker kernel_client kernel_fault_test daemon_death_test
   daemon_benchmark disturbance_benchmark)
-# Part of the C and C++ run time, hence on every host that can run anything of ours.
+# Parts of the C and C++ run time, which every host has that can run these programs.
 readonly LIBRARIES='c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s'
 readonly EVERYWHERE="^(lib($LIBRARIES)\.so\.[0-9]+|ld-linux-x86-64\.so\.2)\$"
 
@@ -34,7 +34,7 @@ needed() { readelf --dynamic "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
 # Where the dynamic linker finds a shared object that a file of the build needs.
 located() { ldd "$1" | awk -v name="$2" '$1 == name && $3 ~ /^\// { print $3 }'; }
 
-# bring FILE: copies it, stripped, and what it needs, as far as that is not everywhere.
+# bring FILE: copies it, stripped, and the shared objects it needs that are not on every host.
 bring() {
   local file="$1" name target
   target="$STAGE/bin/$(basename "$file")"
@@ -57,7 +57,7 @@ for library in "$BUILD"/bin/*.so; do bring "$library"; done
 cp "$HERE"/../data/* "$STAGE/data/"
 cp "$HERE/run.sh" "$HERE/scene.sh" "$HERE/../../client/examples/shared_weights.sh" "$STAGE/"
 
-# Nothing may be left to what happens to be installed there.
+# The bundle must not depend on what is installed on the host.
 for file in "$STAGE"/bin/*; do
   for name in $(needed "$file"); do
     [[ $name =~ $EVERYWHERE || -e "$STAGE/bin/$name" ]] || {
@@ -67,7 +67,8 @@ for file in "$STAGE"/bin/*; do
   done
 done
 
-# The programs are alike, so a dictionary as large as all of them pays.
+# The programs share most of their code, so a dictionary as large as all of them makes the archive
+# much smaller.
 tar -C "$STAGE" -c . | xz --threads=1 --lzma2=preset=6,dict=256MiB >"$OUT_DIR/tenure-gpu.tar.xz"
 bytes="$(stat --format=%s "$OUT_DIR/tenure-gpu.tar.xz")"
 echo "$OUT_DIR/tenure-gpu.tar.xz: $((bytes / 1024)) KiB," \

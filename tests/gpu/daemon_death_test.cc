@@ -53,7 +53,7 @@ TEST(DaemonDeathTest, KernelsRunOnAndLeasesStay) {
   std::mt19937 random(20261125);
   std::vector<double> away;
   for (int death = 0; death < Deaths(); ++death) {
-    // The random moment is the point of this wait.
+    // The wait makes the time of the kill random.
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 200));
     const auto killed = std::chrono::steady_clock::now();
     ASSERT_TRUE(daemon.KillAndAwaitNext());
@@ -134,7 +134,7 @@ TEST(DaemonDeathTest, WeightsOutliveTheirPublisherAndTheDaemon) {
     ASSERT_TRUE(daemon.KillAndAwaitNext());
     away.push_back(MillisecondsSince(killed));
   }
-  PrintSpread("the same with the weights to take up, in ms", away);
+  PrintSpread("the same with the weights to restore, in ms", away);
   Client reader = Connect(daemon.socket());
   std::vector<double> attach;
   for (int i = 0; i < 50; ++i) {

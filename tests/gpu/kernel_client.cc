@@ -6,10 +6,9 @@
 //   kernel_client fork SOCKET BYTES     the same, then forks a child that lives on: "forked CHILD"
 //   kernel_client clone SOCKET BYTES    the same with clone(2) instead of the C library's fork, so
 //                                       that the child keeps the device files
-//   kernel_client fault SOCKET BYTES    a kernel writes where nothing is; prints "faulted"
-//   kernel_client count SOCKET BYTES    leases a block of kind VMM_FD; kernel after kernel adds 1
-//   to
-//                                       every word, and each is checked; prints "counting", and
+//   kernel_client fault SOCKET BYTES    a kernel writes to an unmapped address; prints "faulted"
+//   kernel_client count SOCKET BYTES    leases a block of kind VMM_FD; each of many kernels adds
+//                                       1 to every word and is checked; prints "counting", and
 //                                       after SIGTERM the number of kernels
 
 #include <signal.h>

@@ -32,8 +32,8 @@ int Kills() {
   return text == nullptr ? 300 : std::atoi(text);
 }
 
-// Killed one at a time, the others' kernels share the GPU with the daemon's clearing:
-// TENURE_KERNELS_AT_ONCE, of which 1 leaves it the GPU to itself.
+// The number of clients that run at once. They are killed one at a time, so the kernels of the
+// others share the GPU with the daemon's clearing. With 1, the clearing has the GPU alone.
 size_t KernelsAtOnce() {
   const char* const text = std::getenv("TENURE_KERNELS_AT_ONCE");
   return text == nullptr ? 6 : static_cast<size_t>(std::atoi(text));
@@ -62,7 +62,7 @@ class KernelFaultTest : public ::testing::Test {
         list.quarantines().begin(), list.quarantines().end(),
         [pid](const v1::Quarantine& one) { return one.pid() == static_cast<uint32_t>(pid); });
   }
-  // A new owner of memory finds zeros, and nobody writes into it.
+  // A new owner of memory finds zeros, and no kernel writes into it.
   void ExpectCleanGrant(Bytes size) {
     absl::StatusOr<DeviceBuffer> buffer = client_->Allocate(size);
     ASSERT_TRUE(buffer.ok()) << buffer.status();
@@ -74,7 +74,7 @@ class KernelFaultTest : public ::testing::Test {
     }
     ASSERT_TRUE(buffer->Release().ok());
   }
-  // Nothing is retained: what is left is this test's own session, and others use what they used.
+  // The daemon holds this test's own session only, and the memory of other programs is as before.
   void ExpectNothingRetained() {
     client_.reset();
     EXPECT_TRUE(Eventually([&] {
@@ -107,7 +107,7 @@ class KernelFaultTest : public ::testing::Test {
   v1::GetStatsResponse start_;
 };
 
-TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNobodyElsesMemory) {
+TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNoOtherClientsMemory) {
   const size_t at_once = KernelsAtOnce();
   std::mt19937_64 random(20261124);
   std::deque<LeaseClientProcess> clients;
@@ -115,9 +115,9 @@ TEST_F(KernelFaultTest, KilledClientsKernelsWriteIntoNobodyElsesMemory) {
     while (clients.size() < at_once) {
       clients.push_back(Start("write", MiB(2 << (random() % 6))));
     }
-    // All of them are starting side by side; the first is awaited, and then the moment is random.
+    // All clients start at the same time. The test waits for the first, and then for a random time.
     ASSERT_EQ(clients.front().ReadLine(), "writing");
-    // The random moment is the point of this wait.
+    // The wait makes the time of the kill random.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 5'000));
     ASSERT_EQ(clients.front().Kill(), 128 + SIGKILL);
     clients.pop_front();
@@ -146,7 +146,7 @@ TEST_F(KernelFaultTest, ASurvivingChildsParentsKernelIsFencedUntilTheChildEnds) 
   ExpectNothingRetained();
 }
 
-TEST_F(KernelFaultTest, AClientsForkedChildLetsGoSoThatItsParentsDeathIsTheEnd) {
+TEST_F(KernelFaultTest, AClientsForkedChildClosesTheDeviceFilesSoThatItsParentsKernelsEnd) {
   for (int i = 0; i < 5; ++i) {
     LeaseClientProcess parent = Start("fork", MiB(32));
     const std::string line = parent.ReadLine();

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs what a GPU can prove on a host that has one: tests/gpu/run.sh BUILD_DIR [STEP...]
+# Runs the tests that need a GPU, on a host that has one: tests/gpu/run.sh BUILD_DIR [STEP...]
 #
 # BUILD_DIR is a build of preset static, or what bundle.sh made of one. The host needs NVIDIA's
 # driver and, for kernels, NVRTC from a CUDA toolkit or from pip. Every step runs, also after one
-# that failed; with names of steps, only those. Results lie in $OUT (default BUILD_DIR/gpu-results): log.txt, summary.json,
-# benchmark.json. Ends with 0 if every step held.
+# that failed; with names of steps, only those. Results lie in $OUT (default BUILD_DIR/gpu-results):
+# log.txt, summary.json, benchmark.json. Ends with 0 if every step held.
 set -euo pipefail
 
 if [[ $# -lt 1 || ! -x "$1/bin/tenured" ]]; then
@@ -51,14 +51,14 @@ if [[ -z "${TENURE_NVRTC:-}" ]]; then
   export TENURE_NVRTC
 fi
 
-rows=()  # what each step left: name|outcome|tests passed|failed|skipped|seconds
+rows=()  # the result of each step: name|outcome|tests passed|failed|skipped|seconds
 
 # count PATTERN FILE: the number in gtest's line of that kind, 0 without one.
 count() {
   sed -n "s/^\[  $1 *\] \([0-9]*\) tests\{0,1\}[,.].*/\1/p" "$2" | tail -n 1 | grep . || echo 0
 }
 
-# step NAME COMMAND...: runs it within bounds and keeps what it says.
+# step NAME COMMAND...: runs it with a time limit and keeps its output.
 step() {
   local name="$1" output began=$SECONDS code=0
   shift
@@ -106,7 +106,7 @@ step "kernels-and-faults" "$BIN/kernel_fault_test"
 step "inference-worker" "$HERE/scene.sh" worker "$BIN"
 step "shared-weights" "$shared_weights" "$BIN" 1024
 step "replay-and-kill" "$HERE/scene.sh" replay "$BIN" "$trace"
-# As the unit in deploy runs the daemon: as a user who owns nothing.
+# The unit in deploy runs the daemon as a user without rights, and so does this step.
 nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs)
 if "${nobody[@]}" test -x "$BIN/tenured" -a -r "$trace" 2>/dev/null; then
   step "unprivileged" "${nobody[@]}" "$HERE/scene.sh" replay "$BIN" "$trace"

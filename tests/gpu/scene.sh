@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One scene with a tenured on the GPU, which must end well in the end:
-#   tests/gpu/scene.sh worker BIN         an inference worker computes on the GPU, always rightly
+# Runs one scene with a tenured on the GPU, and checks its end:
+#   tests/gpu/scene.sh worker BIN         an inference worker computes on the GPU, and each result is right
 #   tests/gpu/scene.sh replay BIN TRACE   two processes replay a recorded trace beside a worker that
 #                                         is then killed; nothing stays leased
 set -euo pipefail

@@ -1,4 +1,4 @@
-// What Allocate and Free answer, over the wire.
+// The answers to Allocate and Free, over the wire.
 
 #include <limits>
 #include <set>
@@ -18,7 +18,7 @@ using grpc::StatusCode;
 
 class AllocateTest : public ::testing::Test {
  protected:
-  // The books balance, and nothing is held.
+  // Checks that the books balance and that no session holds memory.
   void ExpectNothingHeld() {
     const v1::GetStatsResponse stats = daemon_.GetStats();
     EXPECT_EQ(stats.active_allocations(), 0u);
@@ -90,7 +90,7 @@ TEST_F(AllocateTest, EveryAlignmentUpTo2MiBIsHonoured) {
     request.set_alignment_bytes(alignment);
     v1::Token token;
     ASSERT_TRUE(session_.Send(request, &token).ok()) << alignment;
-    // Regions start at multiples of 2 MiB, so the offset tells.
+    // Regions start at multiples of 2 MiB, so the offset in the region shows the alignment.
     EXPECT_EQ(token.offset_bytes() % std::max<uint64_t>(alignment, 256), 0u) << alignment;
   }
 }
@@ -118,7 +118,7 @@ TEST_F(AllocateTest, ASecondFreeAndUnknownIdsAreNotFound) {
   ASSERT_TRUE(session_.Free(token.allocation_id()).ok());
   EXPECT_EQ(session_.Free(token.allocation_id()).error_code(), StatusCode::NOT_FOUND);
   EXPECT_EQ(session_.Free(token.allocation_id() ^ 1).error_code(), StatusCode::NOT_FOUND);
-  // The upper bits are the daemon's life: another one's id is stale, not unknown.
+  // The upper bits are the daemon's epoch. An id of another epoch is stale, not unknown.
   EXPECT_EQ(session_.Free(token.allocation_id() ^ (uint64_t{1} << 63)).error_code(),
             StatusCode::ABORTED);
   EXPECT_EQ(session_.Free(0).error_code(), StatusCode::ABORTED);
@@ -196,7 +196,8 @@ TEST(FullDeviceTest, IdleWarmMemoryIsNeverTheReasonForARefusal) {
   RawSession session(daemon.allocator());
   const v1::GetStatsResponse before = daemon.GetStats();
   ASSERT_GT(before.warm_bytes(), before.total_bytes() / 6);
-  // More than the driver has free, less than it has once the warm memory is given back.
+  // This is more than the driver has free now, and less than it has after the warm memory is
+  // returned to it.
   const uint64_t wanted = before.driver_free_bytes() + before.warm_bytes() / 2;
   v1::Token token;
   const grpc::Status granted = session.Allocate(wanted, &token);

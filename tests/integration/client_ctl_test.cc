@@ -68,7 +68,7 @@ TEST_F(ProgramTest, ReplayReplaysChecksTheBooksAndLeavesNothing) {
   EXPECT_EQ(json.at("ok"), true);
   EXPECT_EQ(json.at("operations"), 4 * 4412);
   EXPECT_GE(json.at("checks"), 4 * (4412 / 500));
-  // The peak of what is leased is seen at looks, which lie up to 1/64 of growth apart.
+  // The peak of leased memory is seen at checks, between which it may grow by 1/64.
   EXPECT_GE(json.at("leased_per_live"), 0.9);
   for (const Json& worker : json.at("workers")) {
     EXPECT_EQ(worker.at("peak_live_bytes"), 6'641'120'856u);
@@ -98,7 +98,7 @@ TEST_F(ProgramTest, ReplayThatCannotBeServedNamesTheFirstError) {
   EXPECT_NE(outcome.json().at("error").get<std::string>().find("worker 0"), std::string::npos);
 }
 
-TEST_F(ProgramTest, KilledWorkerOfAReplayIsReportedAndTheOthersGoOn) {
+TEST_F(ProgramTest, KilledWorkerOfAReplayIsReportedAndTheOthersFinish) {
   for (const std::string allow : {"", "--allow-deaths"}) {
     std::future<Outcome> replay = std::async(std::launch::async, [&] {
       return Tenurectl(std::string("replay ") + kTrace + " --workers 2 --hold-at-end 3600 --json " +

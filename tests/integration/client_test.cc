@@ -1,4 +1,4 @@
-// The client library against a real daemon: what it leases can be used, and all of it goes back.
+// The client library against a real daemon: leased memory can be used, and all of it is returned.
 #include "client/client.h"
 
 #include <signal.h>
@@ -27,7 +27,7 @@ class ClientTest : public ::testing::Test {
     EXPECT_TRUE(client.ok()) << client.status();
     return *std::move(client);
   }
-  // What the daemon knows of the only session.
+  // The daemon's record of the only session.
   v1::Session OnlySession() {
     const v1::ListSessionsResponse list = daemon_.ListSessions();
     EXPECT_EQ(list.sessions_size(), 1);
@@ -165,7 +165,7 @@ TEST_F(ClientTest, FullDeviceRefusesAndServesOnAfterAFree) {
   ASSERT_TRUE(buffer.ok()) << buffer.status();
   EXPECT_TRUE(absl::IsResourceExhausted(client.Allocate(most).status()));
   buffer = absl::CancelledError();
-  // The free is only queued: the client sees to it that it counts.
+  // The free is only queued. The client flushes its queue when the daemon has no room.
   const absl::Status again = client.Allocate(most).status();
   EXPECT_TRUE(again.ok()) << again;
 }
@@ -215,7 +215,7 @@ TEST_F(ClientTest, ThreadsLeaseAndReturnSideBySide) {
   EXPECT_TRUE(Eventually([&] { return OnlySession().regions() <= 1; }));
 }
 
-TEST_F(ClientTest, MemoryOutlivesTheDaemonForWhoHasItMapped) {
+TEST_F(ClientTest, MappedMemoryOutlivesTheDaemon) {
   Client client = Connect();
   const std::vector<unsigned char> bytes = Pattern(100'000, 7);
   DeviceBuffer small = *client.Allocate(Bytes(bytes.size()));
@@ -240,14 +240,14 @@ TEST_F(ClientTest, NewDaemonAtTheSocketEndsTheSession) {
   const absl::Status lost = client.Allocate(Bytes(1)).status();
   EXPECT_TRUE(absl::IsAborted(lost)) << lost;
   EXPECT_EQ(client.status(), lost);
-  EXPECT_TRUE(Holds(buffer, bytes)) << "what is mapped stays";
+  EXPECT_TRUE(Holds(buffer, bytes)) << "mapped memory stays mapped";
   EXPECT_TRUE(Eventually([&] { return Client::Connect({.socket = daemon_.socket()}).ok(); }));
   kill(successor, SIGTERM);
   EXPECT_EQ(WaitForExit(successor), 0);
 }
 
-// With a lease of an hour no keep-alive is due before the test is over: the news come from the
-// daemon's process itself.
+// With a lease of an hour no keep-alive is due during the test. So it is the watch on the daemon's
+// process that reports the loss.
 TEST(DaemonEndTest, AKilledDaemonIsReportedAtOnceAndEveryLaterCallSaysTheSame) {
   TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "1h"}});
   absl::Notification lost;

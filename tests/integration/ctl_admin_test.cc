@@ -1,4 +1,4 @@
-// What tenurectl's explain, trim, revoke and drain say, and how they end.
+// The output and the exit codes of tenurectl's explain, trim, revoke and drain.
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ class AdminCommandTest : public ProgramTest {
   explicit AdminCommandTest(const std::string& lease_ttl = "10s")
       : ProgramTest({.flags = {"--lease-ttl", lease_ttl}}) {}
 
-  // A process that holds `size`.
+  // Starts a process that holds a block of `size`.
   LeaseClientProcess Holder(Bytes size) {
     LeaseClientProcess holder({"hold", daemon_.socket(), std::to_string(size.value())});
     EXPECT_EQ(holder.ReadLine().substr(0, 5), "held ");
@@ -37,7 +37,7 @@ class SilentClientTest : public AdminCommandTest {
  protected:
   SilentClientTest() : AdminCommandTest("300ms") {}
 
-  // Explains the only session, once it is suspended for this reason.
+  // Waits until the only session is suspended for this reason, and returns its explanation.
   Outcome ExplainOnce(const std::string& cause) {
     EXPECT_TRUE(Eventually([&] { return OnlySession().cause() == cause; }));
     return Tenurectl("explain " + std::to_string(OnlySession().session_id()));
@@ -63,7 +63,7 @@ TEST_F(AdminCommandTest, ExplainSaysWhatAnActiveSessionHolds) {
   EXPECT_TRUE(json.at("quarantines").empty());
 }
 
-TEST_F(SilentClientTest, ExplainSaysHowAStoppedClientGoesOn) {
+TEST_F(SilentClientTest, ExplainSaysHowToContinueAStoppedClient) {
   const LeaseClientProcess holder = Holder(MiB(3));
   ASSERT_EQ(kill(holder.pid(), SIGSTOP), 0);
   const Outcome outcome = ExplainOnce("stopped");
@@ -87,7 +87,7 @@ TEST_F(AdminCommandTest, ExplainFindsAnAllocationAlsoUnderTheNumberOfASession) {
   ASSERT_TRUE(client.ok()) << client.status();
   const DeviceBuffer small = *client->Allocate(Bytes(1000));
   const DeviceBuffer large = *client->Allocate(MiB(3));
-  // Each kind is numbered for itself.
+  // Sessions and allocations are numbered separately, so one number may name both.
   ASSERT_EQ(small.allocation_id(), client->session_id());
   const std::string session = std::to_string(client->session_id());
   const Outcome pooled = Tenurectl("explain " + std::to_string(small.allocation_id()));
@@ -127,7 +127,7 @@ TEST_F(AdminCommandTest, ExplainSaysWhatADeadClientsMemoryWaitsFor) {
   const Json json = Tenurectl("explain --json " + session).json();
   EXPECT_EQ(json.at("quarantines").at(0).at("state"), "QUARANTINED");
   EXPECT_EQ(json.at("quarantines").at(0).at("quarantined_bytes"), MiB(4).value());
-  EXPECT_EQ(Complaint("revoke " + session).exit_code, 5) << "there is nobody left to kill";
+  EXPECT_EQ(Complaint("revoke " + session).exit_code, 5) << "the process is dead already";
   ASSERT_EQ(kill(child, SIGKILL), 0);
   EXPECT_TRUE(Eventually([&] { return Tenurectl("explain " + session).exit_code == 5; }));
 }
@@ -181,7 +181,7 @@ TEST_F(AdminCommandTest, DrainSaysWhatTheDaemonWaitsFor) {
   EXPECT_EQ(drain.exit_code, 0);
   EXPECT_EQ(drain.output, "nothing new is granted; the daemon ends after the last of 1 session\n");
   EXPECT_EQ(Tenurectl("drain --json").json(), Json({{"sessions", 1}}));
-  EXPECT_EQ(Tenurectl("status --json").exit_code, 0) << "it looks after those who are there";
+  EXPECT_EQ(Tenurectl("status --json").exit_code, 0) << "it still serves the open sessions";
   holder.Kill();
   EXPECT_EQ(daemon_.WaitForEnd(), 0);
   EXPECT_EQ(Complaint("drain").exit_code, 3);
@@ -203,9 +203,9 @@ TEST_F(AdminCommandTest, WithoutADaemonEachIsExitCodeThree) {
   }
 }
 
-TEST_F(AdminCommandTest, WhoMayNotGetsExitCodeSix) {
+TEST_F(AdminCommandTest, AUserWithoutPermissionGetsExitCodeSix) {
   if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
-  // Where this program lies, a stranger may not look.
+  // The other user may not read this program's folder, so a copy of tenurectl is run.
   const std::string copy = daemon_.folder() + "/tenurectl";
   std::filesystem::copy_file(ProgramFolder() + "/tenurectl", copy);
   const auto by_stranger = [&](const std::string& arguments) {
@@ -227,7 +227,7 @@ TEST_F(AdminCommandTest, WhoMayNotGetsExitCodeSix) {
     EXPECT_EQ(outcome.exit_code, 6) << words;
     EXPECT_TRUE(outcome.Says("uid 54321 may not administer this daemon")) << outcome.output;
   }
-  EXPECT_EQ(by_stranger("explain " + session).exit_code, 0) << "looking is everybody's";
+  EXPECT_EQ(by_stranger("explain " + session).exit_code, 0) << "any user may explain";
   EXPECT_EQ(OnlySession().state(), "ACTIVE");
 }
 

@@ -1,5 +1,5 @@
-// What tenurectl says about what outlives whom: segments and who uses them, and a daemon that came
-// back.
+// tenurectl's reports about survival: segments and the sessions that use them, and a daemon that
+// was started again.
 #include <signal.h>
 
 #include <string>
@@ -65,7 +65,7 @@ TEST_F(SurvivalCommandTest, StatusSaysWhatADaemonHasRestored) {
   EXPECT_TRUE(screen.Says("1: 10 MiB, attached 1 time")) << screen.output;
 }
 
-TEST_F(SurvivalCommandTest, StatusSaysWhenTheSupervisorIsGone) {
+TEST_F(SurvivalCommandTest, StatusSaysWhenTheSupervisorHasEnded) {
   const pid_t daemon = daemon_.daemon_pid();
   ASSERT_EQ(kill(daemon_.keeper_pid(), SIGKILL), 0);
   ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
@@ -75,7 +75,7 @@ TEST_F(SurvivalCommandTest, StatusSaysWhenTheSupervisorIsGone) {
   EXPECT_EQ(kill(daemon, SIGTERM), 0);
 }
 
-TEST_F(SurvivalCommandTest, ExplainNamesWhoUsesASegmentAndWhatASessionUses) {
+TEST_F(SurvivalCommandTest, ExplainNamesTheSessionsOfASegmentAndTheSegmentsOfASession) {
   Client publisher = Connect("publisher");
   absl::StatusOr<Segment> segment = PublishPattern(publisher, "llama", {MiB(3), MiB(6)});
   ASSERT_TRUE(segment.ok()) << segment.status();
@@ -96,7 +96,7 @@ TEST_F(SurvivalCommandTest, ExplainNamesWhoUsesASegmentAndWhatASessionUses) {
   EXPECT_EQ(Tenurectl("explain nobody").exit_code, 5);
 }
 
-TEST_F(SurvivalCommandTest, ExplainNamesWhoLoadsASegment) {
+TEST_F(SurvivalCommandTest, ExplainNamesTheLoaderOfASegment) {
   Client client = Connect("loader");
   const absl::StatusOr<Segment> segment = client.AttachOrLoad("slow", [&](Client& loader) {
     const Outcome explained = Tenurectl("explain slow");

@@ -1,5 +1,5 @@
 // The daemon is killed again and again while its clients allocate, fill, check and free, and while
-// it takes up what it left. How often, the environment says: TENURE_DAEMON_KILLS.
+// the next one restores the state. TENURE_DAEMON_KILLS says how often.
 
 #include <signal.h>
 
@@ -31,9 +31,10 @@
 namespace tenure::testing {
 namespace {
 
-// What a killed client ends with; any other end is one of its own: bytes or leases were lost.
+// The exit code of a client that this test killed. With any other code the client has ended by
+// itself, because bytes or leases were lost.
 constexpr int kKilled = 128 + SIGKILL;
-// What a client ends with whose session is over.
+// The exit code of a client whose session is lost.
 constexpr int kFailed = 1;
 constexpr size_t kStorms = 3;
 constexpr uint64_t kHeldBlocks = 12;
@@ -43,7 +44,7 @@ int Times(const char* variable, int otherwise) {
   return text == nullptr ? otherwise : std::atoi(text);
 }
 
-// A block, as it must be after each death what it was before.
+// The ids, the offset and the size of a block, which a death of the daemon must not change.
 using Place = std::tuple<uint64_t, uint64_t, uint64_t, uint64_t>;
 
 std::vector<Place> PlacesOf(const std::vector<v1::Allocation>& allocations, pid_t pid) {
@@ -56,7 +57,7 @@ std::vector<Place> PlacesOf(const std::vector<v1::Allocation>& allocations, pid_
   return places;
 }
 
-// How long something took, many times.
+// Many measurements of one duration.
 class Durations {
  public:
   void Add(absl::Duration one) { all_.push_back(one); }
@@ -83,13 +84,13 @@ class DaemonKillTest : public ::testing::Test {
     if (vmm) words.push_back("vmm");
     LeaseClientProcess client(words);
     EXPECT_EQ(client.ReadLine(), "storming");
-    // A session that has no block yet is one that does not survive.
+    // A session that has no block yet does not survive.
     EXPECT_TRUE(
         Eventually([&] { return !PlacesOf(daemon_.ListAllocations(), client.pid()).empty(); }));
     return client;
   }
 
-  // A client whose blocks do not change, of sizes from the pools and beyond.
+  // Starts a client that holds kHeldBlocks blocks of this size and does nothing more.
   void Hold(uint64_t bytes) {
     LeaseClientProcess client(
         {"hold", daemon_.socket(), std::to_string(bytes), std::to_string(kHeldBlocks), "vmm"});
@@ -104,13 +105,15 @@ class DaemonKillTest : public ::testing::Test {
     while (storms_.size() < kStorms) storms_.push_back(Storm(/*vmm=*/true));
   }
 
-  // SIGKILL at a random moment; now and then clients die beside it, and its next lives before they
-  // serve. Returns when one does.
+  // Kills the daemon at a random time. `with_client`: a client is killed first.
+  // `recoveries_to_kill`: so many of the next daemons are killed before they serve. Returns when a
+  // daemon serves.
   void KillDaemon(bool with_client, uint64_t recoveries_to_kill) {
-    // Mostly at once, when clients come back; else when they are all at work again.
+    // In three of four cases the daemon is killed soon, while clients return to it. In the fourth
+    // all of them are at work again.
     Wait(random_() % 4 == 0 ? 500'000 : 50'000);
     if (with_client) {
-      // Dead or dying when the next daemon looks for it.
+      // The client is dead or dying when the next daemon looks for it.
       ASSERT_EQ(storms_.front().Kill(), kKilled) << "a client lost bytes or leases";
       storms_.erase(storms_.begin());
       Wait(2'000);
@@ -145,25 +148,25 @@ class DaemonKillTest : public ::testing::Test {
     for (LeaseClientProcess& client : storms_) {
       ASSERT_EQ(client.EndedWith(), std::nullopt) << "a client lost bytes or leases";
     }
-    // Ended here, because its memory is lost; not for contents that are not its own.
+    // The client ends because its memory is lost, and not with 3, which reports foreign contents.
     if (ipc_) {
       ASSERT_EQ(ipc_->WaitForEnd(), kFailed);
       ipc_.reset();
     }
   }
 
-  // None of the clients only waits.
-  void ExpectClientsToGoOn() {
+  // Checks that every client still allocates and frees.
+  void ExpectClientsAtWork() {
     for (const LeaseClientProcess& client : storms_) {
       const std::vector<Place> before = PlacesOf(daemon_.ListAllocations(), client.pid());
       ASSERT_TRUE(Eventually([&] {
         return PlacesOf(daemon_.ListAllocations(), client.pid()) != before;
-      })) << "a client does not go on";
+      })) << "a client allocates and frees nothing more";
     }
   }
 
   void Wait(unsigned at_most_us) {
-    // The random moment is the point of this wait.
+    // The wait makes the time of what follows random.
     std::this_thread::sleep_for(std::chrono::microseconds(random_() % at_most_us));
   }
 
@@ -181,7 +184,7 @@ class DaemonKillTest : public ::testing::Test {
     held_.clear();
   }
 
-  // What the journal says in the end, read as the next daemon would.
+  // Reads the journal as the next daemon would.
   void ExpectAnEmptyJournal() {
     const absl::StatusOr<server::JournalReading> reading = ReadJournalOf(daemon_);
     ASSERT_TRUE(reading.ok()) << reading.status();
@@ -202,7 +205,7 @@ class DaemonKillTest : public ::testing::Test {
 };
 
 TEST_F(DaemonKillTest, NoByteAndNoLeaseIsLostHoweverOftenTheDaemonDies) {
-  // The daemon that served first knows of no earlier life: what it has open is what one needs.
+  // The first daemon has restored nothing, so its descriptors are those that any daemon needs.
   ASSERT_TRUE(Eventually([&] { return NothingIsHeld(); }));
   const int keeper_fds = CountFds(daemon_.keeper_pid());
   const int daemon_fds = CountFds(daemon_.daemon_pid());
@@ -220,13 +223,13 @@ TEST_F(DaemonKillTest, NoByteAndNoLeaseIsLostHoweverOftenTheDaemonDies) {
     ExpectAllIsWell();
     if (HasFatalFailure()) return;
     FillUp();
-    if (i % 10 == 9) ExpectClientsToGoOn();
+    if (i % 10 == 9) ExpectClientsAtWork();
   }
   KillAllClients();
   if (HasFatalFailure()) return;
   EXPECT_TRUE(Eventually([&] { return NothingIsHeld(); }))
       << daemon_.GetStats().DebugString() << daemon_.ListSessions().DebugString();
-  // What is kept warm ends with the daemon.
+  // Warm memory ends with the daemon.
   ASSERT_TRUE(daemon_.KillAndAwaitNext());
   EXPECT_TRUE(Eventually([&] { return NothingIsHeld(); }));
   EXPECT_TRUE(Eventually([&] { return CountFds(daemon_.keeper_pid()) <= keeper_fds; }))

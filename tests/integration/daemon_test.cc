@@ -1,4 +1,4 @@
-// The daemon as a process: start, stop, and what it does when something is in its way.
+// The daemon as a process: start, stop, and what prevents a start.
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -58,7 +58,7 @@ TEST(DaemonTest, SigtermLeavesNoSocketAndEndsWithZeroAlsoWithLiveSessions) {
   EXPECT_EQ(daemon.Stop(), 0);
   EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
   EXPECT_TRUE(std::filesystem::is_empty(daemon.folder()));
-  // Whoever owns the device next finds all of its memory free.
+  // The next daemon of the device finds all of its memory free.
   TestDaemon next(TestDaemon::Options{.flags = {"--warm-reserve", "0"}});
   EXPECT_EQ(next.GetStats().reserved_bytes(), 0u);
   if (!OnRealDevice()) {
@@ -202,7 +202,7 @@ TEST(DaemonTest, AnOccupiedMetricsPortEndsWithWords) {
   EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
 }
 
-// One call by name with raw bytes, as a tool without our proto files makes it.
+// Makes one call by name with raw bytes, as a tool without the proto files does.
 std::string CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
                     const std::string& bytes) {
   grpc::GenericStub stub(channel);
@@ -272,7 +272,7 @@ TEST(DaemonTest, ReflectionNamesTheServices) {
 
 TEST(DaemonTest, AFailingDriverEndsServiceWithItsOwnExitCode) {
   if (OnRealDevice()) GTEST_SKIP() << "a real driver cannot be told to fail";
-  // The reserve's allocations succeed, a later one meets a lost context (719).
+  // The first cuMemAlloc succeeds, and the second meets a lost context (719).
   TestDaemon daemon(
       TestDaemon::Options{.flags = {"--warm-reserve", "0"},
                           .environment = {"TENURE_EMULATED_FAULTS=cuMemAlloc_v2:2=719"}});
@@ -285,8 +285,7 @@ TEST(DaemonTest, AFailingDriverEndsServiceWithItsOwnExitCode) {
 
 TEST(DaemonTest, TheBooksAgreeWithTheDriver) {
   TestDaemon daemon;
-  // To the byte on the emulated driver. A real one takes some memory for page tables as regions
-  // come.
+  // The emulated driver returns to the same byte. A real one keeps some memory for page tables.
   const auto expect_same_other = [](const v1::GetStatsResponse& now,
                                     const v1::GetStatsResponse& before) {
     const uint64_t slack = OnRealDevice() ? now.total_bytes() / 1000 : 0;

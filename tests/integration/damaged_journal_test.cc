@@ -1,5 +1,5 @@
-// A journal that somebody has damaged between two lives of the daemon: it says so and does not
-// serve on it, until somebody has looked.
+// A journal that was damaged between two lives of the daemon: the next daemon reports it and does
+// not serve until an operator has moved the file away.
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -71,12 +71,12 @@ class DamagedJournalTest : public ::testing::Test {
     return *std::move(client);
   }
 
-  // The daemon dies, and before the next starts this happens to its journal.
+  // Kills the daemon, and damages its journal before the next daemon starts.
   void BetweenTwoLives(const std::function<void(const std::string& journal)>& damage) {
     const pid_t daemon = daemon_.daemon_pid();
     ASSERT_EQ(kill(daemon_.keeper_pid(), SIGSTOP), 0);
     ASSERT_EQ(kill(daemon, SIGKILL), 0);
-    // Its parent stands still, so it stays until that goes on; its files are closed by then.
+    // The parent is stopped and cannot reap the daemon. A zombie has closed its files.
     ASSERT_TRUE(Eventually([&] {
       return absl::StrContains(ReadFile(absl::StrCat("/proc/", daemon, "/stat")), ") Z ");
     }));
@@ -84,8 +84,9 @@ class DamagedJournalTest : public ::testing::Test {
     ASSERT_EQ(kill(daemon_.keeper_pid(), SIGCONT), 0);
   }
 
-  // No daemon serves, each says why and ends with 69, and the keeper goes on trying; once the file
-  // is out of the way the next begins anew, and whoever had something hears that it is lost.
+  // Checks that no daemon serves: each logs `advice` and ends with 69, and the keeper keeps
+  // starting them. When the file is moved away, the next daemon starts without state, and the
+  // client is told that its session is lost.
   void ExpectRefusal(const std::function<void(const std::string& journal)>& damage,
                      const std::string& advice) {
     const int keeper_fds = CountFds(daemon_.keeper_pid());
@@ -102,7 +103,8 @@ class DamagedJournalTest : public ::testing::Test {
     const std::string log = ReadFile(log_path_);
     EXPECT_TRUE(absl::StrContains(log, absl::StrCat("journal ", JournalOf(daemon_)))) << log;
     EXPECT_TRUE(absl::StrContains(log, advice)) << log;
-    EXPECT_FALSE(is_lost_.HasBeenNotified()) << "nobody knows yet: " << lost_;
+    EXPECT_FALSE(is_lost_.HasBeenNotified())
+        << "the session was reported as lost too early: " << lost_;
 
     std::filesystem::rename(JournalOf(daemon_), JournalOf(daemon_) + ".away");
     ASSERT_TRUE(daemon_.AwaitNext(before));
@@ -110,7 +112,8 @@ class DamagedJournalTest : public ::testing::Test {
     ASSERT_TRUE(is_lost_.WaitForNotificationWithTimeout(absl::Seconds(20)));
     EXPECT_TRUE(absl::IsAborted(lost_)) << lost_;
     EXPECT_TRUE(absl::IsAborted(client.Allocate(KiB(4)).status()));
-    // Nobody knows whose it was: the driver has it, and isolates who has it mapped.
+    // Without the journal the owners are unknown: the memory was returned to the driver, which
+    // keeps it intact for the processes that have it mapped.
     EXPECT_TRUE(Eventually([&] { return CountFds(daemon_.keeper_pid()) <= keeper_fds; }));
     ConnectOptions options;
     options.socket = daemon_.socket();
@@ -126,7 +129,7 @@ class DamagedJournalTest : public ::testing::Test {
   absl::Status lost_;
 };
 
-TEST_F(DamagedJournalTest, AByteThatIsAnother) {
+TEST_F(DamagedJournalTest, AChangedByteIsRefused) {
   ExpectRefusal(
       [](const std::string& journal) {
         std::string bytes = ReadFile(journal);
@@ -136,28 +139,28 @@ TEST_F(DamagedJournalTest, AByteThatIsAnother) {
       kMoveAway);
 }
 
-TEST_F(DamagedJournalTest, SomethingElseInItsPlace) {
+TEST_F(DamagedJournalTest, AnotherFileInItsPlaceIsRefused) {
   ExpectRefusal([](const std::string& journal) { WriteFile(journal, std::string(5000, 'x')); },
                 kMoveAway);
 }
 
-TEST_F(DamagedJournalTest, NothingInIt) {
+TEST_F(DamagedJournalTest, AnEmptyFileIsRefused) {
   ExpectRefusal([](const std::string& journal) { WriteFile(journal, ""); }, kMoveAway);
 }
 
-TEST_F(DamagedJournalTest, OthersMayWriteIt) {
+TEST_F(DamagedJournalTest, AFileThatOthersMayWriteIsRefused) {
   ExpectRefusal([](const std::string& journal) { ASSERT_EQ(chmod(journal.c_str(), 0666), 0); },
                 kNotRead);
 }
 
-TEST_F(DamagedJournalTest, AnotherUsers) {
+TEST_F(DamagedJournalTest, AFileOfAnotherUserIsRefused) {
   if (geteuid() != 0) GTEST_SKIP() << "giving a file away needs root";
   ExpectRefusal(
       [](const std::string& journal) { ASSERT_EQ(chown(journal.c_str(), 65534, 65534), 0); },
       kNotRead);
 }
 
-TEST_F(DamagedJournalTest, ALinkInItsPlace) {
+TEST_F(DamagedJournalTest, ALinkInItsPlaceIsRefused) {
   ExpectRefusal(
       [](const std::string& journal) {
         std::filesystem::rename(journal, journal + ".real");
@@ -166,8 +169,8 @@ TEST_F(DamagedJournalTest, ALinkInItsPlace) {
       kNotRead);
 }
 
-// What a death in the middle of a write leaves. The record of the second block was cut here after
-// it had been answered, so that block is lost, and nothing else.
+// A death in the middle of a write leaves such a journal. Here the record of the second block is
+// cut after the block was granted, so that block is lost, and no other.
 TEST_F(DamagedJournalTest, ARecordThatIsCutShortAtTheEndIsNoDamage) {
   Client client = Connect();
   absl::StatusOr<DeviceBuffer> first = client.Allocate(MiB(3));

@@ -1,5 +1,5 @@
-// What a supervisor keeps for the daemon outlives it. The same claims hold of `tenured --keeper`
-// and, with TENURE_PEER_FOLDER, of systemd: see tests/deploy/systemd_fd_store.py.
+// Descriptors that a supervisor stores for the daemon outlive it. The claims hold of `tenured
+// --keeper` and, with TENURE_PEER_FOLDER, of systemd: see tests/deploy/systemd_fd_store.py.
 
 #include <string>
 #include <vector>
@@ -13,7 +13,7 @@
 namespace tenure::testing {
 namespace {
 
-// What the supervisor of the peer keeps at most.
+// The number of descriptors that the peer's supervisor stores at most.
 constexpr int kMax = 64;
 
 std::vector<std::string> Words(const std::string& text, char separator) {
@@ -47,8 +47,7 @@ TEST(FdStoreTest, StoredMeansThatTheDeathOfTheNextMomentLosesNothing) {
 TEST(FdStoreTest, DeathInTheMiddleOfStoringLeavesWholeOnesInOrder) {
   FdStorePeer peer;
   for (int count = 0; count < 40; ++count) {
-    // Every second time it is killed from outside, somewhere in the middle; nobody waits for the
-    // answer.
+    // In every second round this test kills the peer in the middle, without waiting for its answer.
     if (count % 2 == 0) {
       peer.Tell(absl::StrCat("send x ", count));
       peer.AwaitNext();
@@ -96,11 +95,11 @@ TEST(FdStoreTest, WhatWasRemovedDoesNotComeBack) {
   ASSERT_EQ(peer.Tell("batch r 3"), "ok");
   EXPECT_EQ(peer.Tell("remove r1"), "ok");
   EXPECT_EQ(peer.Tell("remove r1"), "NOT_FOUND");
-  // Its barrier stands behind the removal.
+  // A store ends with a barrier, so the removal before it is done when it returns.
   EXPECT_EQ(peer.Tell("store s later"), "ok");
   peer.Kill();
   EXPECT_EQ(peer.Tell("names"), "s:r2:r0");
-  // Also by the process that inherited it.
+  // The process that inherited a descriptor can remove it as well.
   EXPECT_EQ(peer.Tell("remove r0"), "ok");
   EXPECT_EQ(peer.Tell("store t last"), "ok");
   peer.Kill();

@@ -1,4 +1,4 @@
-// Clients that mean harm: they are cut off, everybody else is served, and the books balance.
+// Hostile clients: their connections are cut, all others are served, and the books balance.
 
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -74,8 +74,8 @@ TEST_F(HostileTest, AHeaderWithoutEndIsCut) {
   ExpectServedAsBefore(1);
 }
 
-// One of the things that a client did which made gRPC take 13 GB.
-TEST_F(HostileTest, WhoAcknowledgesNothingAndAsksForEverIsCut) {
+// Without the daemon's meter, such a client made gRPC allocate 13 GB.
+TEST_F(HostileTest, RequestsWithoutEndFromAClientThatAcknowledgesNothingAreCut) {
   http2::Connection hostile = Open();
   bool open = true;
   for (uint32_t stream = 1; open && stream < 400'000; stream += 2) {
@@ -88,7 +88,7 @@ TEST_F(HostileTest, WhoAcknowledgesNothingAndAsksForEverIsCut) {
 TEST_F(HostileTest, AfterBrokenFramesNothingMoreIsTaken) {
   http2::Connection hostile = Open();
   ASSERT_TRUE(hostile.Send(http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "")));
-  // Frames that look right and whose headers no table can decompress.
+  // These frames are well formed, but their headers cannot be decompressed.
   bool open = true;
   for (uint32_t stream = 1; open && stream < 400'000; stream += 2) {
     open = hostile.Send(http2::Frame(http2::kHeaders, http2::kEndHeaders, stream, "\xff\xff\xff"));
@@ -97,9 +97,9 @@ TEST_F(HostileTest, AfterBrokenFramesNothingMoreIsTaken) {
   EXPECT_TRUE(honest_.Allocate(100).ok());
 }
 
-TEST_F(HostileTest, WhoLeavesAnswersUnreadIsCut) {
+TEST_F(HostileTest, AConnectionWhoseAnswersAreLeftUnreadIsCut) {
   http2::Connection hostile = Open();
-  // A window that never closes, so that it is the socket that fills.
+  // With a large window, HTTP/2 does not stop the answers, so the socket fills.
   ASSERT_TRUE(hostile.Send(
       http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "") +
       http2::Frame(http2::kWindowUpdate, http2::kNone, 0, std::string("\x3f\xff\x00\x00", 4))));
@@ -108,8 +108,7 @@ TEST_F(HostileTest, WhoLeavesAnswersUnreadIsCut) {
     EXPECT_EQ(ioctl(hostile.fd(), FIONREAD, &bytes), 0);
     return bytes;
   };
-  // A few calls at a time, and none once the answers stop coming: it is not the number of streams
-  // that this is about.
+  // Only a few calls are open at a time, so the number of streams is not the reason for the cut.
   uint32_t stream = 1;
   int before = -1;
   ASSERT_TRUE(Eventually([&] {
@@ -120,7 +119,7 @@ TEST_F(HostileTest, WhoLeavesAnswersUnreadIsCut) {
       EXPECT_TRUE(hostile.Send(http2::Call(stream, kGetStats, "")));
     }
     const int enough = now + 8 * 100;
-    // Either they are answered, or nothing more fits.
+    // Waits until they are answered or the socket is full.
     for (int look = 0; look < 200 && unread() < enough; ++look) usleep(1'000);
     return false;
   }));
@@ -132,7 +131,7 @@ TEST_F(HostileTest, WhoLeavesAnswersUnreadIsCut) {
   ExpectServedAsBefore(1);
 }
 
-TEST_F(HostileTest, ASocketThatWasPassedOnIsWorthNothing) {
+TEST_F(HostileTest, ASocketThatWasPassedOnIsNotServed) {
   http2::Connection connection = Open();
   ASSERT_TRUE(connection.Send(http2::Call(1, kPing, "")));
   // The maker of the connection is served.
@@ -221,7 +220,7 @@ TEST(LimitTest, ATenantHasOnlySoManyConnections) {
     return std::count_if(crowd.begin(), crowd.end(),
                          [](http2::Connection& one) { return one.IsClosed(); }) >= 30;
   }));
-  EXPECT_TRUE(session.Allocate(100).ok()) << "whoever is connected stays so";
+  EXPECT_TRUE(session.Allocate(100).ok()) << "a connected client is not affected";
   crowd.clear();
   EXPECT_TRUE(Eventually([&] {
     return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +

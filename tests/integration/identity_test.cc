@@ -1,4 +1,4 @@
-// Who may talk to the daemon, and what happens to those who talk nonsense.
+// The identity of a connection: it serves only the process that made it, and garbage closes it.
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -29,7 +29,7 @@ int ConnectTo(const TestDaemon& daemon) {
   return fd;
 }
 
-// Reads until the other side closes; what came.
+// Reads until the other side closes, and returns the bytes.
 std::string ReadToEnd(int fd) {
   std::string all;
   char bytes[4096];
@@ -39,7 +39,7 @@ std::string ReadToEnd(int fd) {
   return all;
 }
 
-TEST(IdentityTest, GarbageOnTheSocketHarmsNobody) {
+TEST(IdentityTest, GarbageOnTheSocketHarmsNoOtherClient) {
   signal(SIGPIPE, SIG_IGN);
   TestDaemon daemon;
   RawSession session(daemon.allocator());
@@ -49,7 +49,7 @@ TEST(IdentityTest, GarbageOnTheSocketHarmsNobody) {
     const int fd = ConnectTo(daemon);
     std::string garbage(1 + random() % 20000, 0);
     for (char& byte : garbage) byte = static_cast<char>(random());
-    // Every other time the beginning is right: HTTP/2's preface.
+    // Every second connection begins with HTTP/2's preface, which is valid.
     if (i % 2 == 0) garbage.insert(0, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     EXPECT_GT(write(fd, garbage.data(), garbage.size()), 0);
     shutdown(fd, SHUT_WR);
@@ -70,7 +70,7 @@ TEST(IdentityTest, ASilentConnectionIsDroppedWhileOthersAreServed) {
   close(silent);
 }
 
-TEST(IdentityTest, AConnectionMadeByOneProcessIsWorthNothingToAnother) {
+TEST(IdentityTest, AConnectionMadeByOneProcessServesNoOther) {
   TestDaemon daemon;
   const int fd = ConnectTo(daemon);
   const pid_t child = fork();
@@ -81,7 +81,7 @@ TEST(IdentityTest, AConnectionMadeByOneProcessIsWorthNothingToAnother) {
     _exit(write(fd, all.data(), all.size()) == static_cast<ssize_t>(all.size()) ? 0 : 1);
   }
   EXPECT_EQ(WaitForExit(child), 0);
-  // PERMISSION_DENIED is status 7; the words travel with it.
+  // The answer is PERMISSION_DENIED (7) with this message.
   std::string answer;
   EXPECT_TRUE(Eventually([&] {
     char bytes[4096];

@@ -1,4 +1,5 @@
-// `tenured --keeper`: whom it starts again and whom not, whom it hears, and how little it is.
+// `tenured --keeper`: after which exit codes it starts the daemon again, which messages it accepts,
+// and that it stays small.
 
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -48,14 +49,14 @@ std::string NotifyPath(const std::string& folder) {
   return "";
 }
 
-// Says something to a supervisor as this process, with a descriptor or without.
-void SayAsAStranger(const std::string& socket, const std::string& message, int fd) {
+// Sends a message to a supervisor from this process, which is not its child.
+void SendAsAStranger(const std::string& socket, const std::string& message, int fd) {
   setenv("NOTIFY_SOCKET", socket.c_str(), 1);
   EXPECT_GT(sd_pid_notify_with_fds(0, 1, message.c_str(), &fd, fd < 0 ? 0 : 1), 0);
 }
 
-// Whether somebody answers on the daemon's socket, over a connection that knows of no failure
-// before.
+// Whether a daemon answers on the socket. The channel is new: an old one would wait after a
+// failure.
 bool Serves(const TestDaemon& daemon) {
   return daemon.NewChannel()->WaitForConnected(std::chrono::system_clock::now() +
                                                std::chrono::milliseconds(200));
@@ -86,7 +87,7 @@ TEST(KeeperTest, AWrongCommandLineEndsTheKeeperBeforeItsDaemonEverServed) {
   EXPECT_EQ(WaitForExit(keeper), 64);
 }
 
-TEST(KeeperTest, SignalsThatEndArePassedOnAndNobodyIsStartedAgain) {
+TEST(KeeperTest, SignalsThatEndArePassedOnAndNoDaemonIsStartedAgain) {
   for (const int signal : {SIGTERM, SIGINT}) {
     FdStorePeer peer;
     ASSERT_EQ(peer.Tell("store a bytes"), "ok");
@@ -109,7 +110,8 @@ TEST(KeeperTest, AKeeperWhoseDaemonNeverStartsEndsWhenAsked) {
   }));
   kill(keeper, SIGTERM);
   const int code = WaitForExit(keeper);
-  // As it was met in a pause, or with a child: that one ended by itself or by the signal.
+  // 0: the signal arrived between two children. Else it is the code of the child, which ended by
+  // itself or by the signal.
   EXPECT_TRUE(code == 0 || code == 69 || code == 128 + SIGTERM) << code;
 }
 
@@ -127,30 +129,30 @@ TEST(KeeperTest, AWholeDevicesRegionsComeBack) {
   EXPECT_NE(inherited.find("region-of-the-device-4095=region-of-the-device-4095"),
             std::string::npos);
   EXPECT_EQ(CountFds(peer.supervisor()), before);
-  // Names that no environment variable could hold.
+  // The names are returned in one environment variable, which could not hold these.
   FdStorePeer other({"TENURE_PEER_MAX=4096"});
   EXPECT_EQ(other.Tell("batch " + std::string(200, 'x') + " 1000"), "RESOURCE_EXHAUSTED");
 }
 
-TEST(KeeperTest, StrangersAreNotHeard) {
+TEST(KeeperTest, MessagesOfStrangersAreIgnored) {
   FdStorePeer peer;
   ASSERT_EQ(peer.Tell("store ours bytes"), "ok");
   const std::string notify = NotifyPath(peer.folder());
   ASSERT_NE(notify, "");
   const UniqueFd memory(memfd_create("stranger", MFD_CLOEXEC));
   const int before = CountFds(peer.supervisor());
-  SayAsAStranger(notify, "FDSTORE=1\nFDNAME=theirs", memory.get());
-  SayAsAStranger(notify, "FDSTOREREMOVE=1\nFDNAME=ours", -1);
-  SayAsAStranger(notify, "BARRIER=1", memory.get());
-  SayAsAStranger(notify, std::string(8192, 'x'), memory.get());
-  // Its barrier stands behind all of these.
+  SendAsAStranger(notify, "FDSTORE=1\nFDNAME=theirs", memory.get());
+  SendAsAStranger(notify, "FDSTOREREMOVE=1\nFDNAME=ours", -1);
+  SendAsAStranger(notify, "BARRIER=1", memory.get());
+  SendAsAStranger(notify, std::string(8192, 'x'), memory.get());
+  // A store ends with a barrier, so the keeper has read all messages before it.
   ASSERT_EQ(peer.Tell("store later bytes"), "ok");
   EXPECT_EQ(CountFds(peer.supervisor()), before + 1);
   peer.Kill();
   EXPECT_EQ(peer.Tell("names"), "later:ours");
 }
 
-TEST(KeeperTest, ADaemonWhoseKeeperIsKilledServesOnAndCannotStore) {
+TEST(KeeperTest, ADaemonWhoseKeeperIsKilledKeepsServingAndCannotStore) {
   FdStorePeer peer;
   ASSERT_EQ(peer.Tell("store a bytes"), "ok");
   const pid_t daemon = peer.pid();
@@ -162,7 +164,7 @@ TEST(KeeperTest, ADaemonWhoseKeeperIsKilledServesOnAndCannotStore) {
 }
 
 TEST(KeeperTest, TheRealDaemonServesAgainAfterItsDeathAndItsKeeperStaysSmall) {
-  // That it serves at all is what its keeper passed on.
+  // The constructor returns when the daemon serves, so its keeper has started it.
   TestDaemon daemon(TestDaemon::Options{.flags = {"--keeper"}});
   const pid_t keeper = daemon.pid();
   for (int life = 0; life < 3; ++life) {

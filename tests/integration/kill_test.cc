@@ -1,5 +1,5 @@
 // Many clients that are killed, stopped and forked at random moments while they allocate, fill,
-// check and free. How often, the environment says: TENURE_KILLS, TENURE_STOPS, TENURE_FORKS.
+// check and free. TENURE_KILLS, TENURE_STOPS and TENURE_FORKS say how often.
 
 #include <signal.h>
 
@@ -54,7 +54,7 @@ TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
   const int kills = Times("TENURE_KILLS", 200);
   for (int kill = 0; kill < kills; ++kill) {
     while (clients.size() < kAtOnce) clients.push_back(Storm(daemon, random()));
-    // The random moment is the point of this wait.
+    // The wait makes the time of what follows random.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
     ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);
@@ -74,9 +74,9 @@ TEST(KillTest, KilledClientsMemoryComesBackAndNoRegionIsGivenTwice) {
   EXPECT_EQ(daemon.Stop(), 0);
 }
 
-// A lease of 100 ms, and clients that are stopped for up to three times that: some come back in
-// time, some are suspended, some right at the deadline. None loses anything.
-TEST(KillTest, StoppedClientsGoOnAsIfNothingHadHappened) {
+// The lease lasts 100 ms, and clients are stopped for up to three times as long. Some continue in
+// time, some are suspended, some continue just at the deadline. None loses memory.
+TEST(KillTest, StoppedClientsLoseNothing) {
   constexpr size_t kAtOnce = 3;
   TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "100ms"}, .memory = "2GiB"});
   std::mt19937 random(20261124);
@@ -86,7 +86,7 @@ TEST(KillTest, StoppedClientsGoOnAsIfNothingHadHappened) {
   for (int stop = 0; stop < stops; ++stop) {
     LeaseClientProcess& client = clients[random() % kAtOnce];
     ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
-    // The random moment is the point of this wait.
+    // The wait makes the time of what follows random.
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300'000));
     ASSERT_EQ(GivenTwice(daemon.ListAllocations()), "");
     ExpectBalancedBooks(daemon);
@@ -128,7 +128,7 @@ TEST(KillTest, ASurvivingChildKeepsItsParentsMemoryOutOfEveryHand) {
     ASSERT_EQ(kill(child, SIGKILL), 0);
     ASSERT_TRUE(Eventually([&] { return !in_quarantine(); }));
   }
-  EXPECT_EQ(neighbour.Kill(), 128 + SIGKILL) << "a byte of somebody else's was seen";
+  EXPECT_EQ(neighbour.Kill(), 128 + SIGKILL) << "it found a byte of another process";
   EXPECT_TRUE(Eventually([&] { return NothingIsHeld(daemon); }));
   EXPECT_EQ(daemon.Stop(), 0);
 }

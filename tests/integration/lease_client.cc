@@ -2,19 +2,19 @@
 // state that the test needs.
 //
 //   lease_client hold SOCKET BYTES [COUNT] leases a block, or as many, fills them, prints "held
-//                                          ALLOCATION SESSION", waits for ever
+//                                          ALLOCATION SESSION", waits until killed
 //   lease_client fork SOCKET BYTES         the same, then forks a child that lives on: prints
 //                                          "forked CHILD"
-//   lease_client clone SOCKET BYTES        the same behind the C library's back, so that no fork
-//                                          handler runs in the child
+//   lease_client clone SOCKET BYTES        the same by the system call, so that no fork handler
+//                                          of the C library runs in the child
 //   lease_client exec SOCKET BYTES         the same as hold, then runs another program in its place
-//   lease_client storm SOCKET SEED         leases, fills, checks and frees at random for ever;
-//                                          prints "storming"
+//   lease_client storm SOCKET SEED         prints "storming", then leases, fills, checks and frees
+//                                          at random until killed
 //   lease_client expect-zero SOCKET BYTES  leases a block and ends with 0 when every byte is zero
 //   lease_client intrude SOCKET SESSION ALLOCATION
 //                                          uses another process's ids; prints the status codes
-//   lease_client load SOCKET NAME          is the one to load a segment and never does: prints
-//                                          "loading", waits for ever
+//   lease_client load SOCKET NAME          claims a segment and never loads it: prints "loading",
+//                                          waits until killed
 //
 // With a last word "vmm" the blocks are of kind VMM_FD, otherwise of the daemon's default.
 //
@@ -47,7 +47,7 @@ constexpr int kForeignContents = 3;
 
 [[noreturn]] void Die(const absl::Status& status) {
   std::fprintf(stderr, "lease_client: %s\n", status.ToString().c_str());
-  // _exit, so that the session's threads are not waited for.
+  // _exit runs no destructors, which would wait for the session's threads.
   _exit(1);
 }
 

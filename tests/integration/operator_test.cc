@@ -1,4 +1,5 @@
-// What an operator decides: who may lease, who may administer, and what a daemon does when told to.
+// An operator's settings and commands: the users who may lease and administer, and the Admin
+// service.
 
 #include <grp.h>
 #include <sys/socket.h>
@@ -26,9 +27,9 @@ constexpr uid_t kStranger = 54321;
 constexpr gid_t kTheirGroup = 54322;
 constexpr gid_t kAnotherOfTheirs = 54323;
 
-// What the daemon answers to a call by a process of another user.
+// The daemon's answer to a call by a process of another user.
 std::string AnswerToStranger(const TestDaemon& daemon, const std::string& path) {
-  // The test's folder and socket are the test's alone otherwise.
+  // By default other users may not enter the test's folder, nor use the socket.
   EXPECT_EQ(chmod(daemon.folder().c_str(), 0755), 0);
   EXPECT_EQ(chmod(daemon.socket().c_str(), 0666), 0);
   int ends[2] = {};
@@ -67,7 +68,7 @@ TEST(AllowListTest, OnlyListedUsersAndMembersOfListedGroupsAreServed) {
     TestDaemon daemon(TestDaemon::Options{.flags = flags});
     return AnswerToStranger(daemon, "/tenure.v1.Stats/Ping");
   };
-  EXPECT_EQ(answer({}).find(refused), std::string::npos) << "without a list everybody is";
+  EXPECT_EQ(answer({}).find(refused), std::string::npos) << "without a list every user is served";
   EXPECT_NE(answer({"--allow-user", "1,2"}).find(refused), std::string::npos);
   EXPECT_EQ(answer({"--allow-user", "1,54321"}).find(refused), std::string::npos);
   EXPECT_EQ(answer({"--allow-group", "54322"}).find(refused), std::string::npos);
@@ -134,7 +135,7 @@ TEST_F(AdminTest, RevokeKillsTheSessionsProcessAndItsMemoryComesBack) {
             grpc::StatusCode::NOT_FOUND);
 }
 
-TEST_F(AdminTest, ADrainingDaemonServesWhoIsThereAndEndsWithTheLast) {
+TEST_F(AdminTest, ADrainingDaemonServesOpenSessionsAndEndsWithTheLast) {
   RawSession session(daemon_.allocator());
   v1::Token token;
   ASSERT_TRUE(session.Allocate(100, &token).ok());
@@ -191,7 +192,7 @@ TEST(MpsTest, ADaemonDoesNotServeBesideMpsUnlessItIsAllowedTo) {
     RawSession session(allowed.allocator());
     EXPECT_TRUE(session.Allocate(100).ok());
   }
-  // What a killed control daemon leaves behind keeps nobody from starting.
+  // The pipe that a killed control daemon leaves behind does not prevent a start.
   ASSERT_TRUE(std::filesystem::exists(folder + "/control"));
   TestDaemon after(TestDaemon::Options{.environment = {variable}});
   EXPECT_EQ(after.GetStats().health(), "SERVING");

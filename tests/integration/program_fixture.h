@@ -1,4 +1,4 @@
-// Runs this project's programs against a daemon of their own.
+// Runs this project's programs against a daemon that the test starts.
 #ifndef TESTS_INTEGRATION_PROGRAM_FIXTURE_H_
 #define TESTS_INTEGRATION_PROGRAM_FIXTURE_H_
 

@@ -1,4 +1,4 @@
-// What becomes of the memory of clients that die, fork, hang or leave.
+// The memory of clients that die, fork, hang or disconnect.
 
 #include <signal.h>
 
@@ -68,7 +68,7 @@ TEST_F(ReclaimTest, AForkedChildThatLivesOnKeepsItsDeadParentsRegionsInQuarantin
   EXPECT_TRUE(Eventually([&] { return NothingIsHeld(); })) << daemon_.ListSessions().DebugString();
 }
 
-TEST_F(ReclaimTest, AClientsForkedChildLetsGoOfTheDeviceSoThatItsParentsMemoryComesBack) {
+TEST_F(ReclaimTest, AClientsForkedChildClosesTheDeviceFilesSoThatItsParentsMemoryComesBack) {
   LeaseClientProcess client({"fork", daemon_.socket(), Number(MiB(3))});
   const std::string line = client.ReadLine();
   ASSERT_EQ(line.substr(0, 7), "forked ");
@@ -82,7 +82,7 @@ TEST_F(ReclaimTest, AStoppedClientKeepsItsMemory) {
   LeaseClientProcess client({"hold", daemon_.socket(), Number(MiB(3))});
   ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
   ASSERT_EQ(kill(client.pid(), SIGSTOP), 0);
-  // Another client comes and goes meanwhile: time passes and the daemon works.
+  // Meanwhile another client connects and ends, so the daemon has worked and time has passed.
   LeaseClientProcess other({"expect-zero", daemon_.socket(), Number(MiB(3))});
   EXPECT_EQ(other.WaitForEnd(), 0);
   EXPECT_EQ(daemon_.GetStats().active_allocations(), 1u);
@@ -107,8 +107,8 @@ TEST_F(ReclaimTest, ADirectBlocksRegionServesTheSameTenantAgainOnceItIsUnmapped)
   v1::Token third;
   ASSERT_TRUE(session.Allocate(MiB(50).value(), &first).ok());
   ASSERT_TRUE(session.Free(first.allocation_id()).ok());  // says that it is unmapped
-  // It is cleared in the background; until then an allocation gets another region, which is given
-  // back as well.
+  // The region is cleared in the background. Until then an allocation gets another region, which is
+  // returned as well.
   std::set<uint64_t> given_back = {first.region_id()};
   ASSERT_TRUE(Eventually([&] {
     if (!session.Allocate(MiB(50).value(), &second).ok()) return false;
@@ -137,7 +137,7 @@ TEST(LeaseTest, AnOverdueSessionIsGrantedNothingNewLosesNothingAndRecovers) {
   EXPECT_TRUE(session.Free(token.allocation_id()).ok());
 }
 
-TEST(LeaseTest, AStoppedClientIsSuspendedSaysWhyAndGoesOnWhenItIsContinued) {
+TEST(LeaseTest, AStoppedClientIsSuspendedWithItsCauseUntilItIsContinued) {
   TestDaemon daemon(TestDaemon::Options{.flags = {"--lease-ttl", "300ms"}});
   LeaseClientProcess client({"hold", daemon.socket(), Number(MiB(3))});
   ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");

@@ -44,7 +44,7 @@ class SegmentTest : public ::testing::Test {
   TestDaemon daemon_{TestDaemon::Options{.memory = "2GiB"}};
 };
 
-// Nothing can be written where a segment of kind VMM_FD is mapped.
+// A mapping of a VMM_FD segment cannot be written.
 bool IsReadOnly(const Client& client, const Segment& segment) {
   const char byte = 'x';
   for (const SegmentBlock& block : segment.blocks()) {
@@ -53,7 +53,7 @@ bool IsReadOnly(const Client& client, const Segment& segment) {
   return true;
 }
 
-TEST_F(SegmentTest, WhatOnePublishesOthersReadAndNobodyWrites) {
+TEST_F(SegmentTest, OthersReadAPublishedSegmentAndCannotWriteIt) {
   Client publisher = Connect();
   absl::StatusOr<SegmentContents> contents = MakeContents(publisher, {MiB(3), MiB(17) + Bytes(5)});
   ASSERT_TRUE(contents.ok()) << contents.status();
@@ -63,7 +63,7 @@ TEST_F(SegmentTest, WhatOnePublishesOthersReadAndNobodyWrites) {
   ASSERT_TRUE(mine.ok()) << mine.status();
   EXPECT_TRUE(IsReadOnly(publisher, *mine));
   EXPECT_TRUE(mine->Verify().ok()) << mine->Verify();
-  EXPECT_FALSE(mine->survives_daemon()) << "nobody keeps this daemon's memory";
+  EXPECT_FALSE(mine->survives_daemon()) << "this daemon has no supervisor";
 
   Client reader = Connect();
   absl::StatusOr<Segment> theirs = reader.Attach("models/llama-3.1_8B");
@@ -104,7 +104,7 @@ TEST_F(SegmentTest, PublicationThatThisProcessCannotMapIsAnErrorAndStaysPublishe
   EXPECT_TRUE(attached->Verify().ok());
 }
 
-TEST_F(SegmentTest, AttachedTwiceInOneProcessItIsMappedUntilTheLastIsGone) {
+TEST_F(SegmentTest, AttachedTwiceInOneProcessItIsMappedUntilTheLastDetach) {
   Client client = Connect();
   absl::StatusOr<Segment> published = PublishPattern(client, "twice", {MiB(4)});
   ASSERT_TRUE(published.ok()) << published.status();
@@ -124,7 +124,7 @@ TEST_F(SegmentTest, AttachedTwiceInOneProcessItIsMappedUntilTheLastIsGone) {
 }
 
 TEST_F(SegmentTest, OutlivesItsPublisherAndItsMemoryComesBackWithItsEnd) {
-  // Connected first: this process's context takes device memory, too.
+  // The client connects before the memory is read: its context takes device memory, too.
   Client reader = Connect();
   const uint64_t before = daemon_.GetStats().driver_free_bytes();
   {
@@ -159,7 +159,7 @@ TEST_F(SegmentTest, TakenBackByForceItStaysReadableWhereItIsMapped) {
   ASSERT_TRUE(PublishPattern(client, "forced", {MiB(2)}).ok()) << "the name is free again";
 }
 
-TEST_F(SegmentTest, OfKindCudaIpcItIsSharedAllTheSame) {
+TEST_F(SegmentTest, OfKindCudaIpcItIsSharedAsWell) {
   Client publisher = Connect();
   absl::StatusOr<Segment> mine =
       PublishPattern(publisher, "ipc", {MiB(3), MiB(5)}, MemoryKind::kCudaIpc);
@@ -174,12 +174,12 @@ TEST_F(SegmentTest, OfKindCudaIpcItIsSharedAllTheSame) {
   EXPECT_TRUE(theirs->Verify().ok());
   EXPECT_TRUE(mine->Detach().ok());
   EXPECT_TRUE(second->Verify().ok());
-  // The driver maps it for writing, which the digest tells.
+  // The driver maps CUDA_IPC for writing, so a write succeeds, and the digest shows it.
   ASSERT_TRUE(reader.device().CopyToDevice(theirs->blocks()[1].pointer, "x", Bytes(1)).ok());
   EXPECT_TRUE(absl::IsDataLoss(second->Verify())) << second->Verify();
 }
 
-TEST_F(SegmentTest, WhatCannotBePublishedIsRefusedAndComesBack) {
+TEST_F(SegmentTest, BlocksOfARefusedPublicationAreFreed) {
   Client client = Connect();
   Client other = Connect();
   const auto refusal = [&](const std::string& name, auto change) {
@@ -269,7 +269,7 @@ TEST_F(SegmentTest, ForeignIdsDetachNothing) {
   EXPECT_EQ(List().at(0).attached_session_ids_size(), 2);
 }
 
-TEST_F(SegmentTest, OfAllWhoAskTheFirstLoadsAndTheOthersWait) {
+TEST_F(SegmentTest, TheFirstCallerLoadsAndTheOthersWait) {
   std::atomic<int> loads = 0;
   std::atomic<int> good = 0;
   std::vector<std::thread> threads;
@@ -303,7 +303,7 @@ TEST_F(SegmentTest, ALoaderThatFailsGivesTheClaimBack) {
   EXPECT_TRUE(client.AttachOrLoad("tried", load, {.wait = absl::ZeroDuration()}).ok());
 }
 
-TEST_F(SegmentTest, TakingAClaimBackNeverEndsWhatWasPublished) {
+TEST_F(SegmentTest, EndingAClaimNeverEndsAPublishedSegment) {
   Client client = Connect();
   ASSERT_TRUE(PublishPattern(client, "published", {MiB(2)}).ok());
   ASSERT_TRUE(client.Flush().ok());
@@ -369,7 +369,7 @@ TEST_F(SegmentTest, AFileOfWeightsBecomesItsTensorsWithAlignedAddresses) {
   EXPECT_EQ(between, std::vector<char>(gap.value(), 0));
 }
 
-TEST_F(SegmentTest, AFileThatIsNoneIsRefusedBeforeAnythingIsAllocated) {
+TEST_F(SegmentTest, AnInvalidFileIsRefusedBeforeAnyAllocation) {
   const std::string path = daemon_.folder() + "/w.safetensors";
   EXPECT_TRUE(absl::IsNotFound(WeightsFile::Open(path).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(WeightsFile::Open(daemon_.folder()).status()));
@@ -378,7 +378,7 @@ TEST_F(SegmentTest, AFileThatIsNoneIsRefusedBeforeAnythingIsAllocated) {
     std::ofstream(path, std::ios::binary) << text;
     EXPECT_TRUE(absl::IsInvalidArgument(WeightsFile::Open(path).status())) << text.size();
   }
-  // One that is cut short after it was opened.
+  // The file is truncated after it was opened.
   WriteSafetensors(path, 3, 1'000'003);
   const absl::StatusOr<WeightsFile> file = WeightsFile::Open(path);
   ASSERT_TRUE(file.ok());

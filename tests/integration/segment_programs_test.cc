@@ -24,7 +24,7 @@ class SegmentProgramsTest : public ProgramTest {
     WriteSafetensors(file_, 9, 300'001);
   }
 
-  // tenurectl as a process of another user.
+  // Runs tenurectl as a process of another user.
   Outcome AsUser(int uid, const std::string& arguments) {
     const std::string user = std::to_string(uid);
     return RunInShell("setpriv --reuid " + user + " --regid " + user + " --clear-groups " +
@@ -47,7 +47,7 @@ TEST_F(SegmentProgramsTest, PublishSegmentsAttachAndUnpublishSayWhatTheyDo) {
   EXPECT_EQ(segment.at("memory_kind"), "VMM_FD");
   EXPECT_EQ(segment.at("tensors"), 9);
   EXPECT_EQ(segment.at("survives_daemon"), true);
-  EXPECT_EQ(segment.at("attached_session_ids").size(), 0u) << "the publisher has gone";
+  EXPECT_EQ(segment.at("attached_session_ids").size(), 0u) << "the publisher has detached";
   EXPECT_TRUE(Tenurectl("segments").Says("llama"));
 
   const Outcome attached = Tenurectl("attach llama --check --json");
@@ -86,7 +86,7 @@ TEST_F(SegmentProgramsTest, APlainFileAndCudaIpcArePublishedToo) {
   EXPECT_EQ(Tenurectl("attach plain --check").exit_code, 0);
 }
 
-TEST_F(SegmentProgramsTest, ContentsThatSomebodyChangedAreExitCodeOne) {
+TEST_F(SegmentProgramsTest, ChangedContentsAreExitCodeOne) {
   ASSERT_EQ(Tenurectl("publish ipc " + file_ + " --kind ipc").exit_code, 0);
   {
     absl::StatusOr<Client> client = Client::Connect({.socket = daemon_.socket()});
@@ -100,7 +100,7 @@ TEST_F(SegmentProgramsTest, ContentsThatSomebodyChangedAreExitCodeOne) {
   const Outcome attached = Complaint("attach ipc --check");
   EXPECT_EQ(attached.exit_code, 1);
   EXPECT_TRUE(attached.Says("digest")) << attached.output;
-  EXPECT_EQ(Tenurectl("attach ipc").exit_code, 0) << "nobody asked to look";
+  EXPECT_EQ(Tenurectl("attach ipc").exit_code, 0) << "the contents were not to be checked";
 }
 
 TEST_F(SegmentProgramsTest, TheFirstOfFourWorkersLoads) {

@@ -1,4 +1,4 @@
-// Segments and a daemon that is killed and comes back.
+// Segments whose daemon is killed and started again.
 
 #include <signal.h>
 
@@ -89,7 +89,7 @@ TEST_F(SegmentSurvivalTest, OfKindCudaIpcItEndsWithTheDaemon) {
   ASSERT_TRUE(segment.ok()) << segment.status();
   EXPECT_FALSE(segment->survives_daemon());
   ASSERT_TRUE(daemon_.KillAndAwaitNext());
-  EXPECT_TRUE(segment->Verify().ok()) << "what is mapped stays mapped";
+  EXPECT_TRUE(segment->Verify().ok()) << "mapped memory stays mapped";
   Client next = Connect();
   EXPECT_TRUE(absl::IsNotFound(next.Attach("ipc").status()));
 }

@@ -1,4 +1,4 @@
-// A daemon that is killed and comes back: what its clients keep.
+// The sessions and the memory that clients keep when the daemon is killed and started again.
 
 #include <signal.h>
 #include <unistd.h>
@@ -93,7 +93,7 @@ TEST_F(SurvivalTest, LeasesIdsAndBytesOutliveTheDaemon) {
   EXPECT_TRUE(daemon_.ListAllocations().empty());
 }
 
-TEST_F(SurvivalTest, ASessionOfCudaIpcIsOverAtOnce) {
+TEST_F(SurvivalTest, ASessionOfCudaIpcIsLostAtOnce) {
   Client client = Connect(MemoryKind::kCudaIpc);
   absl::StatusOr<DeviceBuffer> buffer = client.Allocate(KiB(40));
   ASSERT_TRUE(buffer.ok()) << buffer.status();
@@ -103,7 +103,7 @@ TEST_F(SurvivalTest, ASessionOfCudaIpcIsOverAtOnce) {
   ASSERT_TRUE(is_lost_.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_TRUE(absl::IsAborted(lost_)) << lost_;
   EXPECT_TRUE(absl::IsAborted(client.Allocate(KiB(4)).status()));
-  EXPECT_EQ(ContentsOf(*buffer), bytes) << "what is mapped stays mapped";
+  EXPECT_EQ(ContentsOf(*buffer), bytes) << "mapped memory stays mapped";
 }
 
 TEST_F(SurvivalTest, BlocksOfCudaIpcInASessionThatSurvivesAreLost) {
@@ -122,7 +122,7 @@ TEST_F(SurvivalTest, BlocksOfCudaIpcInASessionThatSurvivesAreLost) {
   EXPECT_FALSE(is_lost_.HasBeenNotified());
 }
 
-TEST_F(SurvivalTest, WhoDiesWhileTheDaemonIsAwayIsReclaimedByTheNext) {
+TEST_F(SurvivalTest, AClientThatDiesWhileNoDaemonRunsIsReclaimedByTheNext) {
   LeaseClientProcess client({"hold", daemon_.socket(), std::to_string(MiB(8).value()), "vmm"});
   ASSERT_EQ(client.ReadLine().substr(0, 5), "held ");
   ASSERT_EQ(daemon_.GetStats().leased_bytes(), MiB(8).value());
@@ -137,8 +137,9 @@ TEST_F(SurvivalTest, WhoDiesWhileTheDaemonIsAwayIsReclaimedByTheNext) {
   }));
 }
 
-// Who waits for proof stands in the journal with ids whose places others have by now.
-TEST_F(SurvivalTest, TheQuarantinedAndWhoeverHasTheirPlacesBothOutliveTheDaemon) {
+// The journal has the quarantined regions with the ids of a dead session, whose slots are in use
+// again.
+TEST_F(SurvivalTest, QuarantinedRegionsAndASessionInTheSameSlotsOutliveTheDaemon) {
   LeaseClientProcess parent({"clone", daemon_.socket(), std::to_string(MiB(8).value()), "vmm"});
   const std::string line = parent.ReadLine();
   ASSERT_EQ(line.substr(0, 7), "forked ");
@@ -164,7 +165,7 @@ TEST_F(SurvivalTest, TheQuarantinedAndWhoeverHasTheirPlacesBothOutliveTheDaemon)
   EXPECT_TRUE(daemon_.ListAllocations().empty());
 }
 
-TEST_F(SurvivalTest, ADaemonWhoseKeeperDiesServesOn) {
+TEST_F(SurvivalTest, ADaemonWhoseKeeperDiesKeepsServing) {
   RawSession session(daemon_.allocator());
   v1::AllocateRequest request = session.Request(MiB(4).value());
   request.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
@@ -173,14 +174,14 @@ TEST_F(SurvivalTest, ADaemonWhoseKeeperDiesServesOn) {
   const pid_t daemon = daemon_.daemon_pid();
   ASSERT_EQ(kill(daemon_.keeper_pid(), SIGKILL), 0);
   ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
-  // Its region goes to the driver, and nobody is there to let go of the descriptor's copy.
+  // The region returns to the driver, although no keeper can close its copy of the descriptor.
   v1::FreeRequest free = session.FreeRequest(token.allocation_id());
   free.set_unmapped(false);
   EXPECT_TRUE(session.Send(free).ok());
   EXPECT_TRUE(Eventually([&] { return daemon_.GetStats().waiting_bytes() == 0; }));
   EXPECT_EQ(daemon_.GetStats().health(), "SERVING");
   EXPECT_TRUE(session.Allocate(MiB(4).value()).ok());
-  // What could not outlive the daemon as it should is not granted.
+  // Memory that should outlive the daemon and cannot is not granted.
   v1::AllocateRequest again = session.Request(MiB(4).value());
   again.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
   const grpc::Status refused = session.Send(again);
@@ -207,7 +208,7 @@ TEST(KeeperlessDaemonTest, SaysOnceThatItsKeeperHasEnded) {
   ASSERT_EQ(kill(daemon.keeper_pid(), SIGKILL), 0);
   ASSERT_EQ(daemon.WaitForEnd(), 128 + SIGKILL);
   EXPECT_TRUE(Eventually([&] { return times_said() == 1; }));
-  // It looks ten times a second: half a second later it has not said it again.
+  // The daemon checks ten times a second. Half a second later it has not logged the line again.
   const uint64_t up = daemon.GetStats().uptime_ms();
   EXPECT_TRUE(Eventually([&] { return daemon.GetStats().uptime_ms() > up + 500; }));
   EXPECT_EQ(times_said(), 1u);
@@ -215,8 +216,9 @@ TEST(KeeperlessDaemonTest, SaysOnceThatItsKeeperHasEnded) {
   std::filesystem::remove(log);
 }
 
-// The keeper starts what lies under its program's name by then, and that goes on from the journal.
-TEST(UpgradeTest, AnotherProgramUnderTheSameNameTakesOver) {
+// The keeper starts the file that its program's name refers to by then, and that daemon restores
+// from the journal.
+TEST(UpgradeTest, ANewProgramUnderTheSameNameRestoresTheSessions) {
   std::string folder = ::testing::TempDir() + "/upgrade-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string program = folder + "/tenured";
@@ -224,7 +226,7 @@ TEST(UpgradeTest, AnotherProgramUnderTheSameNameTakesOver) {
     std::filesystem::copy_file(ProgramFolder() + file, folder + file);
   }
   {
-    // In the place of the tenured that the command line names, its copy.
+    // The wrapper runs the copy instead of the tenured that the command line names.
     KeptDaemon daemon(
         TestDaemon::Options{.wrapper = {"sh", "-c", "shift; exec \"$0\" \"$@\"", program}});
     absl::StatusOr<Client> client =
@@ -234,7 +236,7 @@ TEST(UpgradeTest, AnotherProgramUnderTheSameNameTakesOver) {
     ASSERT_TRUE(buffer.ok()) << buffer.status();
     const std::vector<char> bytes = Pattern(MiB(5), 13);
     ASSERT_TRUE(buffer->CopyFromHost(bytes.data(), MiB(5)).ok());
-    // An upgrade as packages do it; the new one is a byte longer.
+    // The upgrade renames, as packages do. The new file is one byte longer.
     std::filesystem::copy_file(program, program + ".new");
     std::ofstream(program + ".new", std::ios::app) << '\n';
     const auto size = std::filesystem::file_size(program + ".new");
@@ -251,7 +253,7 @@ TEST(UpgradeTest, AnotherProgramUnderTheSameNameTakesOver) {
   std::filesystem::remove_all(folder);
 }
 
-TEST_F(SurvivalTest, NothingPilesUpAtTheKeeper) {
+TEST_F(SurvivalTest, TheKeeperCollectsNoDescriptorsOfFreedMemory) {
   const auto descriptors = [this] {
     const std::filesystem::directory_iterator all(
         absl::StrCat("/proc/", daemon_.keeper_pid(), "/fd"));

@@ -1,4 +1,4 @@
-// Memory of kind VMM_FD: who gets the descriptor, and what --isolation promises.
+// Memory of kind VMM_FD: the processes that get the descriptor, and the promise of --isolation.
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -116,7 +116,7 @@ TEST_F(VmmTest, ATicketIsGoodOnceAndForItsOwnProcessOnly) {
   EXPECT_TRUE(absl::IsNotFound(Exchange("x").status()));
 }
 
-TEST_F(VmmTest, ATicketForWhatIsGivenBackIsWorthNothing) {
+TEST_F(VmmTest, ATicketForAFreedAllocationIsRefused) {
   const v1::Token token = Allocate(MiB(2).value());
   std::string ticket;
   ASSERT_TRUE(AskTicket(session_.id(), token.allocation_id(), &ticket).ok());
@@ -140,7 +140,7 @@ TEST_F(VmmTest, ForeignAndOtherKindsAllocationsHaveNoTicket) {
   EXPECT_EQ(AskTicket(12345, token.allocation_id()).error_code(), grpc::StatusCode::ABORTED);
 }
 
-TEST_F(VmmTest, WhoSaysNothingOrTooMuchOnTheFdSocketHarmsNobody) {
+TEST_F(VmmTest, SilenceAndGarbageOnTheFdSocketHarmNoOtherClient) {
   const v1::Token token = Allocate(MiB(2).value());
   std::vector<UniqueFd> silent;
   for (int i = 0; i < 100; ++i) {
@@ -169,7 +169,7 @@ TEST_F(StrictIsolationTest, OnlyDescriptorsAreGranted) {
       << refused.error_message();
 }
 
-// What a process of another user can do with all that can be known: the socket, the session, the
+// The attempts of a process of another user that knows everything: the socket, the session, the
 // allocation, the region, its size, the ticket.
 TEST_F(StrictIsolationTest, AnotherUserWithEverythingButTheDescriptorGetsNothing) {
   if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";

@@ -58,7 +58,7 @@ TEST(SimulationTest, TheRulesHoldWhateverHappens) {
       device.OpenAnew();
     }
   }
-  std::printf("%llu seeds, in %llu of which the driver failed for good\n",
+  std::printf("%llu seeds, in %llu of which the driver failed until the end\n",
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(lost));
 }
 

@@ -202,7 +202,7 @@ void World::End() {
   while (heap_->MaintainOnce()) {
   }
   fence_->Poll();
-  if (!quarantine_->List().empty()) Broken("something stays in quarantine for ever");
+  if (!quarantine_->List().empty()) Broken("a region never leaves quarantine");
   const server::Books books = heap_->books();
   if (books.leased != Bytes(0) || books.quarantined != Bytes(0)) Broken("memory has leaked");
   heap_->Trim();

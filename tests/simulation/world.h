@@ -52,7 +52,7 @@ class World {
 
   // Empty when every rule held.
   std::string Run(int steps);
-  // Whether the driver was told to fail for good.
+  // Whether the driver was made to fail until the end of the run.
   bool poisoned() const { return poisoned_; }
 
  private:

@@ -159,7 +159,7 @@ void World::Attach(std::list<UnderWay>::iterator under_way) {
     }
     return;
   }
-  if (session == nullptr) return Broken("a block was granted to a session that is over");
+  if (session == nullptr) return Broken("a block was granted to a session that has ended");
   if (grants->size() != bases.size()) return Broken("a part of a batch was granted");
   for (size_t i = 0; i < bases.size(); ++i) {
     CheckGrant(call.process, call.session, (*grants)[i], bases[i]);
@@ -171,7 +171,7 @@ void World::Attach(std::list<UnderWay>::iterator under_way) {
   for (const uint64_t request : call.requests) {
     if (!AddToBatch(again, request, KiB(1)).ok()) Broken("a repeated batch was refused");
   }
-  if (!again.pending.empty()) Broken("a repeated batch was granted anew");
+  if (!again.pending.empty()) Broken("a repeated batch was granted a second time");
 }
 
 void World::CheckGrant(size_t process, SessionId session, const Grant& grant,
@@ -183,13 +183,13 @@ void World::CheckGrant(size_t process, SessionId session, const Grant& grant,
   if (changed_hands) {
     const Process& before = processes_[owner.process];
     const bool proven = before.exited && !before.listed;
-    if (!proven && !owner.given_back) Broken("a region was given on without proof");
+    if (!proven && !owner.given_back) Broken("a region was granted again without proof");
     if (owner.stays_in_tenant && before.peer->uid() != now.peer->uid()) {
-      Broken("a region that a living session gave back went to another tenant");
+      Broken("a region that a living session returned was granted to another tenant");
     }
     for (const uint64_t offset : owner.soiled) {
       if (*ByteAt(region_base + offset) != 0)
-        Broken("a region was given on with its last owner's bytes");
+        Broken("a region was granted again with its last owner's bytes");
     }
     owner.soiled.clear();
   }
@@ -269,7 +269,7 @@ void World::Intrude(size_t index) {
   if (!absl::IsNotFound(registry_->KeepAlive(peer, theirs->id)) ||
       !absl::IsNotFound(registry_->Admit(peer, theirs->id, 1).status()) ||
       !absl::IsNotFound(registry_->Close(peer, theirs->id))) {
-    Broken("another process's session was let in");
+    Broken("a process used another process's session");
   }
   Session* const own = PickSession(processes_[index]);
   if (own == nullptr || theirs->blocks.empty()) return;

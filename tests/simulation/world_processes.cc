@@ -1,4 +1,4 @@
-// Processes and their sessions: how they start, fall silent and end.
+// Processes and their sessions: their start, their silence and their end.
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -94,7 +94,7 @@ void World::KeepAlive(Process& process) {
   }
   session->spoken = clock_.Now();
   if (registry_->FindLease(session->id)->state() != LeaseState::kActive) {
-    Broken("a client that speaks again is still suspended");
+    Broken("a client is suspended after its keep-alive");
   }
 }
 
@@ -159,7 +159,7 @@ void World::CheckJudged(const Process& process, const Session& session) {
   const absl::Duration overdue = OverdueBy(session);
   if (overdue <= absl::ZeroDuration()) {
     if (lease == nullptr || lease->state() != LeaseState::kActive) {
-      Broken("a client that speaks in time was judged");
+      Broken("a client whose keep-alives come in time counts as overdue");
     }
     return;
   }
@@ -170,7 +170,7 @@ void World::CheckJudged(const Process& process, const Session& session) {
   if (lease->state() != LeaseState::kSuspended) Broken("a silent client is not suspended");
   if (process.exited || process.dying) return;
   if (lease->cause() != (process.stopped ? LeaseEvent::kStopped : LeaseEvent::kHung)) {
-    Broken("stopped and hung were mistaken for each other");
+    Broken("the cause says hung for stopped, or stopped for hung");
   }
   if (kill_hung_ && overdue >= grace_ && !process.condemned) {
     Broken("a client outlived its grace time");
@@ -216,15 +216,15 @@ void World::CheckHeld() {
     for (const Session& session : process.sessions) {
       const auto found = held.find(session.id);
       if (found == held.end()) {
-        if (!process.execed) Broken("a session ended, though its process lives on");
+        if (!process.execed) Broken("a session ended before its process");
         continue;
       }
       if (found->second != session.blocks.size())
-        Broken("a session holds other than it was granted");
+        Broken("a session does not hold the blocks that it was granted");
       held.erase(found);
     }
   }
-  if (!held.empty()) Broken("a session lives on that has ended");
+  if (!held.empty()) Broken("an ended session still holds blocks");
 }
 
 void World::PassTime() {

@@ -2,19 +2,19 @@
 // FOLDER/peer.sock, one line each, from one caller after another, and answers each with one line.
 // With --keeper it is its own supervisor, as tenured is.
 //
-//   names                LISTEN_FDNAMES as it came
-//   inherited            NAME=BYTES of all that came
+//   names                LISTEN_FDNAMES as it was at the start
+//   inherited            NAME=BYTES of all descriptors that the supervisor passed on
 //   store NAME BYTES     stores memory that holds BYTES
 //   batch PREFIX COUNT   stores COUNT of them at once, PREFIX0 and so on, each holding its own name
-//   send PREFIX COUNT    the same, but dies in the middle, without having waited
+//   send PREFIX COUNT    the same, but dies before the supervisor has answered
 //   die-storing NAME BYTES   stores it and dies at once
 //   remove NAME
 //   fds                  how many descriptors this process has open
 //   exit CODE
 //
-// Environment: TENURE_PEER_EXIT_AT_START, the code with which it ends before it serves;
-// TENURE_PEER_MAX, what its keeper keeps at most instead of 64, and what it takes for the maximum
-// where its supervisor says none.
+// Environment: TENURE_PEER_EXIT_AT_START, the exit code with which it ends before it serves;
+// TENURE_PEER_MAX, the number of descriptors that its keeper stores at most, instead of 64. It is
+// also the maximum that the peer assumes if its supervisor names none.
 
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -50,7 +50,7 @@ size_t Maximum() {
   return max == nullptr ? 64 : static_cast<size_t>(std::atoi(max));
 }
 
-// Memory in a file that has no name, as a region is.
+// A memfd with these bytes, which takes the place of a region.
 UniqueFd MemoryWith(const std::string& bytes) {
   UniqueFd memory(memfd_create("fd_store_peer", MFD_CLOEXEC));
   TENURE_CHECK(memory);
@@ -136,7 +136,7 @@ class Peer {
   std::map<std::string, UniqueFd> inherited_;
 };
 
-// Answers one caller until it hangs up.
+// Answers one caller until it closes the connection.
 void Serve(int connection, Peer& peer) {
   std::string pending;
   std::array<char, 4096> bytes;

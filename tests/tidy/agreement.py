@@ -29,6 +29,8 @@ LIMITS = {
     "kMaxSegmentBlocks": ("PublishSegmentRequest.allocation_ids",),
     "kMaxSegmentTensors": ("PublishSegmentRequest.tensors",),
     "kMaxTensorName": ("SegmentTensor.name",),
+    "kMaxTensorDtype": ("SegmentTensor.dtype",),
+    "kMaxTensorDimensions": ("SegmentTensor.shape",),
     "kMaxAllowedUids": ("PublishSegmentRequest.allowed_uids",),
     "kDigestBytes": ("PublishSegmentRequest.digest",),
     "kTicketBytes": ("RequestRegionFdResponse.ticket",),

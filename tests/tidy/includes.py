@@ -6,8 +6,8 @@ import re
 import tree
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
-# The rooms, and which others a file of each may include besides its own. What is not named here may
-# be included by nobody. A room is a folder with all folders below it that are not rooms themselves.
+# The rooms, and the others that a file of each may include besides its own. A folder that is not
+# named here may not be included. A room is a folder with all folders below it that are not rooms themselves.
 _COMMON = {"common", "common/cuda"}
 _ROOMS = {
     "proto": set(),
@@ -27,10 +27,10 @@ _ROOMS = {
     "server/calls": _COMMON | {"common/heap", "proto", "server/background", "server/identity",
                                "server/leases", "server/memory", "server/report",
                                "server/transport"},
-    # Wires all of them; nothing includes it.
+    # main and daemon connect all rooms; no room includes them.
     "server": _COMMON | {"server/*"},
     "client/weights": {"common", "client/values"},
-    "client/session": _COMMON | {"client/values", "client/weights", "proto"},
+    "client/session": _COMMON | {"client/values", "proto"},
     "client": _COMMON | {"client/session", "client/values", "client/weights"},
     "client/ctl": _COMMON | {"client", "client/session", "client/values", "client/weights", "proto"},
     "client/ctl/replay": _COMMON | {"client", "client/ctl", "client/session", "client/values",
@@ -38,8 +38,8 @@ _ROOMS = {
     "client/examples": _COMMON | {"client", "client/values", "client/weights"},
     "tests": {"*"},
 }
-# What a user of the client hands in and gets back, without what carries it: lies at the client's
-# top, and below its rooms.
+# Plain values of the client's interface. They lie at the client's top, because users include them, and
+# its rooms may include them as well.
 _CLIENT_VALUES = {"client/export.h", "client/options.h", "client/segment_layout.h"}
 
 _CUDA_HEADERS = re.compile(r"^(cuda|cuda_runtime|cuda_runtime_api|cudaTypedefs|nvrtc|nvml)\.h$")

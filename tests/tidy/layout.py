@@ -82,7 +82,7 @@ def scripts(repository):
 
 
 def built(repository):
-    """A source that the build does not compile is one of which nobody knows whether it is right."""
+    """Every source is compiled by the build: one that is not may be wrong without notice."""
     commands = json.loads((repository.build / "compile_commands.json").read_text())
     compiled = {os.path.realpath(os.path.join(command["directory"], command["file"]))
                 for command in commands}

@@ -22,7 +22,7 @@ absl::Status AtMost(absl::string_view small_name, uint64_t small, absl::string_v
 }  // namespace
 
 absl::Status CheckBooks(const v1::GetStatsResponse& stats) {
-  // Update() keeps the first error, so the message names the widest equation that is broken.
+  // Update() keeps the first error, so the message names the first rule that does not hold.
   absl::Status status =
       Equal("total_bytes", stats.total_bytes(), "driver_free + reserved + other",
             stats.driver_free_bytes() + stats.reserved_bytes() + stats.other_bytes());

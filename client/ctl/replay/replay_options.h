@@ -1,4 +1,4 @@
-// What a user asks of a replay: the command line of `tenurectl replay` and of its workers.
+// The options of a replay: the command line of `tenurectl replay` and of its workers.
 #ifndef CLIENT_CTL_REPLAY_REPLAY_OPTIONS_H_
 #define CLIENT_CTL_REPLAY_REPLAY_OPTIONS_H_
 

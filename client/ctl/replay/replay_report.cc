@@ -18,7 +18,7 @@ double PerSecond(const ReplayReport& report) {
   return seconds > 0 ? static_cast<double>(report.operations) / seconds : 0;
 }
 
-// 0 when nothing was live.
+// The ratio of leased or reserved bytes to live bytes; 0 when no bytes were live.
 double PerLive(Bytes part, Bytes live) {
   return live == Bytes(0) ? 0
                           : static_cast<double>(part.value()) / static_cast<double>(live.value());
@@ -53,6 +53,7 @@ Table WorkerTable(const ReplayReport& report) {
   return table;
 }
 
+// A histogram as JSON, with times in seconds.
 Json Seconds(const LatencyHistogram& histogram) {
   return Json{{"count", histogram.count()},
               {"p50_seconds", absl::ToDoubleSeconds(histogram.Percentile(50))},
@@ -88,12 +89,13 @@ ReplayReport AddUp(std::vector<WorkerOutcome> workers, Bytes peak_live, bool dea
       report.first_error =
           absl::StrCat("worker ", i, " (pid ", worker.pid, "): ", OutcomeOf(worker));
     }
-    // A dead worker has told its operations and nothing else.
+    // A dead worker has reported its operations and no result.
     if (!worker.result) continue;
     report.checks += worker.result->checks;
     began = std::min(began, worker.result->began);
     ended = std::max(ended, worker.result->ended);
-    // Each worker saw the whole daemon at its checks: the largest observation, not the sum.
+    // Each worker saw the memory of all sessions at its checks. So the peak is the largest of these
+    // values, and not their sum.
     report.peak_leased = std::max(report.peak_leased, worker.result->total_leased);
     report.peak_reserved = std::max(report.peak_reserved, worker.result->total_reserved);
     report.allocate.Merge(worker.result->allocate);

@@ -28,7 +28,7 @@ constexpr absl::Duration kProgressEvery = absl::Milliseconds(200);
 
 BootTime Now() { return SystemClock().Now(); }
 
-// Flushed at once: the parent shows the progress, and a killed worker writes nothing more.
+// Each line is flushed: the parent shows the progress, and a killed worker cannot flush any more.
 void WriteLine(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
 
 // Replays a trace in one session.
@@ -104,6 +104,8 @@ class Replayer {
     holdings_.granted -= buffer.size();
     holdings_.requested -= buffer.requested();
     live_bytes_.Subtract(worker_, buffer.requested());
+    // Release and not the destructor, which would only queue the free: the time of the answer is
+    // measured, and the next check compares the books.
     const BootTime before = Now();
     TENURE_RETURN_IF_ERROR(buffer.Release());
     result_.free.Record(Now() - before);
@@ -171,7 +173,7 @@ absl::Status Work(const ReplayOptions& options, size_t worker, int live_bytes_fd
     WriteLine({{"operations", replayer.result().operations}});
     absl::SleepFor(options.hold_at_end);
   }
-  // The pause is no work: it must not lower the rate of operations.
+  // The time of the pause is subtracted, so that it does not lower the rate of operations.
   const absl::Duration held = Now() - held_from;
   TENURE_RETURN_IF_ERROR(replayer.FreeAll());
   replayer.result().ended = Now() - held;
@@ -182,7 +184,7 @@ absl::Status Work(const ReplayOptions& options, size_t worker, int live_bytes_fd
 }  // namespace
 
 ExitCode RunReplayWorker(const ReplayOptions& options, size_t worker, int live_bytes_fd) {
-  // The worker dies with its parent: nobody would read the result.
+  // The kernel kills the worker when its parent dies, because no process would read the result.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const absl::Status status = Work(options, worker, live_bytes_fd);
   if (!status.ok()) WriteLine({{"error", std::string(status.message())}});

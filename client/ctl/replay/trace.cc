@@ -98,7 +98,7 @@ absl::StatusOr<bool> TraceReader::Refill() {
   buffer_.resize(kept + static_cast<size_t>(got > 0 ? got : 0));
   int error = Z_OK;
   gzerror(file_, &error);
-  // zlib reports a truncated file only here, at its end, and not as a read error.
+  // At the end of a truncated file gzread returns no error; only gzerror reports it.
   if (error == Z_BUF_ERROR) return Malformed("the gzip data ends early");
   if (got < 0) return Malformed("the gzip data is damaged");
   return got > 0;
@@ -109,7 +109,8 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
   while (true) {
     const absl::string_view unread = absl::string_view(buffer_).substr(consumed_);
     const size_t end = unread.find('\n');
-    // npos is larger than kMaxLine, so this also limits a line whose end has not been read yet.
+    // npos is larger than kMaxLine, so the limit also applies to a line whose end has not been
+    // read.
     if (end > kMaxLine && unread.size() > kMaxLine) {
       return Malformed(absl::StrCat("longer than ", kMaxLine, " bytes"));
     }
@@ -117,7 +118,8 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
       consumed_ += end + 1;
       return unread.substr(0, end);
     }
-    // Refill moves the buffer, so `unread` and every line returned before are invalid after it.
+    // Only now is more read: one read may hold many lines. Refill moves the buffer, so `unread` and
+    // every line returned before are invalid after it.
     TENURE_ASSIGN_OR_RETURN(const bool more, Refill());
     if (more) continue;
     if (!buffer_.empty()) return Malformed("the last line has no newline: the file was cut");
@@ -126,13 +128,13 @@ absl::StatusOr<std::optional<absl::string_view>> TraceReader::NextLine() {
 }
 
 absl::Status TraceReader::Check(const TraceEvent& event) {
-  if (event.time < last_time_) return Malformed("its time is before that of the previous line");
+  if (event.time < last_time_) return Malformed("the time is before that of the previous line");
   last_time_ = event.time;
   if (event.kind == TraceEvent::Kind::kFree) {
     if (live_.erase(event.id) == 0) {
       return Malformed(absl::StrCat("frees ", event.id, ", which is not allocated"));
     }
-    return event.size == Bytes(0) ? absl::OkStatus() : Malformed("a free has a size of 0");
+    return event.size == Bytes(0) ? absl::OkStatus() : Malformed("the size of a free must be 0");
   }
   if (event.id <= last_id_) {
     return Malformed(absl::StrCat("allocates ", event.id, " after ", last_id_,

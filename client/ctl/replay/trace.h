@@ -1,4 +1,4 @@
-// Reading recorded allocation traces.
+// Reads recorded allocation traces.
 #ifndef CLIENT_CTL_REPLAY_TRACE_H_
 #define CLIENT_CTL_REPLAY_TRACE_H_
 

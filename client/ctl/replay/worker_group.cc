@@ -61,7 +61,7 @@ std::vector<std::string> WorkerGroup::ArgumentsOf(size_t worker) const {
 
 void WorkerGroup::Watch(ReplayProgress& progress) {
   while (true) {
-    // Built anew each time: a worker that has ended has closed its pipe and is polled no more.
+    // The list is built in each round, because a worker that has ended has closed its pipe.
     std::vector<pollfd> open;
     std::vector<size_t> worker;
     for (size_t i = 0; i < processes_.size(); ++i) {
@@ -83,6 +83,7 @@ void WorkerGroup::ReadFrom(size_t worker) {
   WorkerOutcome& outcome = outcomes_[worker];
   for (const std::string& line : processes_[worker].ReadLines()) ApplyLine(line, outcome);
   if (processes_[worker].fd() >= 0) return;
+  // The pipe is closed, so the worker has ended or is ending, and this wait is short.
   outcome.death = processes_[worker].AwaitEnd();
   // A worker that ended with a result has subtracted its bytes itself.
   if (!outcome.result) live_bytes_.Retire(worker);

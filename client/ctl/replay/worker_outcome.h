@@ -1,4 +1,4 @@
-// How one worker of a replay ended: a result, an error that it reported, or a death.
+// The outcome of one worker of a replay: a result, an error that it reported, or a death.
 #ifndef CLIENT_CTL_REPLAY_WORKER_OUTCOME_H_
 #define CLIENT_CTL_REPLAY_WORKER_OUTCOME_H_
 

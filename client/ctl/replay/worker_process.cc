@@ -44,7 +44,8 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Spawn(const std::vector<std::string
   argv.push_back(nullptr);
   pid_t pid = -1;
   const int error = SpawnWith(ends[1], inherited_fd, argv.data(), &pid);
-  // The parent must not hold the write end: otherwise the pipe never reports the child's end.
+  // The parent closes its copy of the write end. With it open, the pipe would not report the
+  // child's end.
   close(ends[1]);
   if (error != 0) {
     close(ends[0]);
@@ -89,6 +90,7 @@ std::string WorkerProcess::AwaitEnd() {
   int status = 0;
   while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
+  // Cleared, because the pid may now be another process's, which the destructor must not kill.
   pid_ = -1;
   if (WIFSIGNALED(status)) {
     return absl::StrCat("killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)),

@@ -5,8 +5,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Reads fields of an object and remembers whether all of them were there and of their type. After
-// the first that was not, every read returns an empty value.
+// Reads fields of an object, and records whether each was present with its type. After the first
+// that was not, every read returns an empty value.
 class Fields {
  public:
   explicit Fields(const Json& json) : json_(json), ok_(json.is_object()) {}
@@ -52,7 +52,7 @@ Json WorkerResult::ToJson() const {
 }
 
 absl::StatusOr<WorkerResult> WorkerResult::FromJson(const Json& json) {
-  // The parent takes no partial result: one missing field makes the worker count as failed.
+  // The parent accepts no partial result: a worker with a missing field counts as failed.
   Fields fields(json);
   WorkerResult result;
   result.operations = fields.Number("operations");

@@ -8,7 +8,8 @@ namespace tenure::cuda::emulated {
 
 // Source: mmap(2), mremap(2).
 
-// Reserves addresses: nothing else is mapped there, and an access faults. Null when there are none.
+// Reserves addresses: nothing else is mapped there, and an access faults. Null when no range is
+// free.
 char* ReserveAddresses(size_t bytes, size_t alignment);
 void FreeAddresses(char* address, size_t bytes);
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr char kDeviceName[] = "tenure emulated GPU";
 
-// What an H200 answers, for the attributes that have an answer without a GPU.
+// An H200's values of the attributes that this driver knows.
 CUresult AttributeOf(CUdevice_attribute attribute, CUdevice device, int* value) {
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
@@ -57,7 +57,7 @@ bool HasStream(const CUctx_st& context, CUstream stream) {
          context.streams.contains(stream);
 }
 
-// Everything is done when its call returns, so there is never anything to wait for.
+// Every call of this driver has done its work when it returns, so no call has to wait for a stream.
 CUresult CheckStream(Entry entry, CUstream stream) {
   return emulated::RunInContext(entry, [&](Devices&, CUctx_st& context) {
     return HasStream(context, stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
@@ -149,7 +149,7 @@ CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice device) {
 CUresult CUDAAPI cuCtxPushCurrent(CUcontext context) {
   return emulated::Run(Entry::cuCtxPushCurrent, [&](Devices& devices) {
     emulated::ContextStack& stack = emulated::ThreadContexts();
-    // A destroyed one may be pushed; the calls that follow say so.
+    // A destroyed context may be pushed. The calls that use it fail.
     if (!devices.IsKnown(context)) return CUDA_ERROR_INVALID_CONTEXT;
     if (stack.depth == emulated::ContextStack::kDepth) return CUDA_ERROR_INVALID_VALUE;
     stack.contexts[stack.depth++] = context;

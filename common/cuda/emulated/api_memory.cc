@@ -53,6 +53,7 @@ CUresult Clear(CUdeviceptr pointer, size_t bytes) {
   const uintptr_t page = HostPage();
   const CUdeviceptr first = (pointer + page - 1) / page * page;
   const CUdeviceptr last = (pointer + bytes) / page * page;
+  // Bytes outside of whole pages are written, and all of them if the file system cannot free pages.
   if (first >= last) return Fill(pointer, 0, bytes);
   if (madvise(ToAddress(first), static_cast<size_t>(last - first), MADV_REMOVE) != 0) {
     return Fill(pointer, 0, bytes);
@@ -92,7 +93,7 @@ CUresult CUDAAPI cuMemAlloc(CUdeviceptr* pointer, size_t bytes) {
   });
 }
 
-// The one call of these that needs no current context.
+// Needs no current context, unlike the other calls here.
 CUresult CUDAAPI cuMemFree(CUdeviceptr pointer) {
   return emulated::Run(Entry::cuMemFree, [&](Devices& devices) {
     // As free(3) does with a null pointer.

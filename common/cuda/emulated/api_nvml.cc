@@ -23,7 +23,7 @@ nvmlReturn_t RunNvml(Entry entry, const Body& body) {
   return fault ? *fault : process.With(body);
 }
 
-// Runs one that needs nvmlInit: body(Devices&).
+// Runs an entry point that needs nvmlInit: body(Devices&).
 template <typename Body>
 nvmlReturn_t RunAttached(Entry entry, const Body& body) {
   return RunNvml(entry, [&](Devices& devices) {

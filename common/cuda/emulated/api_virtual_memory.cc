@@ -23,7 +23,7 @@ CUresult CheckProperties(Devices& devices, const CUmemAllocationProp* properties
                                                           : CUDA_ERROR_INVALID_DEVICE;
 }
 
-// No access from one device to another's memory: only for that one whose memory lies at `pointer`.
+// Access is granted only to the device whose memory lies at `pointer`: no device can use another's.
 CUresult CheckAccess(Devices& devices, CUdeviceptr pointer, const CUmemAccessDesc& wanted) {
   if (wanted.flags != CU_MEM_ACCESS_FLAGS_PROT_NONE &&
       wanted.flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&

@@ -134,12 +134,21 @@ CUresult Card::Import(const Handle& handle, Mapping* import) {
   uint32_t backing = 0;
   const CUresult found = slots_.FindExport(handle, &backing);
   if (found != CUDA_SUCCESS) return found;
-  // The import's slot before the mapping: it keeps the memory if its owner frees it or dies now.
+  return AddImport(
+      backing,
+      [this](const BackingSlot& slot) { return MapBackingFile(folder_.get(), slot.id, slot.size); },
+      import);
+}
+
+CUresult Card::AddImport(uint32_t backing, absl::FunctionRef<void*(const BackingSlot&)> map,
+                         Mapping* import) {
+  // The slot is taken before the memory is mapped. It keeps the memory if its owner frees it or
+  // dies in between.
   uint32_t index = 0;
   const CUresult taken = slots_.AddImport(backing, &index);
   if (taken != CUDA_SUCCESS) return taken;
   const BackingSlot& slot = slots_.backing(backing);
-  void* address = MapBackingFile(folder_.get(), slot.id, slot.size);
+  void* address = map(slot);
   if (address == nullptr) {
     const CUresult result = SystemError("device memory");
     slots_.RemoveImport(index);
@@ -184,18 +193,10 @@ CUresult Card::Import(int descriptor, Mapping* import) {
   uint32_t backing = 0;
   const CUresult found = slots_.FindDescriptor(descriptor, &backing);
   if (found != CUDA_SUCCESS) return found;
-  uint32_t index = 0;
-  const CUresult taken = slots_.AddImport(backing, &index);
-  if (taken != CUDA_SUCCESS) return taken;
-  const BackingSlot& slot = slots_.backing(backing);
-  void* address = MapDescriptor(descriptor, slot.size);
-  if (address == nullptr) {
-    const CUresult result = SystemError("device memory");
-    slots_.RemoveImport(index);
-    return result;
-  }
-  *import = Mapping{backing, index, slot.id, static_cast<char*>(address), slot.size};
-  return CUDA_SUCCESS;
+  return AddImport(
+      backing,
+      [descriptor](const BackingSlot& slot) { return MapDescriptor(descriptor, slot.size); },
+      import);
 }
 
 uint64_t Card::Used() {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include <cuda.h>
 
 #include "common/bytes.h"
@@ -26,8 +27,8 @@ struct Mapping {
   size_t bytes = 0;
 };
 
-// How much memory there is, which process has which part of it, and which have a context. Card maps
-// the files; CardSlots keeps the records.
+// One emulated device: its memory, the owner of each part of it, and the processes with a context.
+// Card maps the files; CardSlots keeps the records.
 //
 // A process that is killed at any instruction leaves a card that the next call of any other process
 // repairs; see layout.h and CardSlots.
@@ -47,7 +48,7 @@ class Card {
 
   // Makes this process one of those with a context, which costs memory.
   CUresult Enter();
-  // Ends that, and frees the process's memory and imports. Their mappings stay.
+  // Ends the context, and frees the process's memory and imports. Their mappings stay.
   void Leave();
   // The same at exit(): a forked child that lives on keeps everything, as after SIGKILL.
   void LeaveAtExit();
@@ -80,6 +81,11 @@ class Card {
   class Lock;
 
   Card(UniqueFd folder, UniqueFd state, UniqueFd probe, CardLayout* layout);
+
+  // Records an import of `backing` and maps it by `map`, which returns null when it cannot.
+  // REQUIRES: the card's lock is held.
+  CUresult AddImport(uint32_t backing, absl::FunctionRef<void*(const BackingSlot&)> map,
+                     Mapping* import);
 
   const UniqueFd folder_;
   const UniqueFd state_;  // "card-3"; carries the record lock

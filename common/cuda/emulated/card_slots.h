@@ -23,7 +23,7 @@ struct CardProcess {
   uint64_t used = 0;
 };
 
-// Takes and empties the slots of layout.h, and removes what dead processes left in them.
+// Takes and empties the slots of layout.h, and empties those of dead processes.
 //
 // No process cleans up after its own death. Instead each process sweeps before it needs an exact
 // answer: it asks for the life locks, frees the memory of processes without one, and removes the
@@ -49,7 +49,7 @@ class CardSlots {
 
   // Takes the slot of new memory of this process.
   CUresult AddBacking(uint64_t bytes, BackingKind kind, uint32_t* index);
-  // Returns whether the memory is gone. False: another process still has it.
+  // Returns whether the memory is free now. False: another process still has it.
   bool FreeBacking(uint32_t index);
   // Takes a slot for an import of this process, which keeps the memory.
   CUresult AddImport(uint32_t backing, uint32_t* index);
@@ -61,7 +61,7 @@ class CardSlots {
   CUresult FindDescriptor(int descriptor, uint32_t* index) const;
   BackingSlot& backing(uint32_t index) { return layout_.backings[index]; }
 
-  // Frees what dead processes left behind.
+  // Frees the memory, the imports and the slots of dead processes.
   void Sweep();
   // Memory in use, over all slots.
   uint64_t Used() const;

@@ -1,4 +1,4 @@
-// How a test makes calls of the emulated driver fail or wait.
+// Functions with which a test makes calls of the emulated driver fail or wait.
 #ifndef COMMON_CUDA_EMULATED_CONTROL_H_
 #define COMMON_CUDA_EMULATED_CONTROL_H_
 

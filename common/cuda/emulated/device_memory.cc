@@ -28,7 +28,7 @@ CUresult DeviceMemory::AllocateLarge(size_t bytes, CUdeviceptr* pointer) {
   OwnBacking backing;
   const CUresult result = card_.Allocate(rounded->value(), &backing.mapping);
   if (result != CUDA_SUCCESS) return result;
-  // The size as asked for, not rounded: it is what cuMemGetAddressRange answers.
+  // The requested size is stored, not the rounded one: cuMemGetAddressRange answers it.
   *pointer = ToPointer(backing.mapping.address);
   allocations_[*pointer] = Allocation{bytes, backing.mapping.id};
   backings_[backing.mapping.id] = std::move(backing);
@@ -135,7 +135,7 @@ CUresult DeviceMemory::Import(const CUipcMemHandle& handle, CUdeviceptr* pointer
   const CUresult result = card_.Import(named, &mapping);
   if (result != CUDA_SUCCESS) return result;
   // The handle may name a newer backing than its id says, see Handle. So the id of the mapping
-  // decides whether this backing is imported already; then the second import is given up.
+  // decides whether this backing is imported already. If so, the second import is ended.
   const auto [known, is_new] = imports_.try_emplace(mapping.id, ImportedBacking{mapping, 0});
   if (!is_new) {
     card_.EndImport(mapping);
@@ -173,16 +173,16 @@ std::optional<MemoryRange> DeviceMemory::Find(CUdeviceptr pointer) const {
   const auto search = [pointer](const auto& ranges) -> std::optional<MemoryRange> {
     const auto after = ranges.upper_bound(pointer);
     if (after == ranges.begin()) return std::nullopt;
-    const auto& [base, what] = *std::prev(after);
-    if (pointer - base >= what.size) return std::nullopt;
-    return MemoryRange{base, what.size};
+    const auto& [base, range] = *std::prev(after);
+    if (pointer - base >= range.size) return std::nullopt;
+    return MemoryRange{base, range.size};
   };
   const std::optional<MemoryRange> own = search(allocations_);
   return own ? own : search(opened_);
 }
 
 void DeviceMemory::ReleaseAll() {
-  // Without a look at counts of opens: the context ends, and every pointer with it.
+  // The counts of opens do not matter: the context ends, and every pointer with it.
   for (const auto& [id, import] : imports_) card_.EndImport(import.mapping);
   for (const auto& [id, backing] : backings_) card_.Free(backing.mapping);
   imports_.clear();

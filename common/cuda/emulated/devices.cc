@@ -28,7 +28,7 @@ uint64_t Hash(absl::string_view text) {
   return hash;
 }
 
-// The same in each process that names the same folder, and another one for each other folder.
+// A UUID that is the same in each process that names this folder, and differs between folders.
 CUuuid UuidOf(const std::string& folder) {
   char resolved[PATH_MAX];
   const std::string name = realpath(folder.c_str(), resolved) != nullptr ? resolved : folder;
@@ -130,7 +130,8 @@ bool Devices::IsActive(CUcontext context) const {
 }
 
 void Devices::EndContext(CUctx_st& context) {
-  // The memory before the place on the card: Leave frees the rest of what this process has there.
+  // The memory is released before Leave, which frees everything that this process still has on the
+  // card.
   virtual_memory_.ReleaseAll(*context.card);
   context.memory.ReleaseAll();
   context.streams.clear();

@@ -25,7 +25,7 @@ std::optional<int> Faults::OnCall(Entry entry) {
         });
     if (fault != state.faults.end()) result = fault->result;
   }
-  // Without the lock: a slow call must not make the calls of other threads wait.
+  // The delay runs without the lock, so that calls of other threads do not wait.
   if (delay > absl::ZeroDuration()) absl::SleepFor(delay);
   return result;
 }
@@ -33,6 +33,7 @@ std::optional<int> Faults::OnCall(Entry entry) {
 void Faults::Fail(Entry entry, uint64_t nth, bool and_later, int result) {
   const absl::MutexLock lock(&mutex_);
   State& state = StateOf(entry);
+  // Stored as a number of calls since the load, so that OnCall compares without counting down.
   state.faults.push_back(Fault{state.calls + nth, and_later, result});
 }
 

@@ -18,8 +18,7 @@ namespace tenure::cuda::emulated {
 //   2. No sum is stored. The memory in use is always the sum over the slots, so no half-done change
 //      leaves a wrong total behind.
 //   3. It is never stored whether a process is alive, or whether a descriptor of memory is open.
-//   The
-//      kernel is asked, through locks that end with their last holder.
+//      The kernel is asked, through locks that end with their last holder.
 
 // The unit in which the driver allocates device memory.
 inline constexpr Bytes kPage = MiB(2);
@@ -36,7 +35,7 @@ struct ProcessSlot {
 
 enum class BackingState : uint32_t {
   kEmpty = 0,
-  kLive,   // allocated: its owner can hand out handles of it
+  kLive,   // allocated: its owner can export handles of it
   kFreed,  // freed by its owner, or its owner is dead; in use while a process has imported it or
            // has a descriptor of it open
 };

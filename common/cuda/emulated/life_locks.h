@@ -1,4 +1,4 @@
-// Locks by which the processes with a context on an emulated device know whether the others live.
+// Locks that show whether the processes with a context on an emulated device are alive.
 #ifndef COMMON_CUDA_EMULATED_LIFE_LOCKS_H_
 #define COMMON_CUDA_EMULATED_LIFE_LOCKS_H_
 

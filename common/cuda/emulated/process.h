@@ -1,4 +1,4 @@
-// What every entry point of the emulated driver does first: faults, checks and the lock.
+// The first steps of every entry point of the emulated driver: faults, checks and the lock.
 #ifndef COMMON_CUDA_EMULATED_PROCESS_H_
 #define COMMON_CUDA_EMULATED_PROCESS_H_
 
@@ -42,8 +42,8 @@ class Process {
 
   // Makes this process the driver's user. Its forked children are not.
   void Claim() {
-    pid_t nobody = 0;
-    user_.compare_exchange_strong(nobody, getpid());
+    pid_t none = 0;
+    user_.compare_exchange_strong(none, getpid());
   }
 
   // Runs body(Devices&) under the lock.

@@ -14,7 +14,7 @@ namespace tenure::cuda::emulated {
 // user may open it, whatever the umask of the process that made it. Empty on failure; see errno.
 UniqueFd OpenShared(int folder, const char* name);
 
-// Prints what failed, with errno, to stderr. Returns CUDA_ERROR_OPERATING_SYSTEM.
+// Prints `what`, which failed, and errno to stderr. Returns CUDA_ERROR_OPERATING_SYSTEM.
 CUresult SystemError(const std::string& what);
 
 }  // namespace tenure::cuda::emulated

@@ -68,12 +68,12 @@ CUresult VirtualMemory::Release(CUmemGenericAllocationHandle handle) {
 }
 
 void VirtualMemory::FreeIfUnused(Objects::iterator object) {
-  const Object& what = object->second;
-  if (!what.released || what.mappings > 0) return;
-  if (what.imported) {
-    what.card->EndImport(what.memory);
+  const Object& unused = object->second;
+  if (!unused.released || unused.mappings > 0) return;
+  if (unused.imported) {
+    unused.card->EndImport(unused.memory);
   } else {
-    what.card->Free(what.memory);
+    unused.card->Free(unused.memory);
   }
   objects_.erase(object);
 }
@@ -136,14 +136,14 @@ CUresult VirtualMemory::Unmap(CUdeviceptr pointer, size_t bytes) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   auto mapping = mappings_.lower_bound(pointer);
-  // Advanced before UnmapOne erases it.
+  // The iterator is advanced before UnmapOne erases its element.
   while (mapping != mappings_.end() && mapping->first - pointer < bytes) UnmapOne(mapping++);
   return CUDA_SUCCESS;
 }
 
 void VirtualMemory::UnmapOne(Mappings::iterator mapping) {
   UnmapAddresses(ToAddress(mapping->first), mapping->second.size);
-  // Looked up before the mapping is erased, which holds the key.
+  // The object is looked up before the mapping is erased, because the mapping has its key.
   const auto object = objects_.find(mapping->second.object);
   mappings_.erase(mapping);
   --object->second.mappings;
@@ -196,7 +196,7 @@ std::optional<MemoryRange> VirtualMemory::Find(CUdeviceptr pointer) const {
 }
 
 bool VirtualMemory::Allows(Use use, CUdeviceptr pointer, size_t bytes) const {
-  // Goes from mapping to mapping as long as the next one begins where the last one ended.
+  // The loop passes from mapping to mapping as long as the next one begins where the last one ends.
   auto mapping = MappingAt(pointer);
   CUdeviceptr at = pointer;
   while (mapping != mappings_.end() && mapping->first <= at &&

@@ -1,4 +1,4 @@
-// What `tenurectl explain` says about states that a daemon passes through too fast to be asked.
+// The output of `tenurectl explain` for states that last too short to be seen at a real daemon.
 #include "client/ctl/explanation.h"
 
 #include <string>

@@ -1,4 +1,4 @@
-// tenurectl as a program, with no daemon to talk to.
+// tenurectl as a program, without a daemon.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -47,7 +47,7 @@ TEST(TenurectlProgram, WithoutADaemonEveryCommandSaysHowToStartOne) {
   }
 }
 
-TEST(TenurectlProgram, SocketThatNobodyListensOnIsExitCodeFour) {
+TEST(TenurectlProgram, SocketWithoutListenerIsExitCodeFour) {
   std::string folder = "/tmp/tenure-test-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string path = folder + "/stale";
@@ -77,7 +77,7 @@ TEST(TenurectlProgram, HelpAndVersionAreNoErrors) {
     EXPECT_EQ(Tenurectl(words).exit_code, 0) << words;
   }
   EXPECT_EQ(Tenurectl("--help").output.find("replay-worker"), std::string::npos)
-      << "what only tenurectl itself calls is nothing to offer";
+      << "a command that only tenurectl starts is listed";
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ TEST(ProtoJson, IntegersStayIntegersAndEveryFieldIsThere) {
       json.at("pools").dump(),
       "[{\"block_size_bytes\":256,\"total_blocks\":0,\"allocated_blocks\":0,\"free_blocks\":0}]");
   EXPECT_EQ(json.at("totals").at("allocations").dump(), "0");
-  EXPECT_TRUE(json.at("survival").is_null()) << "absent, and there all the same";
+  EXPECT_TRUE(json.at("survival").is_null()) << "an absent message is null, not left out";
   EXPECT_EQ(static_cast<int>(json.size()), v1::GetStatsResponse::descriptor()->field_count());
 }
 

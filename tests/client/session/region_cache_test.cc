@@ -1,4 +1,5 @@
-// On the emulated driver; the regions are another process's, as CUDA demands.
+// RegionCache on the emulated driver. The regions belong to another process, because a process
+// cannot open its own handles.
 #include "client/session/region_cache.h"
 
 #include <functional>
@@ -178,9 +179,8 @@ TEST_F(RegionCacheTest, DestructorUnmapsTheRest) {
   EXPECT_EQ(Closes(), closes + 1);
 }
 
-// Blocks come and go in a few regions on several threads, while another one returns whatever is
-// idle, as the upkeep does. The test is that no used region is ever unmapped, which reading through
-// the pointer would show.
+// Several threads take and return blocks in a few regions, while another one returns idle regions,
+// as Upkeep does. No region in use may be unmapped: reading through the pointer would show it.
 TEST_F(RegionCacheTest, UsedRegionIsNeverUnmappedUnderItsBlock) {
   RegionCache cache(*device_);
   std::vector<cuda::IpcHandle> handles;

@@ -23,7 +23,7 @@ TEST_F(SocketProbe, MissingOneIsNotFoundAndSaysHowToStartTheDaemon) {
   EXPECT_TRUE(absl::IsNotFound(CheckSocket(folder_ + "/no/folder")));
 }
 
-TEST_F(SocketProbe, OneThatNobodyListensOnIsUnavailable) {
+TEST_F(SocketProbe, ASocketWithoutListenerIsUnavailable) {
   EXPECT_TRUE(absl::IsUnavailable(CheckSocket(StaleSocket())));
 }
 

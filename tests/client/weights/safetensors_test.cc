@@ -1,4 +1,4 @@
-// Files that lie about themselves.
+// Headers that are valid, and headers that do not fit their file.
 #include "client/weights/safetensors.h"
 
 #include <string>

@@ -1,4 +1,5 @@
-// What tests rely on in the emulated driver beyond the contract that it shares with the real one.
+// The behaviour of the emulated driver on which tests rely, beside the contract that it shares with
+// the real one.
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -150,9 +151,9 @@ TEST(EmulatedDriverTest, CallsOutOfOrderAreRefused) {
   EXPECT_EQ(driver.cuCtxPopCurrent(nullptr), CUDA_ERROR_INVALID_CONTEXT);
 }
 
-// Lets a peer work for a while.
+// Waits until a peer is at a random place in its work.
 void WaitForSomeInstant(std::minstd_rand& random) {
-  // Where in its work it is then is left to chance: that is the point.
+  // There is no condition to wait for: the random time is the purpose.
   absl::SleepFor(absl::Microseconds(random() % 3000));
 }
 
@@ -215,7 +216,8 @@ TEST(EmulatedDriverTest, AnotherUserCannotImportWhatItFindsInTheFolder) {
   EXPECT_EQ(stranger.Ask("import " + std::to_string(MiB(2).value())).result, CUDA_ERROR_UNKNOWN);
 }
 
-// Whoever sweeps the card sees that somebody holds a descriptor, whosever the memory was.
+// The sweep frees the memory of dead processes, of every user. It must find that a process still
+// holds a descriptor of the memory, also when the sweeping process is of another user.
 TEST(EmulatedDriverTest, AnotherUsersSweepLeavesDescribedMemoryAlone) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can start a process of another user";
   constexpr uid_t kNobody = 65534;
@@ -271,7 +273,7 @@ TEST(EmulatedDriverTest, ClearedMemoryCostsTheHostNothing) {
   EXPECT_TRUE(device->Free(memory).ok());
 }
 
-TEST(EmulatedDriverTest, AnIdleCardTakesItsCapacityFromWhoComesNext) {
+TEST(EmulatedDriverTest, AnIdleCardTakesItsCapacityFromTheNextProcess) {
   const std::string too_much = "allocate " + std::to_string(MiB(128).value());
   const ScopedVariable folder("TENURE_EMULATED_DIR", testing::CardFolder() + "/other");
   const ScopedVariable memory("TENURE_EMULATED_MEMORY", "64MiB");

@@ -29,7 +29,7 @@ using testing::TestDriver;
 constexpr Bytes kRegion = MiB(4);
 
 // This process's mappings of device memory, and ranges of kRegion that are only reserved. Other
-// mappings are a sanitizer's or the C library's own business.
+// mappings are made by sanitizers and the C library and may change.
 int DeviceMappings() {
   std::ifstream file("/proc/self/maps");
   int count = 0;
@@ -156,7 +156,7 @@ TEST_F(VmmTest, WhatIsNoDescriptorOfMemoryIsRefused) {
   }
 }
 
-// Or whoever may look at the folder could do without the descriptor.
+// Otherwise a process that may read the card's folder could map memory without its descriptor.
 TEST_F(VmmTest, AReadOnlyFileOfTheEmulatedCardIsNoDescriptor) {
   const VmmMemory memory = device_->CreateVmm(kRegion).value();
   const UniqueFd descriptor = device_->ExportVmm(memory).value();
@@ -211,7 +211,7 @@ TEST_F(VmmTest, AFailedExportLeavesNoDescriptor) {
   EXPECT_EQ(Free(), before + kRegion);
 }
 
-// What cannot be unmapped is at least no longer named.
+// The error is returned, and the handle still exists.
 TEST_F(VmmTest, AFailingReleaseSaysSo) {
   const VmmMemory memory = device_->CreateVmm(kRegion).value();
   control_.Fail("cuMemRelease", 1, CUDA_ERROR_ILLEGAL_ADDRESS);

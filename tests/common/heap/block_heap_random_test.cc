@@ -1,4 +1,4 @@
-// BlockHeap beside a plain map of live blocks, under random loads.
+// BlockHeap compared with a plain map of live blocks, under random loads.
 #include <cstdint>
 #include <iterator>
 #include <map>
@@ -68,7 +68,7 @@ void RandomBlocks::Allocate() {
   std::optional<Place> place = heap_.Allocate(size, alignment);
   if (!place) {
     ++refused_;
-    // Sometimes there is no more to be had from the driver.
+    // In some steps the driver has no more memory.
     if (random_() % 4 == 0) return;
     uint32_t key = static_cast<uint32_t>(random_());
     while (regions_.contains(key)) ++key;

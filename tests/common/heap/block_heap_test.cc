@@ -141,7 +141,7 @@ TEST(BlockHeap, WhatIsNotALiveBlockIsRefusedAndChangesNothing) {
   EXPECT_EQ(heap.Free(3, other.offset), FreeResult::kNotABlock) << "twice, in an empty region";
   heap.CheckInvariants();
   heap.RemoveRegion(3);
-  EXPECT_EQ(heap.Free(3, other.offset), FreeResult::kNotABlock) << "in a region that is gone";
+  EXPECT_EQ(heap.Free(3, other.offset), FreeResult::kNotABlock) << "in a region that was removed";
 }
 
 TEST(BlockHeap, EmptiedRegionsAreNamedAndCanBeRemovedInAnyOrder) {
@@ -294,7 +294,8 @@ TEST(BlockHeap, BlocksOfASlabAtHandTakeNoHostMemory) {
     grown.heap.Free(place.region, place.offset);
     live[victim] = *grown.heap.Allocate(place.size);
   }
-  // The queues of open slabs may still reach a new peak; they double, so that is a handful.
+  // The queues of open slabs may still grow to a new peak. They double, so they allocate a few
+  // times.
   EXPECT_LE(HostAllocations() - before, 64u);
 }
 

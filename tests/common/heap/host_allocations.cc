@@ -9,8 +9,9 @@ namespace {
 std::atomic<uint64_t> allocations = 0;
 }  // namespace
 
-// Replaced for the whole program, in a file of their own: where the compiler sees both, it takes
-// std::free in the one for a mistake, since it may leave out calls of the other.
+// operator new and delete, replaced for the whole program. They stand in a file of their own: if
+// the compiler saw them beside their calls, it would warn that std::free does not match operator
+// new.
 void* operator new(size_t size) {
   ++allocations;
   void* const memory = std::malloc(size);

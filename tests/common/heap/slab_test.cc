@@ -70,7 +70,7 @@ TEST_P(RandomSlab, AgreesWithASetOfLiveBlocks) {
   Slab slab(start, Bytes(block_size), capacity);
   std::set<uint32_t> live;
   for (int step = 0; step < 20000; ++step) {
-    // The load swings between nearly empty and nearly full.
+    // The load alternates between nearly empty and nearly full.
     const bool take = random() % 100 < (step / 500 % 2 == 0 ? 70u : 30u);
     if (take && live.size() < capacity) {
       uint32_t lowest = 0;

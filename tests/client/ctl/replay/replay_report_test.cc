@@ -1,4 +1,4 @@
-// How a replay adds up its workers, and how a worker's result travels to the parent.
+// The sum of the workers of a replay, and the JSON form of a worker's result.
 #include "client/ctl/replay/replay_report.h"
 
 #include <gtest/gtest.h>

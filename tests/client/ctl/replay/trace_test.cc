@@ -44,7 +44,7 @@ std::string Gzip(const std::string& text) {
   return packed;
 }
 
-// What reading the whole trace ends with; counts the events.
+// Reads the whole trace, counts the events, and returns the status at the end.
 absl::Status ReadAll(const std::string& path, size_t* events = nullptr) {
   const absl::StatusOr<std::unique_ptr<TraceReader>> reader = TraceReader::Open(path);
   if (!reader.ok()) return reader.status();
@@ -181,8 +181,8 @@ TEST_F(Trace, DamagedGzipIsRefused) {
 }
 
 TEST_F(Trace, LineWithoutEndIsGivenUpAfterItsFirstBytes) {
-  // 16 MiB of one character pack into 16 KiB, and the file is cut behind them: who read on would
-  // complain of that.
+  // 16 MiB of one character are compressed to 16 KiB, and the file is cut after them. A reader that
+  // does not stop at the line limit would report the cut instead.
   const std::string packed = Gzip(kHeader + std::string(16 << 20, '1'));
   const absl::Status status = ReadAll(Write(packed.substr(0, packed.size() - 64)));
   EXPECT_TRUE(absl::IsInvalidArgument(status));
