@@ -8,6 +8,8 @@ set(PUBLIC_HEADERS
   client/segment.h client/segment_layout.h client/tensor.h client/weights_file.h
   common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/limits.h
   common/memory_kind.h common/unique_fd.h)
+# A header that an earlier configuration left there would be installed, too.
+file(REMOVE_RECURSE ${CMAKE_CURRENT_BINARY_DIR}/installed)
 # Inside the repository includes are rooted there; installed, they are rooted in include/tenure, so that no other
 # program's "common/bytes.h" is meant.
 foreach(header IN LISTS PUBLIC_HEADERS ITEMS client/include/tenure/client.h)
