@@ -144,7 +144,10 @@ bool FrameMeter::IsWellFormed(const Frame& frame) const {
     case kPriority:
       return frame.length == 5;
     case kResetStream:
-      return frame.length == 4 && of_opened_stream;
+      // RFC 9113, 6.4, forbids it for a stream that was never opened. But gRPC's own clients send
+      // it when a call is cancelled after it has a stream and before its HEADERS are written (grpc
+      // issue 38758). gRPC's server ignores such a frame; here it counts as a reset.
+      return frame.length == 4 && frame.stream % 2 == 1;
     case kSettings:
       return frame.stream == 0 && frame.length % 6 == 0 &&
              ((frame.flags & kAcknowledge) == 0 || frame.length == 0);

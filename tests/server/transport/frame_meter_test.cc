@@ -70,6 +70,16 @@ TEST_F(FrameMeterTest, AStormOfResetStreamsIsCutLongBeforeItHurts) {
   EXPECT_GE(pairs, 64) << "a client may cancel all its calls at once";
 }
 
+// As gRPC's clients send it for a call that is cancelled before its HEADERS are written.
+TEST_F(FrameMeterTest, AResetOfAStreamThatWasNeverOpenedPassesAndCountsAsAReset) {
+  Begin();
+  ASSERT_TRUE(Read(Call(NextStream())).ok());
+  const std::string reset = FrameOf(kReset, 0, 4, NextStream());
+  EXPECT_TRUE(Read(reset).ok());
+  EXPECT_TRUE(Read(Call(NextStream())).ok()) << "the connection serves on";
+  EXPECT_LE(CountUntilRefused(reset, 200'000), 256);
+}
+
 TEST_F(FrameMeterTest, AProcessThatWasCutForResetsGetsNoNewAllowanceByConnectingAgain) {
   const auto taken_by = [this](FrameMeter meter) {
     EXPECT_TRUE(meter.Read(kPreface, now_).ok());
@@ -127,7 +137,7 @@ TEST_F(FrameMeterTest, FramesThatCannotBeAreCut) {
        {FrameOf(kHeaders, kEndHeaders, 10, 5), FrameOf(kHeaders, kEndHeaders, 10, 3),
         FrameOf(kHeaders, kEndHeaders, 10, 6), FrameOf(kHeaders, kEndHeaders, 10, 0x80000007),
         FrameOf(kData, 0, 10, 7), FrameOf(kData, 0, 10, 0), FrameOf(2, 0, 4, 5),
-        FrameOf(kReset, 0, 5, 5), FrameOf(kReset, 0, 4, 7), FrameOf(kSettings, 0, 7),
+        FrameOf(kReset, 0, 5, 5), FrameOf(kReset, 0, 4, 2), FrameOf(kSettings, 0, 7),
         FrameOf(kSettings, 0, 6, 5), FrameOf(kSettings, kAcknowledge, 6), FrameOf(5, 0, 4, 5),
         FrameOf(kPing, 0, 9), FrameOf(kPing, 0, 8, 5), FrameOf(7, 0, 7),
         FrameOf(kWindowUpdate, 0, 5), FrameOf(kWindowUpdate, 0, 4, 7)}) {
