@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include <gtest/gtest.h>
 
 #include "common/bytes.h"
@@ -60,6 +61,24 @@ TEST_F(HostileTest, AStormOfResetStreamsIsCut) {
   }
   EXPECT_FALSE(open) << "200 000 streams were opened and reset";
   ExpectServedAsBefore(1);
+}
+
+// Not hostile: gRPC's clients send it when a call is cancelled before its HEADERS are written.
+TEST_F(HostileTest, AResetOfAStreamThatWasNeverOpenedEndsNothing) {
+  http2::Connection client = Open();
+  ASSERT_TRUE(
+      client.Send(http2::Frame(http2::kSettings, http2::kAcknowledge, 0, "") +
+                  http2::Frame(http2::kResetStream, http2::kNone, 1, std::string("\0\0\0\x8", 4)) +
+                  http2::Call(3, kPing, "")));
+  std::string received;
+  bool closed = false;
+  // The answer's data and its trailers, which end the stream.
+  EXPECT_TRUE(Eventually([&] {
+    received += client.Receive(&closed);
+    return closed || absl::StrContains(received, "grpc-status");
+  }));
+  EXPECT_FALSE(closed);
+  ExpectServedAsBefore(0);
 }
 
 TEST_F(HostileTest, AHeaderWithoutEndIsCut) {
