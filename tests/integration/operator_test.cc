@@ -1,6 +1,7 @@
 // An operator's settings and commands: the users who may lease and administer, and the Admin
 // service.
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "common/bytes.h"
+#include "common/check.h"
 #include "tenure/v1/admin.grpc.pb.h"
 #include "tests/support/lease_client_process.h"
 #include "tests/support/raw_http2.h"
@@ -27,46 +29,91 @@ constexpr uid_t kStranger = 54321;
 constexpr gid_t kTheirGroup = 54322;
 constexpr gid_t kAnotherOfTheirs = 54323;
 
-// The daemon's answer to a call by a process of another user.
-std::string AnswerToStranger(const TestDaemon& daemon, const std::string& path) {
-  // By default other users may not enter the test's folder, nor use the socket.
-  EXPECT_EQ(chmod(daemon.folder().c_str(), 0755), 0);
-  EXPECT_EQ(chmod(daemon.socket().c_str(), 0666), 0);
-  int ends[2] = {};
-  EXPECT_EQ(pipe(ends), 0);
-  const pid_t child = fork();
-  if (child == 0) {
+// A process of another user that makes calls. It is forked before this process has a daemon, and
+// with it gRPC's threads: a child of a process with threads may find a lock held for ever, that of
+// the address sanitizer's allocator for example.
+class Stranger {
+ public:
+  Stranger() {
+    TENURE_CHECK(pipe2(requests_, O_CLOEXEC) == 0 && pipe2(answers_, O_CLOEXEC) == 0);
+    child_ = fork();
+    if (child_ == 0) Serve();
+    close(requests_[0]);
+    close(answers_[1]);
+  }
+  // The child ends when it reads the end of the requests.
+  ~Stranger() {
+    close(requests_[1]);
+    close(answers_[0]);
+    WaitForExit(child_);
+  }
+  Stranger(const Stranger&) = delete;
+  Stranger& operator=(const Stranger&) = delete;
+
+  // The bytes of the daemon's answer to a call without a message.
+  std::string Call(const TestDaemon& daemon, const std::string& path) {
+    // By default other users may not enter the test's folder, nor use the socket.
+    EXPECT_EQ(chmod(daemon.folder().c_str(), 0755), 0);
+    EXPECT_EQ(chmod(daemon.socket().c_str(), 0666), 0);
+    Write(requests_[1], daemon.socket());
+    Write(requests_[1], path);
+    std::string answer;
+    EXPECT_TRUE(Read(answers_[0], &answer)) << "the other user's process has ended";
+    return answer;
+  }
+
+ private:
+  [[noreturn]] void Serve() {
+    close(requests_[1]);
+    close(answers_[0]);
     const gid_t groups[] = {kAnotherOfTheirs};
     if (setgroups(1, groups) != 0 || setgid(kTheirGroup) != 0 || setuid(kStranger) != 0) _exit(1);
-    http2::Connection connection(daemon.socket());
-    connection.Send(http2::Opening() + http2::Call(1, path, ""));
-    std::string answer;
-    bool closed = false;
-    Eventually([&] {
-      answer += connection.Receive(&closed);
-      return closed || answer.find("grpc-status") != std::string::npos;
-    });
-    _exit(write(ends[1], answer.data(), answer.size()) == static_cast<ssize_t>(answer.size()) ? 0
-                                                                                              : 1);
+    std::string socket;
+    std::string path;
+    while (Read(requests_[0], &socket) && Read(requests_[0], &path)) {
+      http2::Connection connection(socket);
+      connection.Send(http2::Opening() + http2::Call(1, path, ""));
+      std::string answer;
+      bool closed = false;
+      Eventually([&] {
+        answer += connection.Receive(&closed);
+        return closed || answer.find("grpc-status") != std::string::npos;
+      });
+      Write(answers_[1], answer);
+    }
+    _exit(0);
   }
-  close(ends[1]);
-  std::string answer;
-  char bytes[4096];
-  ssize_t length = 0;
-  while ((length = read(ends[0], bytes, sizeof bytes)) > 0) {
-    answer.append(bytes, static_cast<size_t>(length));
+
+  // One string in a pipe: its length, then its bytes.
+  static void Write(int fd, const std::string& text) {
+    const uint32_t length = static_cast<uint32_t>(text.size());
+    EXPECT_EQ(write(fd, &length, sizeof length), static_cast<ssize_t>(sizeof length));
+    EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
   }
-  close(ends[0]);
-  EXPECT_EQ(WaitForExit(child), 0);
-  return answer;
-}
+  static bool Read(int fd, std::string* text) {
+    uint32_t length = 0;
+    if (read(fd, &length, sizeof length) != static_cast<ssize_t>(sizeof length)) return false;
+    text->assign(length, '\0');
+    for (size_t at = 0; at < text->size();) {
+      const ssize_t got = read(fd, text->data() + at, text->size() - at);
+      if (got <= 0) return false;
+      at += static_cast<size_t>(got);
+    }
+    return true;
+  }
+
+  int requests_[2] = {};
+  int answers_[2] = {};
+  pid_t child_ = -1;
+};
 
 TEST(AllowListTest, OnlyListedUsersAndMembersOfListedGroupsAreServed) {
   if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
+  Stranger stranger;
   const std::string refused = "may not use this daemon";
-  const auto answer = [](const std::vector<std::string>& flags) {
+  const auto answer = [&stranger](const std::vector<std::string>& flags) {
     TestDaemon daemon(TestDaemon::Options{.flags = flags});
-    return AnswerToStranger(daemon, "/tenure.v1.Stats/Ping");
+    return stranger.Call(daemon, "/tenure.v1.Stats/Ping");
   };
   EXPECT_EQ(answer({}).find(refused), std::string::npos) << "without a list every user is served";
   EXPECT_NE(answer({"--allow-user", "1,2"}).find(refused), std::string::npos);
@@ -93,13 +140,14 @@ class AdminTest : public ::testing::Test {
     return (stub.get()->*method)(&context, request, response);
   }
 
+  Stranger stranger_;  // before the daemon
   TestDaemon daemon_;
 };
 
 TEST_F(AdminTest, OnlyRootAndTheDaemonsUserMayAdminister) {
   if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
   for (const char* method : {"Trim", "Revoke", "Drain"}) {
-    EXPECT_NE(AnswerToStranger(daemon_, std::string("/tenure.v1.Admin/") + method)
+    EXPECT_NE(stranger_.Call(daemon_, std::string("/tenure.v1.Admin/") + method)
                   .find("may not administer"),
               std::string::npos)
         << method;
