@@ -161,10 +161,11 @@ TEST_F(HostileTest, ASocketThatWasPassedOnIsNotServed) {
     return answer.find("grpc-status") != std::string::npos;
   }));
   EXPECT_FALSE(closed);
+  // Before the fork: this process has threads, so the child must not need a lock of the allocator.
+  const std::string call = http2::Call(3, kPing, "");
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    const std::string call = http2::Call(3, kPing, "");
     _exit(send(connection.fd(), call.data(), call.size(), MSG_NOSIGNAL) > 0 ? 0 : 1);
   }
   EXPECT_EQ(WaitForExit(child), 0);
