@@ -13,11 +13,12 @@ readonly ROOT
 readonly BUILD_PACKAGES=(
   ccache cmake g++ ninja-build pkg-config
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libcli11-dev libcpp-httplib-dev libisal-dev libspdlog-dev libsystemd-dev nlohmann-json3-dev
+  libboost-dev libcli11-dev libisal-dev libspdlog-dev libsystemd-dev nlohmann-json3-dev
   prometheus-cpp-dev zlib1g-dev
 )
 readonly TEST_PACKAGES=(
-  clang clang-format clang-tidy curl libbenchmark-dev libgmock-dev libgtest-dev python3 systemd
+  clang clang-format clang-tidy curl libbenchmark-dev libcpp-httplib-dev libgmock-dev libgtest-dev python3
+  systemd
 )
 readonly CUDA_WHEEL="nvidia-cuda-runtime==13.0.88"
 

@@ -135,12 +135,13 @@ void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
 }
 
 absl::Status Daemon::StartReporting(const Config& config) {
-  stats_ = std::make_unique<Stats>(*heap_, *registry_, surviving_, recovery_);
+  stats_ = std::make_unique<Stats>(health_, *heap_, *registry_, surviving_, recovery_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
   if (config.http == "off") return absl::OkStatus();
-  TENURE_ASSIGN_OR_RETURN(
-      http_, HttpServer::Start(HttpAddress(config, device_->ordinal()),
-                               [metrics = metrics_.get()] { return metrics->Text(); }));
+  TENURE_ASSIGN_OR_RETURN(http_,
+                          HttpServer::Start(HttpAddress(config, device_->ordinal()),
+                                            {.metrics = [this] { return metrics_->Text(); },
+                                             .health = [this] { return stats_->CheckServing(); }}));
   return absl::OkStatus();
 }
 
@@ -188,16 +189,18 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
       SegmentHandlers(*registry_));
   stats_service_ = std::make_unique<StatsService>(
       RpcDispatcher::Options{.connections = *connections_, .executor = *executor_},
-      StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, health_, clock_,
-                     device_->uuid(), device_->name(), DriverName(driver),
-                     absl::StrCat(driver.version())}));
+      StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, clock_, device_->uuid(),
+                     device_->name(), DriverName(driver), absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
       RpcDispatcher::Options{.connections = *connections_,
                              .executor = *executor_,
                              .check_caller = &AdminHandlers::CheckOperator},
       AdminHandlers({*registry_, *heap_, [this] { Drain(); }}));
-  TENURE_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start({allocator_service_.get(), stats_service_.get(),
-                                                    admin_service_.get()}));
+  TENURE_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start({
+                                     {v1::Allocator::service_full_name(), allocator_service_.get()},
+                                     {v1::Stats::service_full_name(), stats_service_.get()},
+                                     {v1::Admin::service_full_name(), admin_service_.get()},
+                                 }));
   grpc_->SetServing(true);
   return absl::OkStatus();
 }

@@ -26,6 +26,12 @@ foreach(room tenure_client tenure_session tenure_weights tenure_cuda tenure_prot
   install(FILES $<TARGET_FILE:${room}> DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)
 endforeach()
 
+# For a client in another language, and for one that tries itself without a GPU.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/proto/tenure/v1 DESTINATION ${CMAKE_INSTALL_DATADIR}/tenure/proto/tenure
+  COMPONENT client FILES_MATCHING PATTERN "*.proto")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/tenure COMPONENT client)
+install(TARGETS tenure_emulated_cuda LIBRARY DESTINATION lib/tenure COMPONENT client)
+
 set(PACKAGE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/tenure)
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tenureConfig.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/tenureConfig.cmake INSTALL_DESTINATION ${PACKAGE_FOLDER}

@@ -36,13 +36,17 @@ std::string FolderOfThisCode() {
 absl::StatusOr<std::string> FindEmulated() {
   const std::string program = FolderOf("/proc/self/exe");
   const std::string library = FolderOfThisCode();
-  // A build folder has it beside the program, an installation in ../lib. A program that links this
-  // code as a shared library has it beside that library.
+  // A build folder has it beside the program, an installation in ../lib/tenure. A program that
+  // links this code as a shared library has it beside that library or below it. A client that lies
+  // in a folder of its own finds an installation of the system.
   std::vector<std::string> places = {absl::StrCat(program, "/", kEmulatedFile),
-                                     absl::StrCat(program, "/../lib/", kEmulatedFile)};
+                                     absl::StrCat(program, "/../lib/tenure/", kEmulatedFile)};
   if (!library.empty() && library != program) {
     places.push_back(absl::StrCat(library, "/", kEmulatedFile));
+    places.push_back(absl::StrCat(library, "/tenure/", kEmulatedFile));
   }
+  for (const char* prefix : {"/usr/local", "/usr"})
+    places.push_back(absl::StrCat(prefix, "/lib/tenure/", kEmulatedFile));
   for (const std::string& place : places) {
     if (access(place.c_str(), R_OK) == 0) return place;
   }

@@ -10,8 +10,9 @@
 namespace tenure::cuda {
 
 // "cuda" is libcuda.so.1 wherever the dynamic linker finds it. "emulated" is
-// libtenure_emulated_cuda.so beside the running executable, in ../lib from there, or beside the
-// library that holds this code (a Python process runs this code from libtenure.so). Anything with a
+// libtenure_emulated_cuda.so beside the running executable, in ../lib/tenure from there, beside the
+// library that holds this code (a Python process runs this code from libtenure.so) or in tenure/
+// from there, or in lib/tenure below /usr/local or /usr. Anything with a
 // '/' is itself.
 // Errors: INVALID_ARGUMENT: none of these. NOT_FOUND: no emulated driver in those places, which the
 // message lists.

@@ -1,9 +1,12 @@
 #include "server/calls/grpc_server.h"
 
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "grpc/health/v1/health.pb.h"
+#include <google/protobuf/message.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -24,12 +27,19 @@ constexpr size_t kGrpcMemoryBytes = size_t{256} << 20;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
-    const std::vector<grpc::Service*>& services) {
+    const std::vector<NamedService>& services) {
+  // gRPC answers the health service without its descriptor. Reflection describes what is linked,
+  // and without this line the linker would leave the descriptor out.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   // Both are switches of the process, and must be set before the builder exists.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  for (grpc::Service* service : services) builder.RegisterService(service);
+  std::vector<std::string> names;
+  for (const NamedService& service : services) {
+    builder.RegisterService(service.service);
+    names.push_back(service.name);
+  }
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
   builder.SetMaxSendMessageSize(static_cast<int>(kMaxMessageBytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
@@ -37,11 +47,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr)
     return absl::InternalError("gRPC cannot start a server; the log above says why");
-  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(server)));
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(server), std::move(names)));
 }
 
 void GrpcServer::SetServing(bool serving) {
-  server_->GetHealthCheckService()->SetServingStatus(serving);
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  health->SetServingStatus(serving);
+  for (const std::string& name : names_) health->SetServingStatus(name, serving);
 }
 
 void GrpcServer::AddConnection(UniqueFd socket) {

@@ -3,6 +3,7 @@
 #define SERVER_CALLS_GRPC_SERVER_H_
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,11 +24,18 @@ namespace tenure::server {
 // Thread safety: AddConnection and SetServing from any thread; the rest from one.
 class GrpcServer {
  public:
+  // A service under its full name, such as "tenure.v1.Stats".
+  struct NamedService {
+    std::string name;
+    grpc::Service* service;
+  };
+
   // Errors: INTERNAL: gRPC refused to start; it has logged the reason.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
-      const std::vector<grpc::Service*>& services);
+      const std::vector<NamedService>& services);
 
-  // Sets the answer of grpc.health.v1.Health. All calls are answered in both states.
+  // Sets the answer of grpc.health.v1.Health, for the daemon and for each of the services. All
+  // calls are answered in both states.
   void SetServing(bool serving);
   // Serves a connected socket. REQUIRES: Shutdown was not called: gRPC would never close the
   // socket.
@@ -36,9 +44,11 @@ class GrpcServer {
   void Shutdown();
 
  private:
-  explicit GrpcServer(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}
+  GrpcServer(std::unique_ptr<grpc::Server> server, std::vector<std::string> names)
+      : server_(std::move(server)), names_(std::move(names)) {}
 
   const std::unique_ptr<grpc::Server> server_;
+  const std::vector<std::string> names_;
 };
 
 }  // namespace tenure::server

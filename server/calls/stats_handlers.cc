@@ -52,14 +52,14 @@ void SetSurvival(const StatsSnapshot& snapshot, const RecoveryReport& report,
 absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
                                      v1::GetStatsResponse& response) {
   TENURE_ASSIGN_OR_RETURN(const StatsSnapshot snapshot, parts_.stats.TakeSnapshot());
-  const absl::Status health = parts_.health.Check();
+  const absl::Status serving = parts_.stats.CheckServing();
   response.set_device_uuid(parts_.device_uuid);
   response.set_device_name(parts_.device_name);
   response.set_driver(parts_.driver);
   response.set_driver_version(parts_.driver_version);
   // Read here and not by the dispatcher: this service also answers after a failure.
-  response.set_health(health.ok() ? "SERVING" : "NOT_SERVING");
-  response.set_health_reason(std::string(health.message()));
+  response.set_health(serving.ok() ? "SERVING" : "NOT_SERVING");
+  response.set_health_reason(std::string(serving.message()));
   response.set_epoch(parts_.registry.epoch());
   response.set_uptime_ms(ToWireMilliseconds(parts_.clock.Now() - started_));
   SetDevice(snapshot.device, response);

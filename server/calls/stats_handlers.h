@@ -11,7 +11,6 @@
 #include "server/identity/peer.h"
 #include "server/leases/fence.h"
 #include "server/leases/lease_registry.h"
-#include "server/memory/health.h"
 #include "server/report/stats.h"
 #include "server/transport/connection_table.h"
 #include "tenure/v1/stats.pb.h"
@@ -30,7 +29,6 @@ class StatsHandlers {
     LeaseRegistry& registry;
     const Quarantine& quarantine;
     Stats& stats;
-    const Health& health;
     const Clock& clock;
     std::string device_uuid;
     std::string device_name;

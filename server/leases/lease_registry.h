@@ -99,6 +99,8 @@ class LeaseRegistry {
   size_t Reclaim(const ProcessKey& process);
   // From now on no session gets anything new. Each keeps its memory.
   void Drain();
+  // Whether Drain was called.
+  bool draining() const;
   // Ends every session and every segment. Their regions go to the driver.
   void CloseAll();
 

@@ -100,6 +100,11 @@ void LeaseRegistry::Drain() {
   draining_ = true;
 }
 
+bool LeaseRegistry::draining() const {
+  cuda::NoDriverCallsLock lock(&mu_);
+  return draining_;
+}
+
 absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
   std::optional<Ended> ended;
   {

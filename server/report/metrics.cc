@@ -75,6 +75,12 @@ std::string Metrics::Text() {
   // The histograms are in the registry. Gauges and counters are not: they are made from one
   // snapshot at each scrape, so that they balance as the books do.
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  // Outside the snapshot, because it must also tell that the driver does not answer.
+  families.push_back(Family({"tenure_serving",
+                             "1 while the daemon grants memory; 0 when it drains or has failed.",
+                             prometheus::MetricType::Gauge,
+                             "",
+                             {{"", stats_.CheckServing().ok() ? 1.0 : 0.0}}}));
   for (prometheus::MetricFamily& family : ReadFamilies()) families.push_back(std::move(family));
   return prometheus::TextSerializer().Serialize(families);
 }
@@ -143,7 +149,7 @@ std::vector<prometheus::MetricFamily> Metrics::ReadFamilies() {
        "state",
        {{"active", count(leases.active_sessions)},
         {"suspended", count(leases.suspended_sessions)}}},
-      {"tenure_allocations",
+      {"tenure_live_allocations",
        "Live allocations.",
        kGauge,
        "",

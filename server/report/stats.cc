@@ -18,6 +18,15 @@ absl::string_view NameOf(Survival survival) {
   return "";
 }
 
+absl::Status Stats::CheckServing() const {
+  TENURE_RETURN_IF_ERROR(health_.Check());
+  if (registry_.draining()) {
+    return absl::UnavailableError(
+        "draining: the daemon grants nothing new, and ends after the last session");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StatsSnapshot> Stats::TakeSnapshot() {
   StatsSnapshot snapshot;
   // The driver first: if it fails, the walk over the sessions is saved.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -42,15 +43,20 @@ struct StatsSnapshot {
   uint64_t max_stored_descriptors = 0;
 };
 
-// Reads the heap, the registry and the descriptor store for the stats service and the metrics.
+// Reads the health, the heap, the registry and the descriptor store for the stats service, the
+// metrics and /healthz.
 //
 // Borrows: everything it reads.
 // Thread safety: thread-safe.
 class Stats {
  public:
-  Stats(DeviceHeap& heap, LeaseRegistry& registry, const FdStore* store,
+  Stats(const Health& health, DeviceHeap& heap, LeaseRegistry& registry, const FdStore* store,
         const RecoveryReport& recovery)
-      : heap_(heap), registry_(registry), store_(store), recovery_(recovery) {}
+      : health_(health), heap_(heap), registry_(registry), store_(store), recovery_(recovery) {}
+
+  // Whether the daemon grants memory. It answers without the driver.
+  // Errors: UNAVAILABLE: it has failed, or drains; the message says which.
+  absl::Status CheckServing() const;
 
   // Makes one driver call.
   // Errors: as DeviceHeap::TakeSnapshot.
@@ -58,6 +64,7 @@ class Stats {
   const RecoveryReport& recovery() const { return recovery_; }
 
  private:
+  const Health& health_;
   DeviceHeap& heap_;
   LeaseRegistry& registry_;
   const FdStore* const store_;

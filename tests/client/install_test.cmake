@@ -8,6 +8,18 @@ run(${CMAKE_COMMAND} --install ${BUILD} --component client --prefix ${WORK}/pref
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/client/consumer -B ${WORK}/build -D CMAKE_PREFIX_PATH=${WORK}/prefix
     -D EXAMPLE=${SOURCE}/client/examples/five_lines.cc -D CMAKE_CXX_FLAGS=${FLAGS})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
+foreach(file share/doc/tenure/LICENSE share/tenure/proto/tenure/v1/allocator.proto lib/tenure/libtenure_emulated_cuda.so)
+  if(NOT EXISTS ${WORK}/prefix/${file})
+    message(FATAL_ERROR "${file} is not installed")
+  endif()
+endforeach()
+# A program for an older language is told what it needs, and nothing else first.
+file(WRITE ${WORK}/old.cc "#include <tenure/client.h>\n")
+execute_process(COMMAND c++ -std=c++17 -fmax-errors=1 -fsyntax-only -I ${WORK}/prefix/include ${WORK}/old.cc
+  RESULT_VARIABLE result ERROR_VARIABLE said)
+if(result EQUAL 0 OR NOT said MATCHES "error: #error \"tenure needs C\\+\\+20")
+  message(FATAL_ERROR "as C++17 the header gives ${result}: ${said}")
+endif()
 # Without a daemon the program says so, which is proof that it runs.
 execute_process(COMMAND ${CMAKE_COMMAND} -E env TENURE_SOCKET=${WORK}/none ${WORK}/build/consumer
   RESULT_VARIABLE result ERROR_VARIABLE said)

@@ -86,7 +86,7 @@ class UnitTest(unittest.TestCase):
         self.assertRegex(groups, rf"(?m)^{self.values('Group')[0]}:")
 
     def test_an_installed_daemon_starts_and_its_unit_names_it(self):
-        installed = run("cmake", "--install", BUILD, "--prefix", self.folder / "usr",
+        installed = run("cmake", "--install", BUILD, "--strip", "--prefix", self.folder / "usr",
                         "--component", "daemon")
         self.assertEqual(installed.returncode, 0, installed.stderr)
         for program in ("tenured", "tenurectl"):
@@ -94,7 +94,25 @@ class UnitTest(unittest.TestCase):
             self.assertEqual(said.returncode, 0, said.stderr)
             self.assertTrue(said.stdout.startswith(program + " "), said.stdout)
         unit = (self.folder / "usr/lib/systemd/system/tenured@.service").read_text("utf-8")
-        self.assertRegex(unit, r"(?m)^ExecStart=/\S*bin/tenured --device")
+        (named,) = re.findall(r"(?m)^ExecStart=(\S+) --device", unit)
+        self.assertEqual(named, str(self.folder / "usr/bin/tenured"))
+        for program in ("bin/tenured", "bin/tenurectl", "lib/tenure/libtenure_emulated_cuda.so"):
+            sections = run("readelf", "--sections", "--wide", self.folder / "usr" / program).stdout
+            self.assertIn(".text", sections)
+            self.assertNotIn(".symtab", sections, f"{program} is not stripped")
+        self.assertTrue((self.folder / "usr/share/doc/tenure/LICENSE").exists())
+        # A daemon that is installed alone also has a device to serve on a host without a GPU.
+        socket = self.folder / "grpc.sock"
+        with subprocess.Popen(
+                [named, "--driver", "emulated", "--emulated-memory", "64MiB", "--http", "off",
+                 "--socket", str(socket)], stderr=subprocess.PIPE, text=True,
+                env={"TENURE_EMULATED_DIR": str(self.folder / "card"), "PATH": "/usr/bin:/bin"},
+                ) as daemon:
+            try:
+                said = daemon.stderr.readline()
+            finally:
+                daemon.kill()
+        self.assertRegex(said, r"serving .* on " + re.escape(str(socket)))
         self.assertTrue((self.folder / "usr/lib/sysusers.d/tenure.conf").exists())
 
 

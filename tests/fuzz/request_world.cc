@@ -75,13 +75,13 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       overdue_(registry_, &simulated.processes(),
                {.is_connected = [this](const server::ProcessKey& key) { return Lives(key); }}),
       reaper_(Must(server::Reaper::Create(registry_, fence_, overdue_))),
-      stats_(heap_, registry_, /*store=*/nullptr, recovery_),
+      stats_(health_, heap_, registry_, /*store=*/nullptr, recovery_),
       connections_(clock_, {.descriptors = 1}),
       allocator_({registry_, *reaper_, tickets_, simulated.device().total(), "GPU-fuzzed",
                   "emulated", MiB(1), server::Isolation::kTenant, /*survives=*/false}),
       segments_(registry_),
-      statistics_({connections_, registry_, *quarantine_, stats_, health_, clock_, "GPU-fuzzed",
-                   "fuzzed", "emulated", "0"}),
+      statistics_({connections_, registry_, *quarantine_, stats_, clock_, "GPU-fuzzed", "fuzzed",
+                   "emulated", "0"}),
       admin_({registry_, heap_, [this] { registry_.Drain(); }}),
       next_pid_(kFirstPid) {}
 

@@ -17,6 +17,8 @@
 #include <httplib.h>
 
 #include "common/bytes.h"
+#include "common/check.h"
+#include "tenure/v1/admin.grpc.pb.h"
 #include "tests/support/raw_session.h"
 #include "tests/support/test_daemon.h"
 
@@ -180,8 +182,9 @@ TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
   for (const std::string& line :
        {"tenure_allocated_bytes" + labels + " 1024", "tenure_requested_bytes" + labels + " 1000",
         "tenure_reserved_bytes" + labels + " " + std::to_string(stats.reserved_bytes()),
-        "tenure_allocations" + labels + " 1", std::string("tenure_allocations_total{"),
-        std::string("tenure_frees_total{"), std::string("tenure_rpc_duration_seconds_bucket{"),
+        "tenure_live_allocations" + labels + " 1", std::string("tenure_allocations_total{"),
+        std::string("tenure_frees_total{"), "tenure_serving" + labels + " 1",
+        std::string("tenure_rpc_duration_seconds_bucket{"),
         std::string("tenure_reclaim_duration_seconds_count{"), std::string("tenure_build_info{"),
         std::string("tenure_sessions{"), std::string("tenure_quarantined_bytes{"),
         "tenure_segments" + labels + " 0", "tenure_segment_bytes" + labels + " 0",
@@ -190,6 +193,11 @@ TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
     EXPECT_NE(page->body.find(line), std::string::npos) << line << "\nnot in\n" << page->body;
   }
   EXPECT_EQ(page->body.find("pid="), std::string::npos);
+  // In OpenMetrics the family of a counter is its name without "_total", so that no other family
+  // may have that name.
+  for (const char* counter : {"allocations", "frees"}) {
+    EXPECT_EQ(page->body.find(std::string("# TYPE tenure_") + counter + " "), std::string::npos);
+  }
 }
 
 TEST(DaemonTest, AnOccupiedMetricsPortEndsWithWords) {
@@ -227,15 +235,43 @@ std::string CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::st
   return all;
 }
 
-TEST(DaemonTest, HealthSaysServing) {
-  TestDaemon daemon;
-  // HealthCheckResponse{status: SERVING}
-  EXPECT_EQ(CallRaw(daemon.NewChannel(), "/grpc.health.v1.Health/Check", ""),
-            std::string("\x08\x01", 2));
+// The answer of the standard health service about a service, or about the daemon ("").
+std::string HealthOf(const TestDaemon& daemon, const std::string& service) {
+  // HealthCheckRequest{service: ...}
+  const std::string request =
+      service.empty() ? "" : "\x0a" + std::string(1, static_cast<char>(service.size())) + service;
+  const std::string answer = CallRaw(daemon.NewChannel(), "/grpc.health.v1.Health/Check", request);
+  if (answer == "\x08\x01") return "SERVING";
+  return answer == "\x08\x02" ? "NOT_SERVING" : answer;
 }
 
-TEST(DaemonTest, ReflectionNamesTheServices) {
+TEST(DaemonTest, HealthIsToldOfTheDaemonAndOfEachService) {
   TestDaemon daemon;
+  for (const char* service : {"", "tenure.v1.Allocator", "tenure.v1.Stats", "tenure.v1.Admin"})
+    EXPECT_EQ(HealthOf(daemon, service), "SERVING") << service;
+  EXPECT_EQ(HealthOf(daemon, "tenure.v1.Other"), "error 5") << "an unknown service is NOT_FOUND";
+}
+
+TEST(DaemonTest, ADrainingDaemonSaysSoWhereverItIsAsked) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--http", "127.0.0.1:19455"}});
+  RawSession session(daemon.allocator());
+  const auto admin = v1::Admin::NewStub(daemon.NewChannel());
+  grpc::ClientContext context;
+  v1::DrainResponse response;
+  ASSERT_TRUE(admin->Drain(&context, v1::DrainRequest(), &response).ok());
+  for (const char* service : {"", "tenure.v1.Allocator"})
+    EXPECT_EQ(HealthOf(daemon, service), "NOT_SERVING") << service;
+  EXPECT_EQ(daemon.GetStats().health(), "NOT_SERVING");
+  EXPECT_NE(daemon.GetStats().health_reason().find("draining"), std::string::npos);
+  httplib::Client http("127.0.0.1", 19455);
+  const std::string serving =
+      "tenure_serving{UUID=\"" + daemon.GetStats().device_uuid() + "\",gpu=\"0\"} 0";
+  EXPECT_NE(http.Get("/metrics")->body.find(serving), std::string::npos);
+  EXPECT_EQ(http.Get("/healthz")->status, 503);
+}
+
+// The bytes of server reflection's answer to one request.
+std::string Reflect(const TestDaemon& daemon, const std::string& request) {
   grpc::GenericStub stub(daemon.NewChannel());
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
@@ -246,28 +282,39 @@ TEST(DaemonTest, ReflectionNamesTheServices) {
       &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
   stream->StartCall(tag(1));
   queue.Next(&got, &ok);
-  ASSERT_TRUE(ok);
-  // ServerReflectionRequest{list_services: ""}
-  grpc::Slice slice(std::string("\x3a\x00", 2));
+  TENURE_CHECK(ok);
+  grpc::Slice slice(request);
   stream->Write(grpc::ByteBuffer(&slice, 1), tag(2));
   queue.Next(&got, &ok);
-  ASSERT_TRUE(ok);
+  TENURE_CHECK(ok);
   grpc::ByteBuffer response;
   stream->Read(&response, tag(3));
   queue.Next(&got, &ok);
-  ASSERT_TRUE(ok);
+  TENURE_CHECK(ok);
   std::vector<grpc::Slice> slices;
-  ASSERT_TRUE(response.Dump(&slices).ok());
+  TENURE_CHECK(response.Dump(&slices).ok());
   std::string text;
   for (const grpc::Slice& one : slices)
     text.append(reinterpret_cast<const char*>(one.begin()), one.size());
-  for (const char* service : {"tenure.v1.Allocator", "tenure.v1.Stats", "grpc.health.v1.Health"}) {
-    EXPECT_NE(text.find(service), std::string::npos) << service;
-  }
   context.TryCancel();
   grpc::Status status;
   stream->Finish(&status, tag(4));
   queue.Next(&got, &ok);
+  return text;
+}
+
+TEST(DaemonTest, ReflectionNamesAndDescribesTheServices) {
+  TestDaemon daemon;
+  // ServerReflectionRequest{list_services: ""}
+  const std::string list = Reflect(daemon, std::string("\x3a\x00", 2));
+  for (const std::string service :
+       {"tenure.v1.Allocator", "tenure.v1.Stats", "tenure.v1.Admin", "grpc.health.v1.Health"}) {
+    EXPECT_NE(list.find(service), std::string::npos) << service;
+    // ServerReflectionRequest{file_containing_symbol: ...}, whose answer has the file's syntax.
+    const std::string described =
+        Reflect(daemon, "\x22" + std::string(1, static_cast<char>(service.size())) + service);
+    EXPECT_NE(described.find("proto3"), std::string::npos) << service << " is not described";
+  }
 }
 
 TEST(DaemonTest, AFailingDriverEndsServiceWithItsOwnExitCode) {

@@ -2,6 +2,10 @@
 #ifndef TENURE_CLIENT_H_
 #define TENURE_CLIENT_H_
 
+#if __cplusplus < 202002L
+#error "tenure needs C++20: compile with -std=c++20 or later"
+#endif
+
 #include "client/client.h"
 #include "client/segment.h"
 #include "client/tensor.h"
