@@ -10,10 +10,13 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "client/weights/safetensors.h"
+#include "client/weights/safetensors_index.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 
 namespace tenure {
@@ -21,51 +24,126 @@ namespace {
 
 constexpr Bytes kAlignment = Bytes(256);  // of a tensor in its block
 
+absl::Status InFile(const std::string& path, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+absl::Status NothingToLoad(const std::string& path, const struct stat& file) {
+  if (S_ISDIR(file.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path,
+                     " is a folder; name a file in it, such as model.safetensors or "
+                     "model.safetensors.index.json"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, S_ISREG(file.st_mode) ? " is empty" : " is no regular file", ": nothing to load"));
+}
+
 }  // namespace
 
-absl::StatusOr<WeightsFile> WeightsFile::Open(const std::string& path, Bytes max_block) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+absl::StatusOr<WeightsFile::File> WeightsFile::OpenFile(const std::string& path) {
+  // Without waiting: a FIFO would otherwise wait for a process that writes to it.
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
   struct stat file = {};
   if (fstat(fd.get(), &file) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("read ", path));
-  if (!S_ISREG(file.st_mode) || file.st_size <= 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " is empty, or no regular file: there is nothing to load"));
-  }
-  const Bytes size(static_cast<uint64_t>(file.st_size));
-  WeightsFile weights(path, std::move(fd));
-  if (!absl::EndsWith(path, ".safetensors")) {
-    weights.blocks_ = {size};
-    weights.parts_ = {Part{0, Bytes(0), size, Bytes(0)}};
+  if (!S_ISREG(file.st_mode) || file.st_size <= 0) return NothingToLoad(path, file);
+  return File{path, std::move(fd), Bytes(static_cast<uint64_t>(file.st_size))};
+}
+
+absl::StatusOr<WeightsFile> WeightsFile::Open(const std::string& path, Bytes max_block) {
+  TENURE_ASSIGN_OR_RETURN(File file, OpenFile(path));
+  WeightsFile weights;
+  if (absl::EndsWithIgnoreCase(path, ".safetensors.index.json")) {
+    TENURE_RETURN_IF_ERROR(weights.ReadIndex(file, max_block));
+  } else if (absl::EndsWithIgnoreCase(path, ".safetensors")) {
+    TENURE_RETURN_IF_ERROR(weights.ReadSafetensors(std::move(file), nullptr, max_block));
+  } else {
+    weights.blocks_ = {file.size};
+    weights.parts_ = {Part{0, Bytes(0), file.size, 0, Bytes(0)}};
+    weights.files_.push_back(std::move(file));
     return weights;
   }
-  const absl::Status read = weights.ReadSafetensors(size, max_block);
-  if (!read.ok()) {
-    return absl::Status(read.code(), absl::StrCat(path, ": ", read.message()));
+  if (weights.parts_.empty())
+    return InFile(path, absl::InvalidArgumentError("there is no tensor with any bytes"));
+  if (weights.blocks_.size() > kMaxSegmentBlocks) {
+    return InFile(path,
+                  absl::InvalidArgumentError(absl::StrCat(
+                      "its tensors need ", weights.blocks_.size(), " blocks of up to ",
+                      FormatBytes(max_block), "; a segment has at most ", kMaxSegmentBlocks)));
   }
   return weights;
 }
 
-absl::Status WeightsFile::ReadSafetensors(Bytes file_size, Bytes max_block) {
+absl::Status WeightsFile::ReadIndex(const File& index, Bytes max_block) {
+  if (index.size > kMaxSafetensorsIndex) {
+    return InFile(index.path, absl::InvalidArgumentError(absl::StrCat(
+                                  "an index has at most ", FormatBytes(kMaxSafetensorsIndex))));
+  }
+  std::string text(index.size.value(), '\0');
+  TENURE_RETURN_IF_ERROR(ReadFile(index, Bytes(0), index.size, text.data()));
+  const absl::StatusOr<SafetensorsShards> shards = ParseSafetensorsIndex(text);
+  if (!shards.ok()) return InFile(index.path, shards.status());
+  // The files lie beside the index: "" for one in the present folder.
+  const std::string folder = index.path.substr(0, index.path.rfind('/') + 1);
+  for (const auto& [name, tensors] : *shards) {
+    TENURE_ASSIGN_OR_RETURN(File file, OpenFile(folder + name));
+    TENURE_RETURN_IF_ERROR(ReadSafetensors(std::move(file), &tensors, max_block));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WeightsFile::ReadSafetensors(File file, const std::set<std::string>* wanted,
+                                          Bytes max_block) {
+  if (file.size < kSafetensorsPrefix) {
+    return InFile(file.path, absl::InvalidArgumentError(absl::StrCat(
+                                 "not a safetensors file: it has ", file.size.value(), " bytes")));
+  }
   std::array<unsigned char, kSafetensorsPrefix.value()> prefix = {};
-  // A file that is shorter than the prefix is no safetensors file: not the DATA_LOSS of ReadFile.
-  const absl::Status read =
-      ReadFile(Bytes(0), kSafetensorsPrefix, reinterpret_cast<char*>(prefix.data()));
-  if (!read.ok()) return absl::InvalidArgumentError(read.message());
-  TENURE_ASSIGN_OR_RETURN(const Bytes header_size, SafetensorsHeaderSize(prefix, file_size));
-  std::string header(header_size.value(), '\0');
-  TENURE_RETURN_IF_ERROR(ReadFile(kSafetensorsPrefix, header_size, header.data()));
-  const Bytes data_begin = kSafetensorsPrefix + header_size;
-  TENURE_ASSIGN_OR_RETURN(const std::vector<FileTensor> tensors,
-                          ParseSafetensorsHeader(header, file_size - data_begin));
-  for (const FileTensor& tensor : tensors) {
-    Part part = {0, Bytes(0), tensor.size, data_begin + tensor.offset};
+  TENURE_RETURN_IF_ERROR(
+      ReadFile(file, Bytes(0), kSafetensorsPrefix, reinterpret_cast<char*>(prefix.data())));
+  const absl::StatusOr<Bytes> header_size = SafetensorsHeaderSize(prefix, file.size);
+  if (!header_size.ok()) return InFile(file.path, header_size.status());
+  std::string header(header_size->value(), '\0');
+  TENURE_RETURN_IF_ERROR(ReadFile(file, kSafetensorsPrefix, *header_size, header.data()));
+  const Bytes data_begin = kSafetensorsPrefix + *header_size;
+  const absl::StatusOr<std::vector<FileTensor>> tensors =
+      ParseSafetensorsHeader(header, file.size - data_begin);
+  if (!tensors.ok()) return InFile(file.path, tensors.status());
+  size_t taken = 0;
+  for (const FileTensor& tensor : *tensors) {
+    if (wanted != nullptr && wanted->count(tensor.name) == 0) continue;
+    ++taken;
+    Part part = {0, Bytes(0), tensor.size, files_.size(), data_begin + tensor.offset};
     Place(part, max_block);
     tensors_.push_back(
         {tensor.name, tensor.dtype, tensor.shape, part.block, part.offset, tensor.size});
     if (tensor.size > Bytes(0)) parts_.push_back(part);
+    TENURE_RETURN_IF_ERROR(InFile(file.path, CheckLimits(tensors_.back())));
   }
-  if (parts_.empty()) return absl::InvalidArgumentError("there is no tensor with any bytes");
+  if (wanted != nullptr && taken != wanted->size()) {
+    return InFile(file.path, absl::InvalidArgumentError(absl::StrCat(
+                                 "it lacks ", wanted->size() - taken, " of the ", wanted->size(),
+                                 " tensors that the index places in it")));
+  }
+  files_.push_back(std::move(file));
+  return absl::OkStatus();
+}
+
+absl::Status WeightsFile::CheckLimits(const SegmentTensor& tensor) const {
+  const auto refuse = [&](const auto&... what) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor '", absl::Utf8SafeCHexEscape(tensor.name.substr(0, 100)), "' ", what...));
+  };
+  if (tensors_.size() > kMaxSegmentTensors)
+    return refuse("is one too many: a segment has at most ", kMaxSegmentTensors, " tensors");
+  if (tensor.name.empty() || tensor.name.size() > kMaxTensorName)
+    return refuse("has a name of ", tensor.name.size(), " bytes, not 1 to ", kMaxTensorName);
+  if (tensor.dtype.empty() || tensor.dtype.size() > kMaxTensorDtype)
+    return refuse("has a dtype of ", tensor.dtype.size(), " bytes, not 1 to ", kMaxTensorDtype);
+  if (tensor.shape.size() > kMaxTensorDimensions)
+    return refuse("has ", tensor.shape.size(), " dimensions, not 0 to ", kMaxTensorDimensions);
   return absl::OkStatus();
 }
 
@@ -87,14 +165,14 @@ void WeightsFile::Place(Part& part, Bytes max_block) {
   blocks_.back() = part.offset + part.size;
 }
 
-absl::Status WeightsFile::ReadFile(Bytes from, Bytes size, char* to) const {
+absl::Status WeightsFile::ReadFile(const File& file, Bytes from, Bytes size, char* to) {
   while (size > Bytes(0)) {
-    const ssize_t got = pread(fd_.get(), to, size.value(), static_cast<off_t>(from.value()));
+    const ssize_t got = pread(file.fd.get(), to, size.value(), static_cast<off_t>(from.value()));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("read ", path_));
+    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("read ", file.path));
     if (got == 0) {
       return absl::DataLossError(
-          absl::StrCat(path_, " ends at ", from.value(), " and was longer when it was opened"));
+          absl::StrCat(file.path, " ends at ", from.value(), " and was longer when it was opened"));
     }
     to += got;
     from += Bytes(static_cast<uint64_t>(got));
@@ -115,8 +193,8 @@ absl::Status WeightsFile::ReadPiece(const DigestPiece& piece, char* to) const {
   for (; part != parts_.end() && part->block == piece.block && part->offset < end; ++part) {
     const Bytes first = std::max(part->offset, piece.offset);
     const Bytes last = std::min(part->offset + part->size, end);
-    TENURE_RETURN_IF_ERROR(ReadFile(part->from + (first - part->offset), last - first,
-                                    to + (first - piece.offset).value()));
+    TENURE_RETURN_IF_ERROR(ReadFile(files_[part->file], part->from + (first - part->offset),
+                                    last - first, to + (first - piece.offset).value()));
   }
   return absl::OkStatus();
 }

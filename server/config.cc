@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include <CLI/CLI.hpp>
 
+#include "common/spelling.h"
 #include "common/version.h"
 
 namespace tenure::server {
@@ -38,6 +39,9 @@ std::string CheckHttp(const std::string& text) {
   return absl::StrCat("'", text, "' is neither 'off' nor ADDRESS:PORT, such as 127.0.0.1:9450");
 }
 
+// To be the transformation of each flag that is a count.
+CLI::Validator Decimal() { return CLI::Validator(&ReadDecimal, ""); }
+
 // Times as the command line spells them. CLI11 cannot parse them, so they stay text until the flags
 // are parsed.
 struct DurationTexts {
@@ -53,15 +57,18 @@ void AddTenantFlags(CLI::App& app, Config& config) {
       ->capture_default_str();
   app.add_option("--max-tenant-sessions", config.max_tenant_sessions,
                  "sessions that one tenant may have at once")
+      ->transform(Decimal())
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
   app.add_option("--max-tenant-connections", config.max_tenant_connections,
                  "connections that one tenant may have at once")
       // As many as there can be descriptors: kMaxDescriptors in descriptor_limit.cc.
+      ->transform(Decimal())
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-tenant-requests", config.max_tenant_requests,
                  "requests that one tenant may make within a second")
+      ->transform(Decimal())
       ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}))
       ->capture_default_str();
   app.add_option(
@@ -104,6 +111,7 @@ void AddKeeperFlags(CLI::App& app, Config& config) {
          "--fd-store-max", config.fd_store_max,
          "file descriptors that outlive the daemon: the maximum of the keeper [4096], or, under a "
          "systemd before version 254, the number in FileDescriptorStoreMax= [0]")
+      ->transform(Decimal())
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20));
 }
 
@@ -142,6 +150,7 @@ void AddFlags(CLI::App& app, Config& config, DurationTexts& times) {
       ->capture_default_str();
   app.add_option("--max-sessions", config.max_sessions, "sessions served at once")
       // As many as there are ids: kMaxSlots.
+      ->transform(Decimal())
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
   AddTenantFlags(app, config);

@@ -36,7 +36,7 @@ ExitCode Call(const CommonOptions& options,
   Response response;
   const grpc::Status status = (stub.get()->*method)(&context, request, &response);
   if (!status.ok()) return Fail(FromGrpc(status), Stage::kCalling);
-  std::cout << (options.json ? ToJson(response).dump(2) : describe(response)) << "\n";
+  std::cout << (options.json ? TextOf(ToJson(response)) : describe(response)) << "\n";
   return kOk;
 }
 

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <string>
 
+#include "client/ctl/text.h"
+
 namespace tenure::ctl {
 
 ExitCode ExitCodeOf(const absl::Status& status, Stage stage) {
@@ -26,7 +28,8 @@ ExitCode ExitCodeOf(const absl::Status& status, Stage stage) {
 }
 
 ExitCode Fail(const absl::Status& status, Stage stage) {
-  std::fprintf(stderr, "tenurectl: %s\n", std::string(status.message()).c_str());
+  // A message may hold a name that another program chose.
+  std::fprintf(stderr, "tenurectl: %s\n", Printable(status.message()).c_str());
   return ExitCodeOf(status, stage);
 }
 

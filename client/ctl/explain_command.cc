@@ -83,11 +83,10 @@ ExitCode RunExplain(const CommonOptions& options, const std::string& what) {
                 Stage::kCalling);
   }
   if (options.json) {
-    std::cout << nlohmann::ordered_json{{"sessions", ToJsonList(found.sessions)},
-                                        {"quarantines", ToJsonList(found.quarantines)},
-                                        {"allocations", ToJsonList(found.allocations)},
-                                        {"segments", ToJsonList(found.segments)}}
-                     .dump(2)
+    std::cout << TextOf(nlohmann::ordered_json{{"sessions", ToJsonList(found.sessions)},
+                                               {"quarantines", ToJsonList(found.quarantines)},
+                                               {"allocations", ToJsonList(found.allocations)},
+                                               {"segments", ToJsonList(found.segments)}})
               << "\n";
     return kOk;
   }

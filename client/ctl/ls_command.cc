@@ -63,7 +63,7 @@ ExitCode RunLs(const CommonOptions& options, uint64_t session_id) {
   // The form of one ListAllocationsResponse, although the daemon answered in several pages.
   nlohmann::ordered_json allocations = nlohmann::ordered_json::array();
   for (const v1::Allocation& one : *list) allocations.push_back(ToJson(one));
-  std::cout << nlohmann::ordered_json{{"allocations", std::move(allocations)}}.dump(2) << "\n";
+  std::cout << TextOf(nlohmann::ordered_json{{"allocations", std::move(allocations)}}) << "\n";
   return kOk;
 }
 

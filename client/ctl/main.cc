@@ -1,6 +1,9 @@
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <iostream>
-#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -11,7 +14,9 @@
 #include "client/ctl/replay/replay_options.h"
 #include "client/ctl/replay/replay_worker.h"
 #include "client/ctl/replay/shared_live_bytes.h"
+#include "client/ctl/text.h"
 #include "common/socket_path.h"
+#include "common/spelling.h"
 #include "common/version.h"
 
 namespace tenure::ctl {
@@ -26,6 +31,7 @@ struct CommandLine {
   uint64_t revoked_id = 0;
   ReplayOptions replay;
   SegmentOptions segment;
+  std::string kind = "vmm";
   double hold_seconds = 0;
   bool no_map = false;
   size_t worker = 0;
@@ -52,16 +58,21 @@ CLI::App* AddCommand(CommandLine& line, const std::string& name, const std::stri
   return command;
 }
 
+// To be the transformation of each option that is a count.
+CLI::Validator Decimal() { return CLI::Validator(&ReadDecimal, ""); }
+
 // The options that `replay` and its hidden `replay-worker` share.
 void AddReplayOptions(CommandLine& line, CLI::App* command) {
   ReplayOptions& replay = line.replay;
   command->add_option("trace", replay.trace, "The recorded trace, gzipped or not")->required();
   command->add_option("--repeat", replay.repeat, "How many times each worker replays the trace")
+      ->transform(Decimal())
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   command
       ->add_option("--check-every", replay.check_every,
                    "Operations of a worker between two checks of the daemon's books")
+      ->transform(Decimal())
       ->check(CLI::Range(1, 1'000'000'000))
       ->capture_default_str();
   command->add_flag("--no-map", line.no_map, "Do not map the memory: put load on the daemon only");
@@ -74,20 +85,22 @@ void AddReplayOptions(CommandLine& line, CLI::App* command) {
 }
 
 // CLI11 alone would accept "-1" and convert it to 2^64 - 1.
-std::string CheckId(const std::string& text) {
+std::string ReadId(std::string& text) {
   uint64_t id = 0;
-  return absl::SimpleAtoi(text, &id)
+  return ReadDecimal(text).empty() && absl::SimpleAtoi(text, &id)
              ? ""
-             : absl::StrCat("'", text,
+             : absl::StrCat("'", Printable(text),
                             "' is not an id; `tenurectl ps` and `tenurectl ls` show them");
 }
+
+std::string CheckPath(const std::string& path) { return path.empty() ? "the path is empty" : ""; }
 
 void AddAdminCommands(CommandLine& line) {
   line.trim = AddCommand(line, "trim", "Return memory that no session leases to the driver");
   line.revoke = AddCommand(line, "revoke", "Kill the process of a session");
   line.revoke->add_option("session", line.revoked_id, "The session, as `ps` shows it")
       ->required()
-      ->check(CheckId);
+      ->transform(CLI::Validator(&ReadId, ""));
   line.drain =
       AddCommand(line, "drain", "Grant nothing new; the daemon ends after the last session");
 }
@@ -100,8 +113,10 @@ CLI::App* AddSegmentCommand(CommandLine& line, const std::string& name,
 }
 
 void AddOwner(CommandLine& line, CLI::App* command) {
-  command->add_option("--owner", line.segment.owner_uid,
-                      "The uid of the segment's owner; yours by default");
+  command
+      ->add_option("--owner", line.segment.owner_uid,
+                   "The uid of the segment's owner; yours by default")
+      ->transform(Decimal());
 }
 
 void AddSegmentCommands(CommandLine& line) {
@@ -110,18 +125,19 @@ void AddSegmentCommands(CommandLine& line) {
   line.publish = AddSegmentCommand(
       line, "publish", "Load a file into GPU memory, where it stays for others to attach");
   line.publish
-      ->add_option("file", line.segment.file, "A .safetensors file, or any other as plain bytes")
+      ->add_option("file", line.segment.file,
+                   "A .safetensors file, the .safetensors.index.json of several, or any other as "
+                   "plain bytes")
       ->required();
-  line.publish->add_option("--share", line.segment.allowed_uids,
-                           "uids of other users that may attach it");
-  const std::map<std::string, MemoryKind> kinds = {{"vmm", MemoryKind::kVmmFd},
-                                                   {"ipc", MemoryKind::kCudaIpc}};
   line.publish
-      ->add_option("--kind", line.segment.kind,
+      ->add_option("--share", line.segment.allowed_uids, "uids of other users that may attach it")
+      ->transform(Decimal());
+  line.publish
+      ->add_option("--kind", line.kind,
                    "vmm: mapped read-only where it is attached, and outlives the daemon under "
                    "--keeper or systemd; ipc: neither")
-      ->transform(CLI::CheckedTransformer(kinds))
-      ->default_str("vmm");
+      ->check(CLI::IsMember({"vmm", "ipc"}))
+      ->capture_default_str();
   line.attach = AddSegmentCommand(line, "attach", "Map a segment in this process, then detach it");
   line.attach->add_flag("--check", line.segment.check,
                         "Read it back and compare it with its digest");
@@ -142,13 +158,14 @@ void Describe(CommandLine& line) {
   line.common.socket = ConnectPath();
   line.app.add_option("--socket", line.common.socket, "The daemon's socket")
       ->envname("TENURE_SOCKET")
+      ->check(CheckPath)
       ->capture_default_str();
   line.status =
       AddCommand(line, "status", "Show the device, its memory and how much of it is in use");
   line.ps = AddCommand(line, "ps", "List sessions, and dead ones whose memory is in quarantine");
   line.ls = AddCommand(line, "ls", "List allocations");
   line.ls->add_option("--session", line.session_id, "Only those of this session (0: all)")
-      ->check(CheckId)
+      ->transform(CLI::Validator(&ReadId, ""))
       ->capture_default_str();
   line.explain = AddCommand(line, "explain",
                             "Explain a session, an allocation, a process or a segment in words");
@@ -164,6 +181,7 @@ void Describe(CommandLine& line) {
   AddReplayOptions(line, line.replay_command);
   line.replay_command
       ->add_option("--workers", line.replay.workers, "Processes that replay the trace at once")
+      ->transform(Decimal())
       ->check(CLI::Range(size_t{1}, SharedLiveBytes::kMaxWorkers))
       ->capture_default_str();
   line.replay_command->add_flag("--allow-deaths", line.replay.allow_deaths,
@@ -183,6 +201,7 @@ ExitCode Run(CommandLine& line) {
   line.replay.json = line.common.json;
   line.replay.map = !line.no_map;
   line.replay.hold_at_end = absl::Seconds(line.hold_seconds);
+  line.segment.kind = line.kind == "ipc" ? MemoryKind::kCudaIpc : MemoryKind::kVmmFd;
   if (line.status->parsed()) return RunStatus(line.common);
   if (line.ps->parsed()) return RunPs(line.common);
   if (line.ls->parsed()) return RunLs(line.common, line.session_id);
@@ -198,6 +217,32 @@ ExitCode Run(CommandLine& line) {
   return RunReplayWorker(line.replay, line.worker, line.live_bytes_fd);
 }
 
+// After a mistake on the command line, or --help or --version, which CLI11 reports as errors, too.
+int EndOfParsing(CommandLine& line, const CLI::ParseError& error) {
+  // CLI11 says that a command is missing, and for --help it says nothing of the unknown word.
+  const std::vector<std::string> unknown = line.app.remaining();
+  if (line.app.get_subcommands().empty() && !unknown.empty()) {
+    std::vector<std::string> known;
+    for (const CLI::App* command : line.app.get_subcommands(nullptr)) {
+      if (!command->get_group().empty()) known.push_back(command->get_name());
+    }
+    const std::string nearest = NearestWord(unknown.front(), known);
+    std::cerr << "tenurectl: no command '" << Printable(unknown.front()) << "'"
+              << (nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"))
+              << "\n`tenurectl --help` lists the commands\n";
+    return kUsage;
+  }
+  // Its own codes for mistakes are above 100.
+  return line.app.exit(error) == 0 ? kOk : kUsage;
+}
+
+// What was printed must have been written, for a script goes by the exit code.
+int CheckOutput(int exit_code) {
+  if (std::cout.flush() && std::fflush(stdout) == 0) return exit_code;
+  std::fprintf(stderr, "tenurectl: cannot write to standard output: %s\n", std::strerror(errno));
+  return exit_code == kOk ? kFailure : exit_code;
+}
+
 }  // namespace
 }  // namespace tenure::ctl
 
@@ -207,9 +252,7 @@ int main(int argc, char** argv) {
   try {
     line.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // CLI11 also reports --help and --version as errors, with exit code 0. Its own codes for
-    // mistakes are above 100.
-    return line.app.exit(error) == 0 ? tenure::ctl::kOk : tenure::ctl::kUsage;
+    return tenure::ctl::CheckOutput(tenure::ctl::EndOfParsing(line, error));
   }
-  return tenure::ctl::Run(line);
+  return tenure::ctl::CheckOutput(tenure::ctl::Run(line));
 }

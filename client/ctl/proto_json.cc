@@ -1,6 +1,8 @@
 #include "client/ctl/proto_json.h"
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include <google/protobuf/descriptor.h>
 
 #include "common/check.h"
@@ -12,6 +14,11 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using Json = nlohmann::ordered_json;
 
+bool IsId(const FieldDescriptor* field) {
+  return field->cpp_type() == FieldDescriptor::CPPTYPE_UINT64 &&
+         (absl::EndsWith(field->name(), "_id") || absl::EndsWith(field->name(), "_ids"));
+}
+
 Json ValueOf(const Message& message, const FieldDescriptor* field) {
   const google::protobuf::Reflection* fields = message.GetReflection();
   switch (field->cpp_type()) {
@@ -22,6 +29,7 @@ Json ValueOf(const Message& message, const FieldDescriptor* field) {
     case FieldDescriptor::CPPTYPE_UINT32:
       return fields->GetUInt32(message, field);
     case FieldDescriptor::CPPTYPE_UINT64:
+      if (IsId(field)) return absl::StrCat(fields->GetUInt64(message, field));
       return fields->GetUInt64(message, field);
     case FieldDescriptor::CPPTYPE_BOOL:
       return fields->GetBool(message, field);
@@ -49,6 +57,7 @@ Json ElementOf(const Message& message, const FieldDescriptor* field, int index) 
     case FieldDescriptor::CPPTYPE_UINT32:
       return fields->GetRepeatedUInt32(message, field, index);
     case FieldDescriptor::CPPTYPE_UINT64:
+      if (IsId(field)) return absl::StrCat(fields->GetRepeatedUInt64(message, field, index));
       return fields->GetRepeatedUInt64(message, field, index);
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return ToJson(fields->GetRepeatedMessage(message, field, index));
@@ -77,6 +86,10 @@ Json ToJson(const Message& message) {
     object[field->name()] = field->is_repeated() ? ListOf(message, field) : ValueOf(message, field);
   }
   return object;
+}
+
+std::string TextOf(const Json& json) {
+  return json.dump(/*indent=*/2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 
 }  // namespace tenure::ctl

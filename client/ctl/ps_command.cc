@@ -34,9 +34,9 @@ Table SessionTable(const v1::ListSessionsResponse& list) {
   for (const v1::Session& one : list.sessions()) {
     // Only a suspended session has a cause: "SUSPENDED: stopped".
     const std::string state =
-        one.cause().empty() ? one.state() : absl::StrCat(one.state(), ": ", Printable(one.cause()));
-    table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), Printable(one.tenant()),
-               Printable(one.name()), state, Age(one.age_ms()), LeaseLeft(one.lease_left_ms()),
+        one.cause().empty() ? one.state() : absl::StrCat(one.state(), ": ", one.cause());
+    table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), one.tenant(), one.name(),
+               state, Age(one.age_ms()), LeaseLeft(one.lease_left_ms()),
                absl::StrCat(one.allocations()), FormatBytes(Bytes(one.allocated_bytes())),
                FormatBytes(Bytes(one.leased_bytes())), absl::StrCat(one.regions())});
   }
@@ -53,9 +53,9 @@ Table QuarantineTable(const v1::ListSessionsResponse& list) {
                {"FOR"},
                {"BECAUSE"}});
   for (const v1::Quarantine& one : list.quarantines()) {
-    table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), Printable(one.tenant()),
-               one.state(), FormatBytes(Bytes(one.quarantined_bytes())),
-               absl::StrCat(one.regions()), Age(one.age_ms()), Printable(one.reason())});
+    table.Add({absl::StrCat(one.session_id()), absl::StrCat(one.pid()), one.tenant(), one.state(),
+               FormatBytes(Bytes(one.quarantined_bytes())), absl::StrCat(one.regions()),
+               Age(one.age_ms()), one.reason()});
   }
   return table;
 }
@@ -68,7 +68,7 @@ ExitCode RunPs(const CommonOptions& options) {
   const absl::StatusOr<v1::ListSessionsResponse> list = client->ListSessions();
   if (!list.ok()) return Fail(list.status(), Stage::kCalling);
   if (options.json) {
-    std::cout << ToJson(*list).dump(2) << "\n";
+    std::cout << TextOf(ToJson(*list)) << "\n";
     return kOk;
   }
   std::cout << SessionTable(*list).ToString();

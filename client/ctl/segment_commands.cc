@@ -8,6 +8,7 @@
 
 #include "client/client.h"
 #include "client/ctl/commands.h"
+#include "client/ctl/proto_json.h"
 #include "client/ctl/text.h"
 #include "client/segment.h"
 #include "client/weights/digest.h"
@@ -78,13 +79,14 @@ ExitCode RunPublish(const CommonOptions& options, const SegmentOptions& segment)
   if (!published.ok()) return Fail(published.status(), Stage::kCalling);
   const absl::Duration took = SystemClock().Now() - began;
   if (options.json) {
-    std::cout << ToJson(*published, "load_ms", took).dump(2) << "\n";
+    std::cout << TextOf(ToJson(*published, "load_ms", took)) << "\n";
   } else {
-    std::cout << "published '" << segment.name << "': " << Describe(*published) << ", loaded in "
-              << Milliseconds(took) << "\nsha256 tree " << DigestInHex(published->digest()) << "\n"
+    std::cout << "published '" << Printable(segment.name) << "': " << Describe(*published)
+              << ", loaded in " << Milliseconds(took) << "\nsha256 tree "
+              << DigestInHex(published->digest()) << "\n"
               << (published->survives_daemon() ? "it outlives the daemon's process"
                                                : "it ends with the daemon's process")
-              << "; `tenurectl unpublish " << segment.name << "` ends it\n";
+              << "; `tenurectl unpublish " << Printable(segment.name) << "` ends it\n";
   }
   const absl::Status detached = published->Detach();
   return detached.ok() ? kOk : Fail(detached, Stage::kCalling);
@@ -106,9 +108,9 @@ ExitCode RunAttach(const CommonOptions& options, const SegmentOptions& segment) 
     Json json = ToJson(*attached, "attach_ms", mapped - began);
     json["checked"] = segment.check;
     if (segment.check) json["check_ms"] = absl::ToDoubleMilliseconds(reading);
-    std::cout << json.dump(2) << "\n";
+    std::cout << TextOf(json) << "\n";
   } else {
-    std::cout << "attached '" << segment.name << "': " << Describe(*attached) << ", in "
+    std::cout << "attached '" << Printable(segment.name) << "': " << Describe(*attached) << ", in "
               << Milliseconds(mapped - began) << "\n";
     if (segment.check) {
       std::cout << "the contents are those that were published: sha256 tree "
@@ -127,9 +129,9 @@ ExitCode RunUnpublish(const CommonOptions& options, const SegmentOptions& segmen
   const absl::Status ended = client->Unpublish(segment.name, segment.force, segment.owner_uid);
   if (!ended.ok()) return Fail(ended, Stage::kCalling);
   if (options.json) {
-    std::cout << Json{{"name", segment.name}}.dump(2) << "\n";
+    std::cout << TextOf(Json{{"name", segment.name}}) << "\n";
   } else {
-    std::cout << "'" << segment.name << "' is unpublished\n";
+    std::cout << "'" << Printable(segment.name) << "' is unpublished\n";
   }
   return kOk;
 }

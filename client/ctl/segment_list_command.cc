@@ -29,10 +29,10 @@ Table SegmentTable(const v1::ListSegmentsResponse& list) {
     // The size, the kind and the other columns are known only after the loader has published.
     if (one.state() == "LOADING") {
       const std::string by = absl::StrCat("LOADING by session ", one.loading_session_id());
-      table.Add({Printable(one.name()), owner, by, "", "", "", "", "", "", ""});
+      table.Add({one.name(), owner, by, "", "", "", "", "", "", ""});
       continue;
     }
-    table.Add({Printable(one.name()), owner, one.state(), FormatBytes(Bytes(one.size_bytes())),
+    table.Add({one.name(), owner, one.state(), FormatBytes(Bytes(one.size_bytes())),
                one.memory_kind(), absl::StrCat(one.blocks()), absl::StrCat(one.tensors()),
                absl::StrCat(one.attached_session_ids_size()), Age(one.age_ms()),
                one.survives_daemon() ? "yes" : "no"});
@@ -47,7 +47,7 @@ ExitCode RunSegments(const CommonOptions& options) {
   if (!client.ok()) return Fail(client.status(), Stage::kConnecting);
   const absl::StatusOr<v1::ListSegmentsResponse> list = client->ListSegments();
   if (!list.ok()) return Fail(list.status(), Stage::kCalling);
-  std::cout << (options.json ? ToJson(*list).dump(2) + "\n" : SegmentTable(*list).ToString());
+  std::cout << (options.json ? TextOf(ToJson(*list)) + "\n" : SegmentTable(*list).ToString());
   return kOk;
 }
 

@@ -20,10 +20,11 @@ std::string DaemonLines(const v1::GetStatsResponse& stats, const std::string& so
                         bool colourful) {
   const bool serving = stats.health() == "SERVING";
   std::string text = absl::StrCat(
-      Toned("device       ", Tone::kHeading, colourful), stats.device_name(), "  ",
-      stats.device_uuid(), "\n", Toned("driver       ", Tone::kHeading, colourful), stats.driver(),
-      " ", stats.driver_version(), "\n", Toned("daemon       ", Tone::kHeading, colourful),
-      Toned(stats.health(), serving ? Tone::kGood : Tone::kBad, colourful), ", up ",
+      Toned("device       ", Tone::kHeading, colourful), Printable(stats.device_name()), "  ",
+      Printable(stats.device_uuid()), "\n", Toned("driver       ", Tone::kHeading, colourful),
+      Printable(stats.driver()), " ", Printable(stats.driver_version()), "\n",
+      Toned("daemon       ", Tone::kHeading, colourful),
+      Toned(Printable(stats.health()), serving ? Tone::kGood : Tone::kBad, colourful), ", up ",
       Age(stats.uptime_ms()), ", epoch ", stats.epoch(), ", ", socket, "\n");
   // Set only while the daemon is not serving: the failure that ends it.
   if (!stats.health_reason().empty()) {
@@ -131,7 +132,7 @@ ExitCode RunStatus(const CommonOptions& options) {
   const absl::StatusOr<v1::GetStatsResponse> stats = client->GetStats();
   if (!stats.ok()) return Fail(stats.status(), Stage::kCalling);
   if (options.json) {
-    std::cout << ToJson(*stats).dump(2) << "\n";
+    std::cout << TextOf(ToJson(*stats)) << "\n";
     return kOk;
   }
   // Whether to print colours is asked once, here. Every function above takes the answer, so it does

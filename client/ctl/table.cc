@@ -5,12 +5,14 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
+#include "client/ctl/text.h"
 #include "common/check.h"
 
 namespace tenure::ctl {
 
 void Table::Add(std::vector<std::string> cells) {
   TENURE_CHECK(cells.size() == columns_.size());
+  for (std::string& cell : cells) cell = Printable(cell);
   rows_.push_back(std::move(cells));
 }
 
@@ -18,7 +20,7 @@ std::string Table::Line(const std::vector<std::string>& cells,
                         const std::vector<size_t>& widths) const {
   std::string line;
   for (size_t i = 0; i < cells.size(); ++i) {
-    const std::string padding(widths[i] - std::min(cells[i].size(), widths[i]), ' ');
+    const std::string padding(widths[i] - Width(cells[i]), ' ');
     const bool right = columns_[i].align == Align::kRight;
     absl::StrAppend(&line, i == 0 ? "" : "  ", right ? padding : "", cells[i],
                     right ? "" : padding);
@@ -33,9 +35,9 @@ std::string Table::ToString(size_t indent) const {
   std::vector<size_t> widths;
   for (size_t i = 0; i < columns_.size(); ++i) {
     titles.push_back(columns_[i].title);
-    widths.push_back(columns_[i].title.size());
+    widths.push_back(Width(columns_[i].title));
     for (const std::vector<std::string>& row : rows_) {
-      widths[i] = std::max(widths[i], row[i].size());
+      widths[i] = std::max(widths[i], Width(row[i]));
     }
   }
   const std::string margin(indent, ' ');

@@ -9,7 +9,7 @@
 
 namespace tenure::ctl {
 
-// Columns as wide as their widest cell, two spaces apart.
+// Columns as wide as their widest cell, two spaces apart. Cells are made printable.
 //
 // Thread safety: thread-compatible.
 class Table {

@@ -2,6 +2,7 @@
 #ifndef CLIENT_CTL_TEXT_H_
 #define CLIENT_CTL_TEXT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -19,9 +20,12 @@ enum class Tone { kPlain, kGood, kBad, kHeading };
 // `text` in that tone; unchanged without colours.
 std::string Toned(absl::string_view text, Tone tone, bool colourful);
 
-// Replaces control characters by '?'. For text from another program, such as a session's name: it
-// could otherwise send escape sequences to the terminal.
+// Replaces control characters, invisible characters that reorder or hide others, and bytes that are
+// no UTF-8 by '?'. For text from another program, such as a session's name: it could otherwise send
+// escape sequences to the terminal, or show another name than it has.
 std::string Printable(absl::string_view text);
+// How many columns of a terminal a printable text takes.
+size_t Width(absl::string_view text);
 
 // "####----": `part` of `whole`, with at least one # when `part` is not 0.
 std::string Bar(Bytes part, Bytes whole, size_t width);

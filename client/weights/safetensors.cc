@@ -90,18 +90,33 @@ absl::StatusOr<FileTensor> ReadTensor(const std::string& name, const Json& json)
   return tensor;
 }
 
-// Sets *twice when two keys at the top are equal. The parser itself would keep the second of them
-// and drop the first without an error.
-Json Parse(absl::string_view header, bool* twice) {
+// The keys that the format gives a meaning to.
+bool IsFieldOfTensor(const std::string& key) {
+  return key == "dtype" || key == "shape" || key == "data_offsets";
+}
+
+// Sets *twice to a key that stands twice in the same place: the name of a tensor, or a field of
+// one. The parser itself would keep the second and drop the first without an error.
+Json Parse(absl::string_view header, std::optional<std::string>* twice) {
   std::set<std::string> names;
+  std::set<std::string> fields;
   const Json::parser_callback_t note = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::key && depth == 1 &&
-        !names.insert(parsed.get<std::string>()).second) {
-      *twice = true;
-    }
+    if (event != Json::parse_event_t::key || depth > 2) return true;
+    const auto key = parsed.get<std::string>();
+    if (depth == 1) fields.clear();
+    std::set<std::string>& seen = depth == 1 ? names : fields;
+    if ((depth == 1 || IsFieldOfTensor(key)) && !seen.insert(key).second) *twice = key;
     return true;
   };
   return Json::parse(header.begin(), header.end(), note, /*allow_exceptions=*/false);
+}
+
+absl::Status CheckMetadata(const Json& metadata) {
+  const bool texts =
+      metadata.is_object() && std::all_of(metadata.begin(), metadata.end(),
+                                          [](const Json& value) { return value.is_string(); });
+  if (texts || metadata.is_null()) return absl::OkStatus();
+  return absl::InvalidArgumentError("safetensors header: __metadata__ is no object of texts");
 }
 
 absl::Status CheckTiling(const std::vector<FileTensor>& tensors, Bytes data) {
@@ -140,17 +155,26 @@ absl::StatusOr<Bytes> SafetensorsHeaderSize(
 
 absl::StatusOr<std::vector<FileTensor>> ParseSafetensorsHeader(absl::string_view header,
                                                                Bytes data) {
-  bool twice = false;
-  const Json json = Parse(header, &twice);
+  // The format wants the bracket first, neither a space nor a byte order mark. A NUL is no JSON;
+  // the parser takes one for the end of the text.
+  const bool opened = !header.empty() && header.front() == '{';
+  std::optional<std::string> twice;
+  const Json json =
+      opened && header.find('\0') == absl::string_view::npos ? Parse(header, &twice) : Json();
   if (!json.is_object()) {
     return absl::InvalidArgumentError("not a safetensors file: its header is no JSON object");
   }
   if (twice) {
-    return absl::InvalidArgumentError("safetensors header: two tensors have the same name");
+    return absl::InvalidArgumentError(absl::StrCat("safetensors header: the key '",
+                                                   absl::Utf8SafeCHexEscape(twice->substr(0, 100)),
+                                                   "' stands there twice"));
   }
   std::vector<FileTensor> tensors;
   for (const auto& [name, description] : json.items()) {
-    if (name == kMetadata) continue;
+    if (name == kMetadata) {
+      TENURE_RETURN_IF_ERROR(CheckMetadata(description));
+      continue;
+    }
     TENURE_ASSIGN_OR_RETURN(FileTensor tensor, ReadTensor(name, description));
     tensors.push_back(std::move(tensor));
   }

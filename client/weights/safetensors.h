@@ -37,8 +37,9 @@ absl::StatusOr<Bytes> SafetensorsHeaderSize(
 
 // The tensors that a header describes, in order of their offsets. `data` is the number of bytes
 // that follow the header. As the format demands, the tensors fill these bytes without gaps or
-// overlaps, and if the dtype is known the size of a tensor is that of its shape. Errors:
-// INVALID_ARGUMENT: the header breaks one of these rules. The message names the tensor.
+// overlaps, and if the dtype is known the size of a tensor is that of its shape.
+// Errors: INVALID_ARGUMENT: the header breaks one of these rules, or is one that the format's own
+// parser refuses. The message names the tensor.
 absl::StatusOr<std::vector<FileTensor>> ParseSafetensorsHeader(absl::string_view header,
                                                                Bytes data);
 

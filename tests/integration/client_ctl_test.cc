@@ -25,6 +25,11 @@ TEST_F(ProgramTest, StatusIsGetStats) {
   EXPECT_EQ(screen.output.find('\x1b'), std::string::npos) << "no colours into a pipe";
 }
 
+TEST_F(ProgramTest, WhatCannotBeWrittenIsAFailure) {
+  for (const char* command : {"status", "status --json", "ps", "ls --json", "segments", "trim"})
+    EXPECT_EQ(Run("tenurectl", command, "2>/dev/null >/dev/full").exit_code, 1) << command;
+}
+
 TEST_F(ProgramTest, PsAndLsShowWhatAClientHolds) {
   absl::StatusOr<Client> client =
       Client::Connect({.socket = daemon_.socket(), .name = "holder", .map = false});
@@ -38,7 +43,7 @@ TEST_F(ProgramTest, PsAndLsShowWhatAClientHolds) {
   EXPECT_NE(Tenurectl("ps").output.find("holder"), std::string::npos);
 
   const Json allocation = Tenurectl("ls --json --session " + id).json().at("allocations").at(0);
-  EXPECT_EQ(allocation.at("allocation_id"), buffer.allocation_id());
+  EXPECT_EQ(allocation.at("allocation_id"), std::to_string(buffer.allocation_id()));
   EXPECT_EQ(allocation.at("placement"), "pool");
   EXPECT_NE(Tenurectl("ls").output.find(id), std::string::npos);
 }

@@ -99,7 +99,8 @@ TEST_F(AdminCommandTest, ExplainFindsAnAllocationAlsoUnderTheNumberOfASession) {
   EXPECT_TRUE(
       direct.Says("held by process " + std::to_string(getpid()) + " in session " + session));
   const Json json = Tenurectl("explain --json " + std::to_string(small.allocation_id())).json();
-  EXPECT_EQ(json.at("allocations").at(0).at("allocation_id"), small.allocation_id());
+  EXPECT_EQ(json.at("allocations").at(0).at("allocation_id"),
+            std::to_string(small.allocation_id()));
   EXPECT_EQ(json.at("allocations").at(0).at("placement"), "pool");
 }
 

@@ -168,6 +168,9 @@ TEST(DaemonTest, AConfigFileSetsFlagsAndTheCommandLineWins) {
   EXPECT_EQ(RunAlone({"--check-config", "--config", good}), 0);
   EXPECT_EQ(RunAlone({"--check-config", "--config", bad}), kUsage);
   EXPECT_EQ(RunAlone({"--check-config", "--config", good, "--lease-ttl", "0s"}), kUsage);
+  // Leading zeros are no sign of an octal number, of which 8 would be no digit.
+  EXPECT_EQ(RunAlone({"--check-config", "--max-sessions", "08"}), 0);
+  EXPECT_EQ(RunAlone({"--check-config", "--max-sessions", "0x10"}), kUsage);
 }
 
 TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {

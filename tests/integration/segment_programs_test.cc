@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <string>
@@ -63,6 +64,21 @@ TEST_F(SegmentProgramsTest, PublishSegmentsAttachAndUnpublishSayWhatTheyDo) {
   EXPECT_EQ(Tenurectl("unpublish llama").exit_code, 5);
   EXPECT_EQ(Tenurectl("attach llama").exit_code, 5);
   EXPECT_EQ(Tenurectl("segments --json").json().at("segments").size(), 0u);
+}
+
+TEST_F(SegmentProgramsTest, AnIndexPublishesTheTensorsOfAllItsFiles) {
+  std::filesystem::copy(file_, daemon_.folder() + "/m-1.safetensors");
+  std::filesystem::copy(file_, daemon_.folder() + "/m-2.safetensors");
+  const std::string index = daemon_.folder() + "/m.safetensors.index.json";
+  std::ofstream(index) << R"({"weight_map":{")"
+                       << "layer.0"
+                       << R"(":"m-1.safetensors",")"
+                       << "layer.1"
+                       << R"(":"m-2.safetensors"}})";
+  const Outcome published = Tenurectl("publish model " + index);
+  EXPECT_EQ(published.exit_code, 0) << published.output;
+  EXPECT_TRUE(published.Says("with 2 tensors")) << published.output;
+  EXPECT_EQ(Tenurectl("attach model --check").exit_code, 0);
 }
 
 TEST_F(SegmentProgramsTest, PublishRefusesWhatItCannotLoad) {

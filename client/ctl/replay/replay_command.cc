@@ -5,11 +5,13 @@
 
 #include "absl/status/statusor.h"
 
+#include "client/ctl/proto_json.h"
 #include "client/ctl/replay/replay_progress.h"
 #include "client/ctl/replay/replay_report.h"
 #include "client/ctl/replay/shared_live_bytes.h"
 #include "client/ctl/replay/trace.h"
 #include "client/ctl/replay/worker_group.h"
+#include "client/ctl/text.h"
 #include "client/session/socket_probe.h"
 #include "common/status_macros.h"
 
@@ -48,12 +50,12 @@ ExitCode RunReplay(const ReplayOptions& options) {
   const ReplayReport report =
       AddUp(workers.TakeOutcomes(), live_bytes->peak(), options.allow_deaths);
   if (options.json) {
-    std::cout << ToJson(report, options).dump(2) << "\n";
+    std::cout << TextOf(ToJson(report, options)) << "\n";
   } else {
     std::cout << ToText(report, options);
   }
   if (report.first_error.empty()) return kOk;
-  std::cerr << "tenurectl: " << report.first_error << "\n";
+  std::cerr << "tenurectl: " << Printable(report.first_error) << "\n";
   return kFailure;
 }
 

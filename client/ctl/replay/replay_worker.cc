@@ -29,7 +29,12 @@ constexpr absl::Duration kProgressEvery = absl::Milliseconds(200);
 BootTime Now() { return SystemClock().Now(); }
 
 // Each line is flushed: the parent shows the progress, and a killed worker cannot flush any more.
-void WriteLine(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
+void WriteLine(const nlohmann::json& line) {
+  // A message may hold bytes that are no UTF-8, such as those of a path.
+  std::cout << line.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false,
+                         nlohmann::json::error_handler_t::replace)
+            << std::endl;
+}
 
 // Replays a trace in one session.
 //

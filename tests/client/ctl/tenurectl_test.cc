@@ -69,12 +69,44 @@ TEST(TenurectlProgram, MisuseIsExitCodeTwo) {
   }
 }
 
+TEST(TenurectlProgram, AnUnknownCommandIsNamedWithTheOneThatWasMeant) {
+  for (const char* words : {"statsu", "statsu --help", "statsu --json", "--socket /x statsu"}) {
+    const Outcome outcome = Tenurectl(words);
+    EXPECT_EQ(outcome.exit_code, 2) << words;
+    EXPECT_NE(outcome.output.find("no command 'statsu'; did you mean 'status'?"), std::string::npos)
+        << outcome.output;
+  }
+  EXPECT_NE(Tenurectl("'a\x1b[2Jb'").output.find("no command 'a?[2Jb'\n"), std::string::npos);
+  EXPECT_EQ(Tenurectl("status bogus").exit_code, 2);
+}
+
+TEST(TenurectlProgram, LeadingZerosAreNoOctalNumber) {
+  // As an octal number 0400 would be 256, the largest number of workers that is allowed.
+  EXPECT_EQ(Tenurectl("replay x --workers 0400").exit_code, 2);
+  EXPECT_EQ(Tenurectl("replay x --workers 0x10").exit_code, 2);
+  EXPECT_EQ(Tenurectl("replay x --workers 08 --socket /tmp/tenure-test-none").exit_code, 3);
+  EXPECT_EQ(Tenurectl("ls --session 08 --socket /tmp/tenure-test-none").exit_code, 3);
+  EXPECT_EQ(Tenurectl("publish n f --share 0x10").exit_code, 2);
+}
+
+TEST(TenurectlProgram, WhatCannotBeWrittenIsAFailure) {
+  for (const char* words : {"--help", "--version", "ps --help"})
+    EXPECT_EQ(Tenurectl(absl::StrCat(words, " >/dev/full")).exit_code, 1) << words;
+}
+
 TEST(TenurectlProgram, HelpAndVersionAreNoErrors) {
   const Outcome version = Tenurectl("--version");
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_EQ(version.output.rfind("tenurectl ", 0), 0u) << version.output;
   for (const char* words : {"--help", "status --help", "ps --help", "ls --help", "replay --help"}) {
     EXPECT_EQ(Tenurectl(words).exit_code, 0) << words;
+  }
+  for (const char* command : {"", "status", "ps", "ls", "explain", "trim", "revoke", "drain",
+                              "segments", "publish", "attach", "unpublish", "replay"}) {
+    const Outcome help = Tenurectl(absl::StrCat(command, " --help"));
+    EXPECT_EQ(help.exit_code, 0) << command;
+    for (const char c : help.output)
+      ASSERT_TRUE(c == '\n' || c == '\t' || c >= ' ') << "a control character in " << command;
   }
   EXPECT_EQ(Tenurectl("--help").output.find("replay-worker"), std::string::npos)
       << "a command that only tenurectl starts is listed";

@@ -1,6 +1,7 @@
 // The output of tenurectl, for people and for programs.
 #include "client/ctl/text.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -44,7 +45,33 @@ TEST(Text, OneThingIsNoMany) {
 
 TEST(Text, NameOfASessionCannotSteerTheTerminal) {
   EXPECT_EQ(Printable("ab\x1b[2Jc\nd\x7f"), "ab?[2Jc?d?");
-  EXPECT_EQ(Printable("Jürgen"), "Jürgen");
+  EXPECT_EQ(Printable("Jürgen 推理 🚀"), "Jürgen 推理 🚀");
+  // U+009B, which a terminal takes for ESC [; marks of direction; a zero width; half of a pair.
+  EXPECT_EQ(Printable("a\xc2\x9b"
+                      "2Jb"),
+            "a?2Jb");
+  EXPECT_EQ(Printable("\xe2\x80\xae"
+                      "evil\xe2\x81\xa6"),
+            "?evil?");
+  EXPECT_EQ(Printable("a\xe2\x80\x8b"
+                      "b\xef\xbb\xbf"),
+            "a?b?");
+  EXPECT_EQ(Printable("\xed\xa0\x80"), "???");
+  EXPECT_EQ(Printable("a\xff"
+                      "b\xe6\x8e"),
+            "a?b??");
+  EXPECT_EQ(Printable("\xc0\x80"), "??");
+}
+
+TEST(Text, WidthCountsColumnsAndNotBytes) {
+  EXPECT_EQ(Width("abc"), 3u);
+  EXPECT_EQ(Width("Jürgen"), 6u);
+  EXPECT_EQ(Width("推理"), 4u);
+  EXPECT_EQ(Width("e\xcc\x81"), 1u);
+  Table table({{"NAME"}, {"SIZE", Table::Align::kRight}});
+  table.Add({"推理", "1 B"});
+  table.Add({"ab\tcd", "1 B"});
+  EXPECT_EQ(table.ToString(), "NAME   SIZE\n推理    1 B\nab?cd   1 B\n");
 }
 
 TEST(Text, NoColoursMeansNoEscapes) {
@@ -67,6 +94,25 @@ TEST(ProtoJson, IntegersStayIntegersAndEveryFieldIsThere) {
   EXPECT_EQ(json.at("totals").at("allocations").dump(), "0");
   EXPECT_TRUE(json.at("survival").is_null()) << "an absent message is null, not left out";
   EXPECT_EQ(static_cast<int>(json.size()), v1::GetStatsResponse::descriptor()->field_count());
+}
+
+TEST(ProtoJson, IdsAreTextsBecauseTheyExceedWhatADoubleHolds) {
+  v1::Segment segment;
+  segment.set_owner_uid(1000);
+  segment.add_attached_session_ids(UINT64_MAX);
+  segment.set_loading_session_id((uint64_t{1} << 53) + 1);
+  const nlohmann::ordered_json json = ToJson(segment);
+  EXPECT_EQ(json.at("attached_session_ids").dump(), "[\"18446744073709551615\"]");
+  EXPECT_EQ(json.at("loading_session_id").dump(), "\"9007199254740993\"");
+  EXPECT_EQ(json.at("owner_uid").dump(), "1000");
+}
+
+TEST(ProtoJson, TheTextOfAnyNameIsAsciiAndParses) {
+  v1::Session session;
+  session.set_name("a\xff\xc2\x9b");
+  const std::string text = TextOf(ToJson(session));
+  EXPECT_TRUE(std::all_of(text.begin(), text.end(), [](char c) { return c == '\n' || c >= ' '; }));
+  EXPECT_TRUE(nlohmann::json::accept(text));
 }
 
 TEST(ExitCodes, AreThoseOfTheContract) {

@@ -103,6 +103,24 @@ TEST(Safetensors, ASizeThatIsNotTheShapesIsRefused) {
   EXPECT_FALSE(Check(shaped("U8", "[0,18446744073709551615,3]"), 8).ok());
 }
 
+// Each is one that the format's own parser refuses, or takes, as it does here.
+TEST(Safetensors, TheRulesAreThoseOfTheFormatsOwnParser) {
+  const std::string tensor = R"("a":{"dtype":"U8","shape":[8],"data_offsets":[0,8])";
+  EXPECT_TRUE(Check("{" + tensor + "}}", 8).ok());
+  EXPECT_TRUE(Check("{" + tensor + "}}  \n", 8).ok());
+  EXPECT_TRUE(Check("{" + tensor + R"(,"note":1,"note":2}})", 8).ok());
+  EXPECT_TRUE(Check(R"({"__metadata__":null,)" + tensor + "}}", 8).ok());
+  EXPECT_TRUE(Check(R"({"__metadata__":{"a":"1","a":"2"},)" + tensor + "}}", 8).ok());
+  for (const std::string& header :
+       {"{" + tensor + R"(,"dtype":"I8"}})", "{" + tensor + R"(,"data_offsets":[0,8]}})",
+        "{" + tensor + R"(,"shape":[8]}})", "{" + tensor + "}}" + std::string(3, '\0'),
+        "\xef\xbb\xbf{" + tensor + "}}", " {" + tensor + "}}",
+        R"({"__metadata__":[1],)" + tensor + "}}", R"({"__metadata__":{"a":1},)" + tensor + "}}",
+        R"({"__metadata__":{},"__metadata__":{},)" + tensor + "}}"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(Check(header, 8))) << header;
+  }
+}
+
 TEST(Safetensors, TwoTensorsOfOneNameAreRefused) {
   const std::string header = absl::StrCat(R"({"a":)", Tensor("U8", "[8]", "[0,8]"), R"(,"a":)",
                                           Tensor("U8", "[8]", "[0,8]"), "}");
