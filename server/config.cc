@@ -1,7 +1,7 @@
 #include "server/config.h"
 
 #include <algorithm>
-#include <iostream>
+#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -183,8 +183,9 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // --help and --version come here too, and then exit() returns 0.
-    return ParsedConfig{std::nullopt,
-                        app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage};
+    std::ostringstream text;
+    const int exit_code = app.exit(error, text, text) == 0 ? kExitOk : kExitUsage;
+    return ParsedConfig{std::nullopt, exit_code, text.str()};
   }
   // CheckDuration has refused everything that does not parse.
   TENURE_CHECK(absl::ParseDuration(times.lease_ttl, &config.lease_ttl));

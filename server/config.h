@@ -58,10 +58,11 @@ struct Sizes {
 };
 
 // Reads the command line and the config file that it names. After --help, --version or a mistake
-// the text has been printed, and there is an exit code instead of a config.
+// there is an exit code instead of a config, and the text to print.
 struct ParsedConfig {
   std::optional<Config> config;
   int exit_code = kExitOk;
+  std::string text = {};
 };
 ParsedConfig ParseConfig(int argc, const char* const* argv);
 

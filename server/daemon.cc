@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -263,8 +265,16 @@ void Daemon::StopServing() {
 
 void Daemon::ExitForRestart(int exit_code) {
   StopServing();
+  if (exit_code == kExitOk && store_.ends_with_exit_0()) RemoveFiles();
   // Not through the destructor, which would end all sessions and free all memory.
   _exit(exit_code);
+}
+
+void Daemon::RemoveFiles() {
+  std::error_code ignored;
+  std::filesystem::remove(JournalPath(listener_->path()), ignored);
+  listener_->RemoveFile();
+  fd_listener_->RemoveFile();
 }
 
 Daemon::~Daemon() {

@@ -67,7 +67,8 @@ class Daemon {
   // Whether leases and segments of kind VMM_FD outlive this process.
   bool survives() const { return surviving_ != nullptr; }
   // Ends the process, and leaves leases and segments to the next life of the daemon. The calls in
-  // progress are answered first. REQUIRES: survives().
+  // progress are answered first. When there will be no next life, because the keeper ends with this
+  // process, sockets and journal are removed. REQUIRES: survives().
   [[noreturn]] void ExitForRestart(int exit_code);
   // Checks the supervisor and compacts the journal when it has grown. The main thread calls this a
   // few times a second, so that no call waits for it.
@@ -101,6 +102,8 @@ class Daemon {
   void CheckSupervisor();
   // Refuses new calls, and waits for those in progress.
   void StopServing();
+  // Of the sockets and the journal. REQUIRES: after StopServing.
+  void RemoveFiles();
 
   FdStore& store_;
   // The store, when a supervisor keeps its descriptors beyond this process. Null: nothing outlives

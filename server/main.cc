@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -12,7 +13,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
@@ -21,11 +21,14 @@
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
 #include "common/cuda/mps.h"
+#include "common/standard_files.h"
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/instance_lock.h"
 #include "server/keeper/fd_store.h"
 #include "server/keeper/keeper.h"
+#include "server/keeper/signals.h"
+#include "server/report/log.h"
 
 namespace tenure::server {
 namespace {
@@ -44,16 +47,11 @@ ExitCode CodeFor(const absl::Status& status) {
   return kExitUnavailable;
 }
 
-// Blocks the signals that end the daemon in this thread and in all that it starts, so that only
-// sigtimedwait below takes them.
-sigset_t BlockEndSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+// Blocks the signals that would end the daemon in this thread and in all that it starts, so that
+// only sigtimedwait below takes them.
+sigset_t BlockSignals() {
+  const sigset_t signals = HandledSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  // A write to a client that has hung up then fails with EPIPE instead of ending the process.
-  signal(SIGPIPE, SIG_IGN);
   return signals;
 }
 
@@ -61,8 +59,7 @@ sigset_t BlockEndSignals() {
 // on to undo the change, but the driver frees the device's memory with the process. So it ends,
 // with nothing but system calls.
 [[noreturn]] void EndWithoutMemory() {
-  constexpr char kWords[] = "tenured: the host has no memory left; ending\n";
-  static_cast<void>(!write(STDERR_FILENO, kWords, sizeof kWords - 1));
+  WriteToStderr("tenured: the host has no memory left; ending\n");
   _exit(kExitNoMemory);
 }
 
@@ -85,14 +82,40 @@ absl::Status CheckMps(bool allowed) {
       "--allow-mps"));
 }
 
+// Reads the command line and the config file again, of which the level of the log can change while
+// the daemon serves.
+void ReadConfigAgain(int argc, const char* const* argv) {
+  const ParsedConfig parsed = ParseConfig(argc, argv);
+  if (!parsed.config) {
+    spdlog::error(
+        "on SIGHUP the configuration is wrong, and the daemon goes on with the former: {}",
+        parsed.text);
+    return;
+  }
+  SetLogLevel(parsed.config->log_level);
+  spdlog::info(
+      "on SIGHUP read the configuration again: --log-level is {}; other flags change with "
+      "a restart",
+      parsed.config->log_level);
+}
+
 // Returns when a signal asks for the end, the device failed, or the last session has ended while
 // draining.
-absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
+absl::Status Serve(Daemon& daemon, const sigset_t& signals, int argc, const char* const* argv) {
   while (true) {
     const int signal = sigtimedwait(&signals, nullptr, &kHealthInterval);
     if (signal > 0) {
-      spdlog::info("stopping on signal {}", signal);
-      return absl::OkStatus();
+      switch (MeaningOf(signal)) {
+        case SignalMeaning::kEnd:
+          spdlog::info("stopping on {}", SignalName(signal));
+          return absl::OkStatus();
+        case SignalMeaning::kReload:
+          ReadConfigAgain(argc, argv);
+          break;
+        case SignalMeaning::kNothing:
+          spdlog::warn("{} has no meaning here and is ignored", SignalName(signal));
+          break;
+      }
     }
     if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
     daemon.Maintain();
@@ -103,11 +126,11 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals) {
   }
 }
 
-int Run(const Config& config) {
+int Run(const Config& config, int argc, const char* const* argv) {
+  const sigset_t signals = BlockSignals();
   const absl::StatusOr<std::unique_ptr<FdStore>> store =
       FdStore::FromEnvironment(config.fd_store_max.value_or(0));
   if (!store.ok()) return Fail(store.status(), kExitUsage);
-  const sigset_t signals = BlockEndSignals();
   std::set_new_handler(EndWithoutMemory);
   // The emulated driver reads the size of its card from the environment when the card is created.
   setenv("TENURE_EMULATED_MEMORY", config.emulated_memory.c_str(), /*overwrite=*/1);
@@ -137,7 +160,7 @@ int Run(const Config& config) {
         "cannot be proven gone: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
-  const absl::Status end = Serve(**daemon, signals);
+  const absl::Status end = Serve(**daemon, signals, argc, argv);
   sd_notify(0, "STOPPING=1");
   const int exit_code = end.ok() ? kExitOk : Fail(end, kExitLost);
   if ((*daemon)->survives()) (*daemon)->ExitForRestart(exit_code);
@@ -148,17 +171,28 @@ int Run(const Config& config) {
 }  // namespace
 }  // namespace tenure::server
 
+TENURE_OPEN_STANDARD_FILES_FIRST;
+
 int main(int argc, char** argv) {
   using tenure::server::ParseConfig;
+  // A write to a client that has hung up, or to a log that nobody reads any more, then fails with
+  // EPIPE instead of ending the process.
+  signal(SIGPIPE, SIG_IGN);
   const tenure::server::ParsedConfig parsed = ParseConfig(argc, argv);
-  if (!parsed.config) return parsed.exit_code;
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("tenured"));
-  spdlog::set_level(spdlog::level::from_str(parsed.config->log_level));
+  if (!parsed.config) {
+    if (parsed.exit_code == tenure::server::kExitOk) {
+      std::fputs(parsed.text.c_str(), stdout);
+    } else {
+      tenure::WriteToStderr(parsed.text);
+    }
+    return parsed.exit_code;
+  }
   if (parsed.config->check_config) return parsed.exit_code;
+  tenure::server::StartLog(parsed.config->log_level);
   if (parsed.config->keeper) {
     return tenure::server::RunKeeper(
         {.max_fds = parsed.config->fd_store_max.value_or(tenure::server::KeeperOptions().max_fds)},
         argc, argv);
   }
-  return tenure::server::Run(*parsed.config);
+  return tenure::server::Run(*parsed.config, argc, argv);
 }

@@ -17,6 +17,7 @@
 #include "client/ctl/text.h"
 #include "common/socket_path.h"
 #include "common/spelling.h"
+#include "common/standard_files.h"
 #include "common/version.h"
 
 namespace tenure::ctl {
@@ -245,6 +246,8 @@ int CheckOutput(int exit_code) {
 
 }  // namespace
 }  // namespace tenure::ctl
+
+TENURE_OPEN_STANDARD_FILES_FIRST;
 
 int main(int argc, char** argv) {
   tenure::ctl::CommandLine line;

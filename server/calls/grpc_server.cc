@@ -7,11 +7,13 @@
 #include "absl/status/status.h"
 #include "grpc/health/v1/health.pb.h"
 #include <google/protobuf/message.h>
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
+#include <spdlog/spdlog.h>
 
 #include "common/limits.h"
 
@@ -24,6 +26,14 @@ constexpr int kMaxStreamsPerConnection = 64;
 // Memory that gRPC may use for the buffers of all connections.
 constexpr size_t kGrpcMemoryBytes = size_t{256} << 20;
 
+// gRPC's own way to log writes to stderr and waits for its reader.
+void LogForGrpc(gpr_log_func_args* line) {
+  const auto level = line->severity == GPR_LOG_SEVERITY_ERROR  ? spdlog::level::err
+                     : line->severity == GPR_LOG_SEVERITY_INFO ? spdlog::level::info
+                                                               : spdlog::level::debug;
+  spdlog::log(level, "gRPC: {} ({}:{})", line->message, line->file, line->line);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
@@ -31,7 +41,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   // gRPC answers the health service without its descriptor. Reflection describes what is linked,
   // and without this line the linker would leave the descriptor out.
   google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
-  // Both are switches of the process, and must be set before the builder exists.
+  // All three are switches of the process, and must be set before the builder exists.
+  gpr_set_log_function(&LogForGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;

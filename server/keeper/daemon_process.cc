@@ -24,7 +24,7 @@ constexpr char kThisProgram[] = "/proc/self/exe";
 // addressed to the keeper itself.
 bool IsSetByKeeper(absl::string_view variable) {
   for (const char* name : {"NOTIFY_SOCKET=", "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=",
-                           "FDSTORE=", "WATCHDOG_PID="}) {
+                           "FDSTORE=", "WATCHDOG_PID=", "TENURE_KEEPER="}) {
     if (absl::StartsWith(variable, name)) return true;
   }
   return false;
@@ -43,6 +43,7 @@ std::vector<std::string> ChildEnvironment(const KeptFds& kept, const std::string
   }
   variables.push_back(absl::StrCat("NOTIFY_SOCKET=", notify_path));
   variables.push_back(absl::StrCat("FDSTORE=", kept.max()));
+  variables.push_back("TENURE_KEEPER=1");
   if (kept.size() > 0) {
     variables.push_back(absl::StrCat("LISTEN_PID=", self));
     variables.push_back(absl::StrCat("LISTEN_FDS=", kept.size()));

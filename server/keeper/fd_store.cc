@@ -98,13 +98,19 @@ absl::StatusOr<std::unique_ptr<FdStore>> FdStore::FromEnvironment(size_t default
   }
   // A child of the daemon must not take these for its own.
   unsetenv("FDSTORE");
+  const bool kept = std::getenv("TENURE_KEEPER") != nullptr;
+  unsetenv("TENURE_KEEPER");
   const char* socket = std::getenv("NOTIFY_SOCKET");
   const bool supervised = socket != nullptr && *socket != 0;
-  return std::unique_ptr<FdStore>(new FdStore(supervised, max, std::move(received)));
+  return std::unique_ptr<FdStore>(new FdStore(supervised, kept, max, std::move(received)));
 }
 
-FdStore::FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> received)
-    : supervised_(supervised), max_(max), received_(std::move(received)) {
+FdStore::FdStore(bool supervised, bool ends_with_exit_0, size_t max,
+                 std::map<std::string, UniqueFd> received)
+    : supervised_(supervised),
+      ends_with_exit_0_(ends_with_exit_0),
+      max_(max),
+      received_(std::move(received)) {
   for (const auto& [name, fd] : received_) {
     names_.insert(name);
     names_bytes_ += name.size() + 1;

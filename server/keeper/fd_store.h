@@ -60,6 +60,9 @@ class FdStore {
   // Whether there is a store: a supervisor that takes messages, and a maximum above 0.
   bool available() const { return supervised_ && max_ > 0; }
   size_t max() const { return max_; }
+  // Whether what is stored ends when this process ends with exit code 0. It does with the keeper,
+  // which then ends as well ($TENURE_KEEPER); with systemd the unit decides.
+  bool ends_with_exit_0() const { return ends_with_exit_0_; }
   // Whether the supervisor still listens on its socket. Sends nothing.
   // Errors: UNAVAILABLE: it has ended.
   absl::Status CheckSupervisor() const;
@@ -83,7 +86,8 @@ class FdStore {
   absl::Status Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  FdStore(bool supervised, size_t max, std::map<std::string, UniqueFd> received);
+  FdStore(bool supervised, bool ends_with_exit_0, size_t max,
+          std::map<std::string, UniqueFd> received);
 
   // Whether these can be stored beside those that are.
   absl::Status CheckStorable(absl::Span<const NamedFd> fds) const
@@ -94,6 +98,7 @@ class FdStore {
   absl::Status RemoveOne(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const bool supervised_;
+  const bool ends_with_exit_0_;
   const size_t max_;
   // Messages are sent under this lock, so that the supervisor gets them in the order in which
   // names_ changes. No barrier is waited for under it.

@@ -27,6 +27,7 @@
 #include "server/keeper/kept_fds.h"
 #include "server/keeper/notify_socket.h"
 #include "server/keeper/restart_backoff.h"
+#include "server/keeper/signals.h"
 
 namespace tenure::server {
 namespace {
@@ -48,7 +49,7 @@ size_t RaiseFileLimit() {
 // The keeper's one loop: signals, the child's messages, the child's end, and the next start.
 class Keeper {
  public:
-  // REQUIRES: `signals` is a signalfd of SIGTERM and SIGINT, which are blocked.
+  // REQUIRES: `signals` is a signalfd of HandledSignals, which are blocked.
   Keeper(const KeeperOptions& options, DaemonProcess child, std::unique_ptr<NotifySocket> notify,
          UniqueFd epoll, UniqueFd signals)
       : notify_(std::move(notify)),
@@ -74,6 +75,7 @@ class Keeper {
   int TimeUntilNextStart() const;
   void StartChild();
   void HandleSignals();
+  void HandleSignal(int signal);
   void HandleMessages();
   void HandleMessage(NotifyMessage message);
   void StoreFds(NotifyMessage message);
@@ -148,16 +150,31 @@ void Keeper::StartChild() {
 void Keeper::HandleSignals() {
   signalfd_siginfo info;
   while (read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-    // Set also while no child runs, so that none is started.
-    stopping_ = true;
-    if (!child_.running()) {
-      exit_code_ = kExitOk;
-      return;
-    }
-    // The supervisor is told first: a child that ends at once must not look like a failure.
-    sd_notify(0, "STOPPING=1");
-    child_.Signal(static_cast<int>(info.ssi_signo));
+    HandleSignal(static_cast<int>(info.ssi_signo));
   }
+}
+
+void Keeper::HandleSignal(int signal) {
+  switch (MeaningOf(signal)) {
+    case SignalMeaning::kNothing:
+      spdlog::warn("the keeper ignores {}, which has no meaning here", SignalName(signal));
+      return;
+    case SignalMeaning::kReload:
+      // The keeper itself has nothing to read again, and a child that starts later reads it anyway.
+      if (child_.running()) child_.Signal(signal);
+      return;
+    case SignalMeaning::kEnd:
+      break;
+  }
+  // Set also while no child runs, so that none is started.
+  stopping_ = true;
+  if (!child_.running()) {
+    exit_code_ = kExitOk;
+    return;
+  }
+  // The supervisor is told first: a child that ends at once must not look like a failure.
+  sd_notify(0, "STOPPING=1");
+  child_.Signal(signal);
 }
 
 void Keeper::HandleMessages() {
@@ -235,15 +252,12 @@ int Fail(const absl::Status& status) {
 }  // namespace
 
 int RunKeeper(const KeeperOptions& options, int argc, char** argv) {
-  sigset_t end_signals;
+  const sigset_t handled = HandledSignals();
   sigset_t mask;
-  sigemptyset(&end_signals);
-  sigaddset(&end_signals, SIGTERM);
-  sigaddset(&end_signals, SIGINT);
   // Blocked from here on: a signal that comes before the signalfd is read waits in it and is not
   // lost. The child gets back the mask of before.
-  sigprocmask(SIG_BLOCK, &end_signals, &mask);
-  UniqueFd signals(signalfd(-1, &end_signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  sigprocmask(SIG_BLOCK, &handled, &mask);
+  UniqueFd signals(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!signals || !epoll) {
     return Fail(

@@ -21,12 +21,13 @@ struct KeeperOptions {
 // stores, and passes all of them to the next child.
 //
 // Whenever a child ends, the next is started, except in two cases: the child ended with 0 or 64, or
-// the keeper got SIGTERM or SIGINT, which it passes to the child. Then this returns the exit code
-// of the last child, or 128 plus the number of the signal that ended it.
+// the keeper got SIGTERM, SIGINT or SIGQUIT, which it passes to the child. Then this returns the
+// exit code of the last child, or 128 plus the number of the signal that ended it.
 //
 // The keeper speaks the protocol of systemd's file descriptor store (sd_pid_notify_with_fds(3)),
-// and only with its child. If the keeper itself has a supervisor, it passes the child's READY=1,
-// STATUS= and WATCHDOG=1 to that one.
+// and only with its child. SIGHUP is passed to the child, and every other signal that would end the
+// keeper is ignored with a line in the log. If the keeper itself has a supervisor, it passes the
+// child's READY=1, STATUS= and WATCHDOG=1 to that one.
 //
 // If the keeper is killed, its child keeps serving and its clients lose nothing. From then on the
 // descriptors end with the child.

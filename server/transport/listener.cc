@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <spdlog/spdlog.h>
 
 #include "common/check.h"
 #include "common/socket_path.h"
@@ -31,6 +32,8 @@ constexpr int kBacklog = 4096;
 constexpr int kAcceptedAtOnce = 64;
 // How often silent connections and unread answers are looked for.
 constexpr int kTickMs = 200;
+// How often the socket's file is looked for.
+constexpr absl::Duration kFileCheckPause = absl::Seconds(1);
 
 sockaddr_un AddressOf(const std::string& path) {
   sockaddr_un address = {};
@@ -99,6 +102,15 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
     return absl::InvalidArgumentError(absl::StrCat("a socket path has 1 to ", kMaxSocketPath,
                                                    " characters; this one has ", path.size()));
   }
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the listener");
+  TENURE_ASSIGN_OR_RETURN(Bound bound, BindFile(path));
+  return std::unique_ptr<Listener>(new Listener(table, clock, std::move(options), std::move(bound),
+                                                std::move(epoll), std::move(wake)));
+}
+
+absl::StatusOr<Listener::Bound> Listener::BindFile(const std::string& path) {
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
@@ -106,47 +118,60 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
     return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make the folder of ", path));
   TENURE_RETURN_IF_ERROR(ClearPath(path));
 
-  UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!socket_fd || !epoll || !wake) return absl::ErrnoToStatus(errno, "cannot open the listener");
+  Bound bound;
+  bound.socket.Reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!bound.socket) return absl::ErrnoToStatus(errno, "cannot open a socket");
   const sockaddr_un address = AddressOf(path);
-  if (bind(socket_fd.get(), Generic(address), sizeof address) != 0) {
+  if (bind(bound.socket.get(), Generic(address), sizeof address) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot bind ", path));
   }
+  struct stat info = {};
   // The mode is set between bind and listen: before listen no process can connect.
-  if (chmod(path.c_str(), 0660) != 0 || listen(socket_fd.get(), kBacklog) != 0) {
+  if (lstat(path.c_str(), &info) != 0 || chmod(path.c_str(), 0660) != 0 ||
+      listen(bound.socket.get(), kBacklog) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }
+  bound.device = info.st_dev;
+  bound.inode = info.st_ino;
   const int on = 1;  // accepted sockets inherit it
-  TENURE_CHECK(setsockopt(socket_fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
-  return std::unique_ptr<Listener>(new Listener(
-      table, clock, std::move(options), std::move(socket_fd), std::move(epoll), std::move(wake)));
+  TENURE_CHECK(setsockopt(bound.socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+  return bound;
 }
 
-Listener::Listener(ConnectionTable& table, const Clock& clock, Options options, UniqueFd socket,
+Listener::Listener(ConnectionTable& table, const Clock& clock, Options options, Bound bound,
                    UniqueFd epoll, UniqueFd wake)
     : table_(table),
       clock_(clock),
       options_(std::move(options)),
-      socket_(std::move(socket)),
+      bound_(std::move(bound)),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)),
       reserve_(OpenReserve()) {}
 
 Listener::~Listener() {
   Stop();
-  unlink(options_.path.c_str());
+  RemoveFile();
+}
+
+bool Listener::OwnsFile() const {
+  struct stat info = {};
+  return lstat(options_.path.c_str(), &info) == 0 && info.st_dev == bound_.device &&
+         info.st_ino == bound_.inode;
+}
+
+void Listener::RemoveFile() {
+  // By now the path may lead to the socket of another daemon.
+  if (OwnsFile()) unlink(options_.path.c_str());
 }
 
 void Listener::Start(Handler handler) {
   handler_ = std::move(handler);
-  for (const int fd : {socket_.get(), wake_.get()}) {
-    epoll_event event = {};
-    event.events = EPOLLIN;
-    event.data.fd = fd;
-    TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
-  }
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.fd = wake_.get();
+  TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) == 0);
+  WatchSocket();
+  next_file_check_ = clock_.Now() + kFileCheckPause;
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -157,7 +182,14 @@ void Listener::Stop() {
   // After this line no other thread uses the members below.
   thread_.join();
   silent_.clear();
-  socket_.Reset();
+  bound_.socket.Reset();
+}
+
+void Listener::WatchSocket() {
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.fd = bound_.socket.get();
+  TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, bound_.socket.get(), &event) == 0);
 }
 
 void Listener::Run() {
@@ -170,7 +202,7 @@ void Listener::Run() {
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       if (fd == wake_.get()) return;
-      if (fd == socket_.get()) {
+      if (fd == bound_.socket.get()) {
         AcceptAll();
       } else {
         HandleFirstBytes(fd);
@@ -179,13 +211,14 @@ void Listener::Run() {
     if (clock_.Now() - last_tick < absl::Milliseconds(kTickMs)) continue;
     last_tick = clock_.Now();
     CloseSilent();
+    CheckFile();
     options_.on_tick();
   }
 }
 
 void Listener::AcceptAll() {
   for (int i = 0; i < kAcceptedAtOnce; ++i) {
-    UniqueFd caller(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    UniqueFd caller(accept4(bound_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!caller) {
       if (MayRetryAccept(errno)) continue;
       return;
@@ -224,7 +257,7 @@ bool Listener::MayRetryAccept(int error) {
   bool progress = false;
   {
     // Closed before the reserve is opened again, which finds no descriptor otherwise.
-    const UniqueFd turned_away(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd turned_away(accept4(bound_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     progress = static_cast<bool>(turned_away);
   }
   reserve_ = OpenReserve();
@@ -257,6 +290,28 @@ void Listener::HandleFirstBytes(int fd) {
   // A refused caller is handed over too. A connection that is closed without an answer tells its
   // user nothing; through gRPC each call gets the reason.
   handler_(Accepted{std::move(connection.socket), std::move(peer), std::move(connection.permit)});
+}
+
+void Listener::CheckFile() {
+  if (clock_.Now() < next_file_check_) return;
+  next_file_check_ = clock_.Now() + kFileCheckPause;
+  if (OwnsFile()) return;
+  absl::StatusOr<Bound> bound = BindFile(options_.path);
+  if (!bound.ok()) {
+    const std::string trouble(bound.status().message());
+    if (trouble != file_trouble_) {
+      spdlog::error("no new client finds this daemon: its socket file {} is gone, and {}",
+                    options_.path, trouble);
+    }
+    file_trouble_ = trouble;
+    return;
+  }
+  // The clients that had connected before the file was gone still wait on the former socket.
+  AcceptAll();
+  bound_ = *std::move(bound);
+  WatchSocket();
+  file_trouble_.clear();
+  spdlog::warn("the socket file {} was gone; it was made again", options_.path);
 }
 
 void Listener::CloseSilent() {

@@ -54,18 +54,22 @@ class Listener {
   };
 
   // Binds the socket with mode 0660. Makes its folder where that is missing, and replaces a socket
-  // file on which no process listens any more.
+  // file on which no process listens any more. From Start on, a socket file that somebody has
+  // removed or replaced is noticed within a second and, unless another process listens there by
+  // now, made again.
   // Errors: ALREADY_EXISTS: another process listens there, or the path is not a socket.
   // INVALID_ARGUMENT: the path is empty or too long for a socket.
   static absl::StatusOr<std::unique_ptr<Listener>> Bind(ConnectionTable& table, const Clock& clock,
                                                         Options options);
-  // Stops, and removes the socket file.
+  // Stops, and removes the socket file if it is still the one that this listener made.
   ~Listener();
 
   // Starts the thread. It calls `handler` for each connection.
   void Start(Handler handler);
   // Accepts nothing more, and returns when the thread has ended. Idempotent.
   void Stop();
+  // Removes the socket file if it is still the one that this listener made. REQUIRES: stopped.
+  void RemoveFile();
 
   const std::string& path() const { return options_.path; }
 
@@ -77,10 +81,22 @@ class Listener {
     BootTime since;
   };
 
-  Listener(ConnectionTable& table, const Clock& clock, Options options, UniqueFd socket,
-           UniqueFd epoll, UniqueFd wake);
+  // A socket that listens, and the file that leads to it.
+  struct Bound {
+    UniqueFd socket;
+    dev_t device = 0;
+    ino_t inode = 0;
+  };
+
+  Listener(ConnectionTable& table, const Clock& clock, Options options, Bound bound, UniqueFd epoll,
+           UniqueFd wake);
+  static absl::StatusOr<Bound> BindFile(const std::string& path);
 
   void Run();
+  void WatchSocket();
+  bool OwnsFile() const;
+  // Makes a socket file that somebody has removed again.
+  void CheckFile();
   void AcceptAll();
   absl::StatusOr<ConnectionPermit> PermitCaller(int socket);
   // Whether accept(2) may be tried again at once after this error.
@@ -91,7 +107,7 @@ class Listener {
   ConnectionTable& table_;
   const Clock& clock_;
   const Options options_;
-  UniqueFd socket_;
+  Bound bound_;
   const UniqueFd epoll_;
   const UniqueFd wake_;  // written by Stop
   Handler handler_;
@@ -99,6 +115,9 @@ class Listener {
   // Used by the thread only.
   UniqueFd reserve_;  // a descriptor to give up when the process has no other left
   absl::flat_hash_map<int, Silent> silent_;
+  BootTime next_file_check_;
+  // Why the file could not be made again; logged when it changes.
+  std::string file_trouble_;
 
   std::thread thread_;
 };

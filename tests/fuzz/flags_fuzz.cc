@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <iostream>
 #include <string>
 #include <vector>
 
@@ -16,14 +15,6 @@
 
 namespace {
 
-// Discards the messages about mistakes.
-struct Quiet {
-  Quiet() {
-    std::cout.setstate(std::ios::badbit);
-    std::cerr.setstate(std::ios::badbit);
-  }
-};
-
 const std::string& ConfigFile() {
   static const std::string path = "/tmp/tenure-flags-fuzz-" + std::to_string(getpid());
   return path;
@@ -32,7 +23,6 @@ const std::string& ConfigFile() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const Quiet quiet;
   if (size == 0) return 0;
   const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
   // If the first byte is odd, the rest is a config file. Otherwise it is the command line, one word

@@ -21,6 +21,7 @@
 
 #include "common/unique_fd.h"
 #include "tests/support/fd_store_peer_process.h"
+#include "tests/support/kept_daemon.h"
 #include "tests/support/test_daemon.h"
 
 namespace tenure::testing {
@@ -179,6 +180,26 @@ TEST(KeeperTest, TheRealDaemonServesAgainAfterItsDeathAndItsKeeperStaysSmall) {
   EXPECT_EQ(CountThreads(keeper), 1u);
   EXPECT_EQ(ReadFile(absl::StrCat("/proc/", keeper, "/maps")).find("cuda"), std::string::npos);
   EXPECT_EQ(daemon.Stop(), 0);
+}
+
+TEST(KeeperTest, SignalsThatDoNotEndReachNobodyOrTheDaemonWhichServesOn) {
+  KeptDaemon daemon;
+  const pid_t child = daemon.daemon_pid();
+  for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGRTMIN}) {
+    ASSERT_EQ(kill(daemon.keeper_pid(), signal), 0);
+    // The keeper reads its signals in their order, so after the next answer it has read this one.
+    EXPECT_EQ(daemon.GetStats().health(), "SERVING") << signal;
+  }
+  ASSERT_EQ(kill(daemon.keeper_pid(), SIGQUIT), 0);
+  EXPECT_EQ(daemon.WaitForEnd(), 0);
+  EXPECT_EQ(kill(child, 0), -1) << "the daemon outlived its keeper";
+}
+
+TEST(KeeperTest, ACleanEndLeavesNeitherSocketsNorJournal) {
+  KeptDaemon daemon;
+  ASSERT_TRUE(std::filesystem::exists(JournalOf(daemon)));
+  EXPECT_EQ(daemon.Stop(), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(daemon.folder()));
 }
 
 TEST(KeeperTest, AConfigFileCannotMakeTheKeepersChildAKeeper) {

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -164,16 +165,21 @@ TestDaemon::TestDaemon(Options options) : folder_(MakeFolder()) {
   command_ = options.wrapper;
   for (const std::string& word :
        {ProgramFolder() + "/tenured", std::string("--driver"), DriverName(),
-        std::string("--emulated-memory"), options.memory, std::string("--socket"), socket(),
-        std::string("--log-level"), std::string("warn")}) {
+        std::string("--emulated-memory"), options.memory, std::string("--socket"), socket()}) {
     command_.push_back(word);
   }
-  bool http = false;
-  for (const std::string& flag : options.flags) {
-    command_.push_back(flag);
-    http = http || flag == "--http";
+  command_.insert(command_.end(), options.flags.begin(), options.flags.end());
+  const auto set_unless_given = [&](const std::string& flag, const std::string& value) {
+    const std::vector<std::string>& given = options.flags;
+    if (std::find(given.begin(), given.end(), flag) == given.end()) {
+      command_.insert(command_.end(), {flag, value});
+    }
+  };
+  set_unless_given("--http", "off");
+  // A configuration that is given may name the level.
+  if (std::find(options.flags.begin(), options.flags.end(), "--config") == options.flags.end()) {
+    set_unless_given("--log-level", "warn");
   }
-  if (!http) command_.insert(command_.end(), {"--http", "off"});
   NotifySocket notify(folder_ + "/notify");
   std::vector<std::string> environment = options.environment;
   environment.push_back("NOTIFY_SOCKET=" + folder_ + "/notify");

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include <gtest/gtest.h>
 
 #include "common/unique_fd.h"
@@ -105,6 +106,41 @@ TEST_F(ListenerTest, AStaleSocketFileIsReplacedAndNothingElse) {
   EXPECT_TRUE(absl::IsAlreadyExists(Bind().status()));
   EXPECT_TRUE(std::filesystem::exists(Path()))
       << "it is not a socket, so the daemon does not remove it";
+}
+
+// Whether a process listens on this socket file.
+bool Listens(const std::string& path) {
+  const UniqueFd probe = NewSocket();
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+  return connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+TEST_F(ListenerTest, AListenerThatEndsLeavesTheSocketFileOfItsSuccessor) {
+  absl::StatusOr<std::unique_ptr<Listener>> first = Bind();
+  ASSERT_TRUE(first.ok()) << first.status();
+  std::filesystem::remove(Path());
+  absl::StatusOr<std::unique_ptr<Listener>> second = Bind();
+  ASSERT_TRUE(second.ok()) << second.status();
+  first->reset();
+  EXPECT_TRUE(Listens(Path()));
+}
+
+TEST_F(ListenerTest, ASocketFileThatWasRemovedWithItsFolderIsMadeAgain) {
+  absl::StatusOr<std::unique_ptr<Listener>> listener = Bind();
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  absl::Notification accepted;
+  (*listener)->Start([&](Listener::Accepted) { accepted.Notify(); });
+  std::filesystem::remove_all(folder_);
+  // The listener looks for its file by a clock of its own, and there is nothing to wait on.
+  for (int i = 0; i < 2'000 && !Listens(Path()); ++i) absl::SleepFor(absl::Milliseconds(10));
+  const UniqueFd client = NewSocket();
+  Connect(client);
+  ASSERT_EQ(write(client.get(), "ab", 2), 2);
+  EXPECT_TRUE(accepted.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  listener->reset();
+  EXPECT_FALSE(std::filesystem::exists(Path()));
 }
 
 TEST_F(ListenerTest, WithoutDescriptorsEachCallerIsTurnedAwayAndNoneIsLeftWaiting) {
