@@ -92,7 +92,7 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
 }
 
 absl::Status Daemon::RestoreEarlierLife(const JournalState& before) {
-  recovery_ = Restore(before, store_, *heap_, *registry_, *lease_journal_);
+  TENURE_ASSIGN_OR_RETURN(recovery_, Restore(before, store_, *heap_, *registry_, *lease_journal_));
   if (recovery_.previous_epoch != 0) spdlog::info("restored: {}", recovery_.ToString());
   return health_.Check();
 }

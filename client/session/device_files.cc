@@ -1,6 +1,7 @@
 #include "client/session/device_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,12 +33,32 @@ int ToNumber(const char* name) {
   return number;
 }
 
-bool IsDeviceFile(int folder, const char* name) {
+// The names of the emulated driver's files: common/cuda/emulated/card.cc.
+constexpr char kEmulatedFile[] = "/nvidia-processes";
+constexpr char kEmulatedCard[] = "/card-3";
+static_assert(sizeof kEmulatedCard <= sizeof kEmulatedFile);
+
+// Whether `path`, in a buffer of its own, is the emulated driver's: the file of that name in a
+// folder that has a card. Changes the buffer.
+bool IsEmulated(char* path) {
+  char* const name = std::strrchr(path, '/');
+  if (std::strcmp(name, kEmulatedFile) != 0) return false;
+  std::memcpy(name, kEmulatedCard, sizeof kEmulatedCard);
+  return access(path, F_OK) == 0;
+}
+
+bool IsDeviceFile(int folder, const char* name, int file) {
   std::array<char, 4096> target = {};
   const ssize_t length = readlinkat(folder, name, target.data(), target.size() - 1);
   if (length <= 0 || target[0] != '/') return false;
   constexpr char kPrefix[] = "/nvidia";
-  return std::strncmp(std::strrchr(target.data(), '/'), kPrefix, sizeof kPrefix - 1) == 0;
+  if (std::strncmp(std::strrchr(target.data(), '/'), kPrefix, sizeof kPrefix - 1) != 0) {
+    return false;
+  }
+  // A user's own file may have such a name as well.
+  struct stat info = {};
+  if (fstat(file, &info) != 0) return false;
+  return S_ISCHR(info.st_mode) || (S_ISREG(info.st_mode) && IsEmulated(target.data()));
 }
 
 }  // namespace
@@ -60,7 +81,7 @@ void ReleaseDeviceFiles() {
       const int file = ToNumber(name);
       // dup3 replaces the descriptor in one step and keeps the list of descriptors as it is while
       // this loop reads it.
-      if (file >= 0 && IsDeviceFile(folder, name)) dup3(nothing, file, O_CLOEXEC);
+      if (file >= 0 && IsDeviceFile(folder, name, file)) dup3(nothing, file, O_CLOEXEC);
     }
   }
   if (folder >= 0) close(folder);

@@ -11,10 +11,11 @@ namespace tenure {
 // child lives. Without them the parent's kernels end with the parent: tests/gpu/RESULTS.md has the
 // times. The child's exit handlers, libcuda's among them, run as without this call.
 //
-// A device file is one whose name begins with "nvidia". Those of the emulated driver do, too.
-// Afterwards the descriptors refer to /dev/null. If they were closed, the next file that the child
-// opens would get such a number, and a library that still uses the number would write there. A
-// child that uses NVML has to initialise it again.
+// A device file is a character device whose name begins with "nvidia", and the file by which the
+// emulated driver knows its processes. A user's own file of such a name stays as it is. Afterwards
+// the descriptors refer to /dev/null. If they were closed, the next file that the child opens would
+// get such a number, and a library that still uses the number would write there. A child that uses
+// NVML has to initialise it again.
 //
 // Thread safety: async-signal-safe, as a handler of pthread_atfork(3) must be.
 void ReleaseDeviceFiles();

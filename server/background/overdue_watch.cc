@@ -49,7 +49,7 @@ LeaseEvent OverdueWatch::CauseOf(const Lease& lease,
 }
 
 void OverdueWatch::KillOnce(const OverdueSession& session) {
-  if (!killed_.insert(session.id).second) return;
+  if (!killed_.insert(session.lease->peer()->key()).second) return;
   const absl::Status killed = options_.kill(*session.lease->peer());
   if (options_.on_kill) options_.on_kill(*session.lease, killed);
 }

@@ -56,8 +56,8 @@ class OverdueWatch {
   LeaseRegistry& registry_;
   cuda::ProcessList* const processes_;
   const Options options_;
-  // Sessions whose process was killed, or could not be: it is tried once.
-  absl::flat_hash_set<SessionId> killed_;
+  // Processes that were killed, or could not be: it is tried once, however many sessions one has.
+  absl::flat_hash_set<ProcessKey> killed_;
 };
 
 }  // namespace tenure::server

@@ -52,11 +52,12 @@ class Peer {
  public:
   // The process that connected `socket`.
   // Errors: PERMISSION_DENIED: the process has no pid here, because it lives in a PID namespace
-  // that this one does not contain. NOT_FOUND: it has exited.
+  // that this one does not contain. NOT_FOUND: it has exited. Others as OfProcess.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfSocket(int socket);
   // The process with this pid, which is taken to have these rights. For tests and for processes
   // that an earlier daemon served.
-  // Errors: NOT_FOUND: it has exited.
+  // Errors: NOT_FOUND: it has exited. Any other: whether it has exited is not known, because this
+  // process has no descriptor or no memory left.
   static absl::StatusOr<std::shared_ptr<const Peer>> OfProcess(pid_t pid, uid_t uid, gid_t gid);
   // A process that has exited, without a pidfd.
   static std::shared_ptr<const Peer> Gone(ProcessKey key, uid_t uid, gid_t gid);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include <spdlog/spdlog.h>
 
+#include "common/status_macros.h"
 #include "server/leases/segment_record.h"
 
 namespace tenure::server {
@@ -25,7 +26,9 @@ class Recovery {
         journal_(journal),
         fds_(store.TakeStored()) {}
 
-  RecoveryReport Run() {
+  absl::StatusOr<RecoveryReport> Run() {
+    // First, because it may fail: nothing has been restored yet, and nothing given up.
+    TENURE_RETURN_IF_ERROR(FindPeers());
     report_.previous_epoch = static_cast<Epoch>(state_.opening().epoch());
     // Sessions before segments: attachments and claims name them.
     for (const auto& [id, session] : state_.sessions()) RestoreSession(session);
@@ -46,7 +49,7 @@ class Recovery {
     const journal::SessionOpened& opened = session.opened;
     RestoredSession restored;
     restored.id = opened.session_id();
-    restored.peer = PeerOf(opened);
+    restored.peer = peers_.at(opened.session_id());
     restored.name = opened.name();
     restored.open_request = opened.open_request_id();
     restored.requests = session.requests;
@@ -86,18 +89,26 @@ class Recovery {
     return restored;
   }
 
-  // The process that opened the session, or a peer without a process if it has exited meanwhile.
-  std::shared_ptr<const Peer> PeerOf(const journal::SessionOpened& opened) {
-    const ProcessKey key{opened.pid(), opened.start_time()};
-    absl::StatusOr<std::shared_ptr<const Peer>> peer =
-        Peer::OfProcess(opened.pid(), opened.uid(), opened.gid());
-    // The pid may be another process's by now; the start time tells.
-    if (peer.ok() && (*peer)->key() == key) {
-      report_.living.push_back(*peer);
-      return *peer;
+  // Finds the process of each session. A session whose process has exited meanwhile gets a peer
+  // without a process.
+  // Errors: whether one lives cannot be told.
+  absl::Status FindPeers() {
+    for (const auto& [id, session] : state_.sessions()) {
+      const journal::SessionOpened& opened = session.opened;
+      const ProcessKey key{opened.pid(), opened.start_time()};
+      absl::StatusOr<std::shared_ptr<const Peer>> peer =
+          Peer::OfProcess(opened.pid(), opened.uid(), opened.gid());
+      // The pid may be another process's by now; the start time tells.
+      if (peer.ok() && (*peer)->key() == key) {
+        report_.living.push_back(*peer);
+        peers_.emplace(opened.session_id(), *std::move(peer));
+        continue;
+      }
+      if (!peer.ok() && !absl::IsNotFound(peer.status())) return peer.status();
+      report_.dead.push_back(key);
+      peers_.emplace(opened.session_id(), Peer::Gone(key, opened.uid(), opened.gid()));
     }
-    report_.dead.push_back(key);
-    return Peer::Gone(key, opened.uid(), opened.gid());
+    return absl::OkStatus();
   }
 
   void RestoreSegment(const JournalState::Segment& recorded) {
@@ -177,6 +188,7 @@ class Recovery {
   LeaseRegistry& registry_;
   LeaseJournal& journal_;
   std::map<std::string, UniqueFd> fds_;
+  std::map<SessionId, std::shared_ptr<const Peer>> peers_;
   RecoveryReport report_;
 };
 
@@ -189,8 +201,8 @@ std::string RecoveryReport::ToString() const {
                       closed_descriptors, " descriptors that nothing uses");
 }
 
-RecoveryReport Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
-                       LeaseRegistry& registry, LeaseJournal& journal) {
+absl::StatusOr<RecoveryReport> Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
+                                       LeaseRegistry& registry, LeaseJournal& journal) {
   return Recovery(state, store, heap, registry, journal).Run();
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+
 #include "common/bytes.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
@@ -52,9 +54,10 @@ struct RecoveryReport {
 // are closed here and at the supervisor; then the driver has their memory back, and isolates it.
 //
 // REQUIRES: the parts were not used before.
-// Errors: none of its own; a record that cannot be written fails the health.
-RecoveryReport Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
-                       LeaseRegistry& registry, LeaseJournal& journal);
+// Errors: as Peer::OfProcess when it cannot tell whether a process lives; then nothing was restored
+// and nothing given up. A record that cannot be written fails the health.
+absl::StatusOr<RecoveryReport> Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
+                                       LeaseRegistry& registry, LeaseJournal& journal);
 
 }  // namespace tenure::server
 

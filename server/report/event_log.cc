@@ -21,8 +21,14 @@ void LogCutConnection(pid_t pid, const absl::Status& why) {
 }
 
 void LogHungClientKilled(const Lease& lease, const absl::Status& outcome) {
-  spdlog::warn("process {} of {} sent no keep-alive for too long and is killed: {}",
-               lease.peer()->pid(), lease.peer()->tenant().ToString(), outcome.ToString());
+  const pid_t pid = lease.peer()->pid();
+  const std::string tenant = lease.peer()->tenant().ToString();
+  if (outcome.ok()) {
+    spdlog::warn("process {} of {} sent no keep-alive for too long and was killed", pid, tenant);
+    return;
+  }
+  spdlog::error("process {} of {} sent no keep-alive for too long and still runs: {}", pid, tenant,
+                std::string(outcome.message()));
 }
 
 void LogSecondTenant(Tenant tenant) {

@@ -73,6 +73,10 @@ class UnitTest(unittest.TestCase):
         for family in ("AF_UNIX", "AF_INET", "AF_INET6"):
             self.assertIn(family, self.values("RestrictAddressFamilies")[0].split())
 
+    def test_the_daemon_may_end_clients_and_nothing_else_that_needs_a_capability(self):
+        for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+            self.assertEqual(self.values(key), ["CAP_KILL"], key)
+
     def test_the_socket_is_for_members_of_the_group_that_is_made_with_the_user(self):
         self.assertEqual(self.values("Group"), ["tenure"])
         self.assertEqual(self.values("RuntimeDirectoryMode"), ["0750"])

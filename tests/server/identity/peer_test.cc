@@ -2,6 +2,8 @@
 
 #include "server/identity/peer.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,6 +103,21 @@ TEST(PeerTest, AProcessThatIsGoneIsNotFound) {
   const pid_t pid = child.pid();
   child.End();
   EXPECT_TRUE(absl::IsNotFound(Peer::OfProcess(pid, 0, 0).status()));
+}
+
+TEST(PeerTest, WithoutDescriptorsNoProcessIsTakenForDead) {
+  const Child child;
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const UniqueFd lowest(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  // The first number allows nothing more to be opened, the second a pidfd and nothing beside it.
+  for (const int more : {0, 1}) {
+    const rlimit none_left = {static_cast<rlim_t>(lowest.get() + 1 + more), before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none_left), 0);
+    const absl::Status status = Peer::OfProcess(child.pid(), 0, 0).status();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  }
 }
 
 TEST(PeerTest, APeerWithoutAPidfdHasExitedAndKeepsItsKey) {

@@ -114,8 +114,10 @@ class RecoveryTest : public ::testing::Test {
     kept_.clear();
     first_.reset();
     second_ = std::make_unique<RecordedLife>(path);
-    report_ = Restore(second_->before(), *store_, second_->heap(), second_->registry(),
-                      second_->journal());
+    absl::StatusOr<RecoveryReport> report = Restore(second_->before(), *store_, second_->heap(),
+                                                    second_->registry(), second_->journal());
+    ASSERT_TRUE(report.ok()) << report.status();
+    report_ = *std::move(report);
     second_->registry().CheckInvariants();
     second_->heap().CheckInvariants();
   }
@@ -131,10 +133,11 @@ class RecoveryTest : public ::testing::Test {
 
 TEST_F(RecoveryTest, WithoutAnEarlierLifeThereIsNothingToRestore) {
   const std::unique_ptr<FdStore> store = supervisor_.PassOn({});
-  const RecoveryReport report =
+  const absl::StatusOr<RecoveryReport> report =
       Restore(first_->before(), *store, first_->heap(), first_->registry(), first_->journal());
-  EXPECT_EQ(report.previous_epoch, 0);
-  EXPECT_EQ(report.sessions + report.segments + report.regions, 0u);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->previous_epoch, 0);
+  EXPECT_EQ(report->sessions + report->segments + report->regions, 0u);
   EXPECT_EQ(first_->registry().totals().active_sessions, 0u);
 }
 
