@@ -14,11 +14,11 @@
 #include "absl/types/span.h"
 
 #include "client/device_buffer.h"
-#include "client/export.h"
 #include "client/options.h"
 #include "client/segment.h"
 #include "common/bytes.h"
 #include "common/cuda/device.h"
+#include "common/export.h"
 #include "common/limits.h"
 
 namespace tenure {

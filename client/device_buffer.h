@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 
-#include "client/export.h"
 #include "common/bytes.h"
 #include "common/cuda/device.h"
+#include "common/export.h"
 
 namespace tenure {
 

@@ -6,8 +6,8 @@
 
 #include "absl/strings/string_view.h"
 
-#include "client/export.h"
 #include "common/bytes.h"
+#include "common/export.h"
 
 namespace tenure {
 

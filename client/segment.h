@@ -15,9 +15,9 @@
 #include "absl/types/span.h"
 
 #include "client/device_buffer.h"
-#include "client/export.h"
 #include "client/segment_layout.h"
 #include "common/bytes.h"
+#include "common/export.h"
 
 namespace tenure {
 

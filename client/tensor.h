@@ -14,8 +14,8 @@
 #include "client/client.h"
 #include "client/device_buffer.h"
 #include "client/dtype.h"
-#include "client/export.h"
 #include "common/bytes.h"
+#include "common/export.h"
 
 namespace tenure {
 

@@ -11,11 +11,11 @@
 #include "absl/status/statusor.h"
 
 #include "client/client.h"
-#include "client/export.h"
 #include "client/options.h"
 #include "client/segment.h"
 #include "client/weights/digest.h"
 #include "common/bytes.h"
+#include "common/export.h"
 #include "common/unique_fd.h"
 
 namespace tenure {

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/check.h"
+#include "common/export.h"
 
 namespace tenure {
 
@@ -62,10 +63,11 @@ constexpr std::optional<Bytes> RoundUp(Bytes size, Bytes unit) {
 // Reads "4096", "512M", "1.5GiB" or, where `whole` is given, "80%" of it. K, M, G, T with or
 // without "iB" or "B" mean powers of 1024, in upper or lower case.
 // Errors: INVALID_ARGUMENT: any other text, a fraction of a byte, or a size beyond 64 bits.
-absl::StatusOr<Bytes> ParseBytes(absl::string_view text, std::optional<Bytes> whole = std::nullopt);
+TENURE_EXPORT absl::StatusOr<Bytes> ParseBytes(absl::string_view text,
+                                               std::optional<Bytes> whole = std::nullopt);
 
 // "0 B", "512 B", "1.5 GiB": at most two decimals, in the largest IEC unit that leaves at least 1.
-std::string FormatBytes(Bytes size);
+TENURE_EXPORT std::string FormatBytes(Bytes size);
 
 }  // namespace tenure
 

@@ -5,10 +5,12 @@
 // A failed check is a bug of tenure. An error of a client, a user or the driver is an
 // absl::Status and never a failed check. TENURE_CHECK stays on in release builds; TENURE_DCHECK is
 // on only where NDEBUG is not defined.
+#include "common/export.h"
+
 namespace tenure {
 
 // Prints the file, the line and the claim to stderr, and aborts.
-[[noreturn]] void CheckFailed(const char* file, int line, const char* claim);
+[[noreturn]] TENURE_EXPORT void CheckFailed(const char* file, int line, const char* claim);
 
 }  // namespace tenure
 

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cmake --preset release --log-level=WARNING -DTENURE_TESTS=OFF
 cmake --build --preset release \
-  --target tenured tenurectl inference_worker weights_worker five_lines
+  --target tenured tenurectl inference_worker weights_worker five_lines tenure_client_shared

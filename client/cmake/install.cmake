@@ -1,12 +1,12 @@
-# What a program outside of this repository builds against: the archives, the public headers under include/tenure, and
-# a package that find_package(tenure) finds.
+# What a program outside of this repository builds against: the shared library, the archives, the public headers under
+# include/tenure, and a package that find_package(tenure) finds.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(PUBLIC_HEADERS
-  client/client.h client/device_buffer.h client/weights/digest.h client/dtype.h client/export.h client/options.h
+  client/client.h client/device_buffer.h client/weights/digest.h client/dtype.h client/options.h
   client/segment.h client/segment_layout.h client/tensor.h client/weights_file.h
-  common/bytes.h common/check.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/limits.h
+  common/bytes.h common/check.h common/export.h common/cuda/device.h common/cuda/ipc_handle.h common/cuda/vmm.h common/limits.h
   common/memory_kind.h common/unique_fd.h)
 # A header that an earlier configuration left there would be installed, too.
 file(REMOVE_RECURSE ${CMAKE_CURRENT_BINARY_DIR}/installed)
@@ -31,6 +31,10 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/proto/tenure/v1 DESTINATION ${CMAKE_INST
   COMPONENT client FILES_MATCHING PATTERN "*.proto")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/tenure COMPONENT client)
 install(TARGETS tenure_emulated_cuda LIBRARY DESTINATION lib/tenure COMPONENT client)
+
+if(TARGET tenure_client_shared)
+  install(TARGETS tenure_client_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)
+endif()
 
 set(PACKAGE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/tenure)
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tenureConfig.cmake.in

@@ -10,8 +10,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
-#include "client/export.h"
 #include "common/bytes.h"
+#include "common/export.h"
 
 namespace tenure {
 

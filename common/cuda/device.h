@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/cuda/ipc_handle.h"
 #include "common/cuda/vmm.h"
+#include "common/export.h"
 #include "common/unique_fd.h"
 
 struct CUctx_st;
@@ -51,7 +52,7 @@ absl::StatusOr<DeviceIdentity> Identify(const Driver& driver, absl::string_view 
 // Owns: one reference to the primary context, and a private stream.
 // Thread safety: thread-safe.
 // Errors: as CodeOf() in status.h sorts the driver's answers.
-class Device {
+class TENURE_EXPORT Device {
  public:
   static absl::StatusOr<std::unique_ptr<Device>> Open(const Driver& driver,
                                                       absl::string_view selector);

@@ -8,6 +8,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "common/export.h"
+
 namespace tenure::cuda {
 
 // The driver's 64 opaque bytes. Every process that knows them and may use the device can map the
@@ -15,7 +17,7 @@ namespace tenure::cuda {
 //
 // Thread safety: immutable value.
 // Source: CU_IPC_HANDLE_SIZE in cuda.h.
-class IpcHandle {
+class TENURE_EXPORT IpcHandle {
  public:
   static constexpr size_t kSize = 64;
 

@@ -4,7 +4,7 @@ file(REMOVE_RECURSE ${WORK})
 function(run)
   execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
-run(${CMAKE_COMMAND} --install ${BUILD} --component client --prefix ${WORK}/prefix)
+run(${CMAKE_COMMAND} --install ${BUILD} --strip --component client --prefix ${WORK}/prefix)
 run(${CMAKE_COMMAND} -S ${SOURCE}/tests/client/consumer -B ${WORK}/build -D CMAKE_PREFIX_PATH=${WORK}/prefix
     -D EXAMPLE=${SOURCE}/client/examples/five_lines.cc -D CMAKE_CXX_FLAGS=${FLAGS})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
@@ -20,10 +20,12 @@ execute_process(COMMAND c++ -std=c++17 -fmax-errors=1 -fsyntax-only -I ${WORK}/p
 if(result EQUAL 0 OR NOT said MATCHES "error: #error \"tenure needs C\\+\\+20")
   message(FATAL_ERROR "as C++17 the header gives ${result}: ${said}")
 endif()
-# Without a daemon the program says so, which is proof that it runs.
-execute_process(COMMAND ${CMAKE_COMMAND} -E env TENURE_SOCKET=${WORK}/none ${WORK}/build/consumer
-  RESULT_VARIABLE result ERROR_VARIABLE said)
-if(NOT result EQUAL 1 OR NOT said MATCHES "no daemon at")
-  message(FATAL_ERROR "the example ended with ${result}: ${said}")
-endif()
+# Without a daemon each program says so, which is proof that it runs.
+foreach(program consumer consumer_static)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env TENURE_SOCKET=${WORK}/none ${WORK}/build/${program}
+    RESULT_VARIABLE result ERROR_VARIABLE said)
+  if(NOT result EQUAL 1 OR NOT said MATCHES "no daemon at")
+    message(FATAL_ERROR "${program} ended with ${result}: ${said}")
+  endif()
+endforeach()
 file(REMOVE_RECURSE ${WORK})

@@ -40,7 +40,7 @@ _ROOMS = {
 }
 # Plain values of the client's interface. They lie at the client's top, because users include them, and
 # its rooms may include them as well.
-_CLIENT_VALUES = {"client/export.h", "client/options.h", "client/segment_layout.h"}
+_CLIENT_VALUES = {"client/options.h", "client/segment_layout.h"}
 
 _CUDA_HEADERS = re.compile(r"^(cuda|cuda_runtime|cuda_runtime_api|cudaTypedefs|nvrtc|nvml)\.h$")
 # The heap calculates with numbers.
