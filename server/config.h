@@ -57,8 +57,9 @@ struct Sizes {
   Bytes max_pool_block;
 };
 
-// Reads the command line and the config file that it names. After --help, --version or a mistake
-// there is an exit code instead of a config, and the text to print.
+// Reads the command line and the config file that it names, and checks all that can be checked
+// without the device: the start and --check-config refuse the same. After --help, --version or a
+// mistake there is an exit code instead of a config, and the text to print.
 struct ParsedConfig {
   std::optional<Config> config;
   int exit_code = kExitOk;
@@ -66,9 +67,12 @@ struct ParsedConfig {
 };
 ParsedConfig ParseConfig(int argc, const char* const* argv);
 
+// Without a device (nullopt), shares and fixed limits are checked, and the sizes mean nothing.
 // Errors: INVALID_ARGUMENT: a size is out of range; the message names the flag.
-absl::StatusOr<Sizes> ResolveSizes(const Config& config, Bytes device_total);
-// Where /metrics of the device with this ordinal is served. REQUIRES: --http is not "off".
+absl::StatusOr<Sizes> ResolveSizes(const Config& config, std::optional<Bytes> known_total);
+// Of the gRPC socket of the device with this ordinal.
+std::string SocketPath(const Config& config, int ordinal);
+// Where /metrics of the device with this ordinal is served; "off" if nowhere.
 std::string HttpAddress(const Config& config, int ordinal);
 
 }  // namespace tenure::server

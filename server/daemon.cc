@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   daemon->journal_ = std::move(journal.journal);
   daemon->BuildCore(config, sizes, journal.epoch);
   TENURE_RETURN_IF_ERROR(daemon->RestoreEarlierLife(journal.before));
-  TENURE_RETURN_IF_ERROR(daemon->StartReporting(config));
+  daemon->StartReporting(config);
   TENURE_RETURN_IF_ERROR(daemon->StartBackground(config));
   TENURE_RETURN_IF_ERROR(daemon->StartServices(config, driver, sizes));
   daemon->StartListeners();
@@ -112,7 +112,7 @@ absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   };
   connections_ = std::make_shared<ConnectionTable>(clock, std::move(table));
   InstallSocketGate(connections_);
-  options.path = config.socket.empty() ? ListenPath(ordinal) : config.socket;
+  options.path = SocketPath(config, ordinal);
   Listener::Options fd_options = options;
   fd_options.path = FdSocketPath(options.path);
   // One of the two listeners looks after the connections that gRPC serves.
@@ -136,15 +136,14 @@ void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
     processes_ = *std::move(list);
 }
 
-absl::Status Daemon::StartReporting(const Config& config) {
+void Daemon::StartReporting(const Config& config) {
   stats_ = std::make_unique<Stats>(health_, *heap_, *registry_, surviving_, recovery_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
-  if (config.http == "off") return absl::OkStatus();
-  TENURE_ASSIGN_OR_RETURN(http_,
-                          HttpServer::Start(HttpAddress(config, device_->ordinal()),
-                                            {.metrics = [this] { return metrics_->Text(); },
-                                             .health = [this] { return stats_->CheckServing(); }}));
-  return absl::OkStatus();
+  http_ = std::make_unique<HttpEndpoint>(
+      HttpAddress(config, device_->ordinal()),
+      HttpServer::Pages{.metrics = [this] { return metrics_->Text(); },
+                        .health = [this] { return stats_->CheckServing(); }},
+      clock_);
 }
 
 absl::Status Daemon::StartBackground(const Config& config) {
@@ -191,8 +190,9 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
       SegmentHandlers(*registry_));
   stats_service_ = std::make_unique<StatsService>(
       RpcDispatcher::Options{.connections = *connections_, .executor = *executor_},
-      StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, clock_, device_->uuid(),
-                     device_->name(), DriverName(driver), absl::StrCat(driver.version())}));
+      StatsHandlers({*connections_, *registry_, *quarantine_, *stats_, clock_, *http_,
+                     device_->uuid(), device_->name(), DriverName(driver),
+                     absl::StrCat(driver.version())}));
   admin_service_ = std::make_unique<AdminService>(
       RpcDispatcher::Options{.connections = *connections_,
                              .executor = *executor_,
@@ -234,6 +234,7 @@ bool Daemon::drained() const {
 
 void Daemon::Maintain() {
   CheckSupervisor();
+  http_->Maintain();
   if (journal_ == nullptr || !journal_->ShouldCompact()) return;
   if (absl::Status compacted = journal_->Compact(); !compacted.ok()) {
     spdlog::warn("the journal was not compacted: {}", std::string(compacted.message()));
@@ -263,11 +264,9 @@ void Daemon::StopServing() {
   allocator_service_->WaitUntilIdle(kDrainTime);
 }
 
-void Daemon::ExitForRestart(int exit_code) {
+void Daemon::StopForRestart(bool last_life) {
   StopServing();
-  if (exit_code == kExitOk && store_.ends_with_exit_0()) RemoveFiles();
-  // Not through the destructor, which would end all sessions and free all memory.
-  _exit(exit_code);
+  if (last_life) RemoveFiles();
 }
 
 void Daemon::RemoveFiles() {
@@ -279,7 +278,7 @@ void Daemon::RemoveFiles() {
 
 Daemon::~Daemon() {
   // A scrape reads everything below, so it must end first.
-  http_.reset();
+  if (http_ != nullptr) http_->Stop();
   if (grpc_ != nullptr) {
     StopServing();
     // No pointer is reset before this returns: a call in progress may still use any of them.

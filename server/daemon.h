@@ -35,7 +35,7 @@
 #include "server/leases/recovery.h"
 #include "server/memory/device_heap.h"
 #include "server/memory/health.h"
-#include "server/report/http.h"
+#include "server/report/http_endpoint.h"
 #include "server/report/metrics.h"
 #include "server/report/stats.h"
 #include "server/transport/connection_table.h"
@@ -66,18 +66,18 @@ class Daemon {
   Health& health() { return health_; }
   // Whether leases and segments of kind VMM_FD outlive this process.
   bool survives() const { return surviving_ != nullptr; }
-  // Ends the process, and leaves leases and segments to the next life of the daemon. The calls in
-  // progress are answered first. When there will be no next life, because the keeper ends with this
-  // process, sockets and journal are removed. REQUIRES: survives().
-  [[noreturn]] void ExitForRestart(int exit_code);
-  // Checks the supervisor and compacts the journal when it has grown. The main thread calls this a
-  // few times a second, so that no call waits for it.
+  // Refuses new calls and answers those in progress, before the process ends without the
+  // destructor: leases and segments are left to the next life of the daemon. If there will be no
+  // next life, because the supervisor ends with this process, sockets and journal are removed.
+  // REQUIRES: survives().
+  void StopForRestart(bool last_life);
+  // Checks the supervisor, compacts the journal when it has grown, and tries to serve the metrics
+  // if their address was taken. The main thread calls this a few times a second, so that no call
+  // waits for it.
   void Maintain();
   // Whether an operator has asked to drain, and no session and nothing in quarantine is left.
   bool drained() const;
   const std::string& socket_path() const { return listener_->path(); }
-  // -1 when off.
-  int http_port() const { return http_ == nullptr ? -1 : http_->port(); }
   bool has_process_list() const { return processes_ != nullptr; }
   Books books() const { return heap_->books(); }
 
@@ -91,7 +91,7 @@ class Daemon {
   absl::Status RestoreEarlierLife(const JournalState& before);
   absl::Status OpenListeners(const Config& config, int ordinal);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
-  absl::Status StartReporting(const Config& config);
+  void StartReporting(const Config& config);
   absl::Status StartBackground(const Config& config);
   absl::Status StartServices(const Config& config, const cuda::Driver& driver, const Sizes& sizes);
   // The last step: from here on clients come.
@@ -141,7 +141,7 @@ class Daemon {
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<Listener> fd_listener_;
   std::unique_ptr<GrpcServer> grpc_;
-  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<HttpEndpoint> http_;
 };
 
 }  // namespace tenure::server

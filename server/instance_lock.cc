@@ -1,36 +1,141 @@
 #include "server/instance_lock.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <spdlog/spdlog.h>
 
 #include "common/check.h"
+#include "common/status_macros.h"
 
 namespace tenure::server {
+namespace {
 
-absl::StatusOr<UniqueFd> ClaimDevice(const std::string& device_uuid) {
-  const std::string name = absl::StrCat("tenured-", device_uuid);
+constexpr absl::Duration kNamePause = absl::Seconds(1);
+// How many of those that ask are answered at once.
+constexpr int kAnsweredAtOnce = 256;
+
+struct Address {
+  explicit Address(const std::string& name)
+      // An abstract name begins with a zero byte and has no terminator.
+      : length(static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())) {
+    TENURE_CHECK(name.size() + 1 < sizeof address.sun_path);
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
+
   sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  // An abstract name begins with a zero byte and has no terminator.
-  TENURE_CHECK(name.size() + 1 < sizeof address.sun_path);
-  std::memcpy(address.sun_path + 1, name.data(), name.size());
-  const socklen_t length =
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-  UniqueFd claim(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!claim) return absl::ErrnoToStatus(errno, "cannot open a socket");
-  if (bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return claim;
-  // The kernel frees the name with its socket, so a name that is in use has a living owner.
-  if (errno != EADDRINUSE)
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot claim device ", device_uuid));
-  return absl::AlreadyExistsError(
-      absl::StrCat("another tenured owns device ", device_uuid,
-                   "; a device has one daemon: use that one, or stop it first"));
+  socklen_t length;
+};
+
+absl::Status AnotherDaemon(const std::string& path_or_name) {
+  return absl::AlreadyExistsError(absl::StrCat("another tenured owns the device (", path_or_name,
+                                               "); a device has one daemon: use that one, or stop "
+                                               "it first"));
+}
+
+// Opens the file and locks it.
+absl::StatusOr<UniqueFd> LockFile(const std::string& path) {
+  while (true) {
+    UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+    if (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return AnotherDaemon(absl::StrCat("it has locked ", path));
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", path));
+    }
+    // A daemon that ends removes its file. If that came between the two calls above, this lock is
+    // on a file without a name, and the next daemon would lock another one.
+    struct stat ours = {};
+    struct stat named = {};
+    if (fstat(file.get(), &ours) == 0 && stat(path.c_str(), &named) == 0 &&
+        ours.st_dev == named.st_dev && ours.st_ino == named.st_ino) {
+      return file;
+    }
+  }
+}
+
+// The process that listens under this name; nullopt if none answers.
+std::optional<ucred> ListenerOf(const Address& address) {
+  const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  ucred holder = {};
+  socklen_t length = sizeof holder;
+  if (connect(probe.get(), address.get(), address.length) != 0 ||
+      getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &holder, &length) != 0) {
+    return std::nullopt;
+  }
+  return holder;
+}
+
+}  // namespace
+
+absl::StatusOr<DeviceClaim> DeviceClaim::Take(const std::string& folder,
+                                              const std::string& device_uuid, const Clock& clock) {
+  const std::string path = absl::StrCat(folder, "/", device_uuid, ".lock");
+  TENURE_ASSIGN_OR_RETURN(UniqueFd lock, LockFile(path));
+  DeviceClaim claim(path, absl::StrCat("tenured-", device_uuid), std::move(lock), clock);
+  TENURE_RETURN_IF_ERROR(claim.TakeName());
+  return claim;
+}
+
+DeviceClaim::DeviceClaim(std::string path, std::string name, UniqueFd lock, const Clock& clock)
+    : path_(std::move(path)), name_(std::move(name)), lock_(std::move(lock)), clock_(&clock) {}
+
+absl::Status DeviceClaim::TakeName() {
+  next_try_ = clock_->Now() + kNamePause;
+  const Address address(name_);
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (bind(listener.get(), address.get(), address.length) == 0 &&
+      listen(listener.get(), kAnsweredAtOnce) == 0) {
+    listener_ = std::move(listener);
+    return absl::OkStatus();
+  }
+  std::string trouble =
+      absl::StrCat("cannot listen under the name ", name_, ": ", std::strerror(errno));
+  if (errno == EADDRINUSE) {
+    const std::optional<ucred> holder = ListenerOf(address);
+    if (holder && (holder->uid == 0 || holder->uid == geteuid())) {
+      return AnotherDaemon(absl::StrCat("process ", holder->pid));
+    }
+    const std::string who = holder ? absl::StrCat("process ", holder->pid, " of uid ", holder->uid,
+                                                  ", which is neither root nor the daemon's user,")
+                                   : "a process that does not answer";
+    trouble = absl::StrCat(who, " has the name ", name_,
+                           ", by which the daemons of a device find each other");
+  }
+  if (trouble != trouble_) spdlog::warn("{}; the daemon serves all the same", trouble);
+  trouble_ = std::move(trouble);
+  return absl::OkStatus();
+}
+
+void DeviceClaim::Maintain() {
+  if (listener_) {
+    for (int i = 0; i < kAnsweredAtOnce; ++i) {
+      if (!UniqueFd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC))) return;
+    }
+    return;
+  }
+  if (clock_->Now() < next_try_) return;
+  // A daemon that has come meanwhile is not this one's to stop.
+  if (absl::Status taken = TakeName(); !taken.ok()) {
+    if (trouble_ != taken.message()) spdlog::warn("{}", std::string(taken.message()));
+    trouble_ = std::string(taken.message());
+  }
+}
+
+void DeviceClaim::RemoveFile() {
+  if (lock_) unlink(path_.c_str());
 }
 
 }  // namespace tenure::server

@@ -17,6 +17,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/cuda/device.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
@@ -29,6 +30,7 @@
 #include "server/keeper/keeper.h"
 #include "server/keeper/signals.h"
 #include "server/report/log.h"
+#include "server/transport/runtime_folder.h"
 
 namespace tenure::server {
 namespace {
@@ -101,7 +103,8 @@ void ReadConfigAgain(int argc, const char* const* argv) {
 
 // Returns when a signal asks for the end, the device failed, or the last session has ended while
 // draining.
-absl::Status Serve(Daemon& daemon, const sigset_t& signals, int argc, const char* const* argv) {
+absl::Status Serve(Daemon& daemon, DeviceClaim& claim, const sigset_t& signals, int argc,
+                   const char* const* argv) {
   while (true) {
     const int signal = sigtimedwait(&signals, nullptr, &kHealthInterval);
     if (signal > 0) {
@@ -119,11 +122,29 @@ absl::Status Serve(Daemon& daemon, const sigset_t& signals, int argc, const char
     }
     if (absl::Status healthy = daemon.health().Check(); !healthy.ok()) return healthy;
     daemon.Maintain();
+    claim.Maintain();
     if (daemon.drained()) {
       spdlog::info("drained: the last session has ended");
       return absl::OkStatus();
     }
   }
+}
+
+// The rest of --check-config: whether the sizes fit the device, if it is here. The size of an
+// emulated one is a flag, and was checked with the others.
+int CheckOnDevice(const Config& config) {
+  // Loading the driver connects to MPS.
+  if (config.driver == "emulated" || cuda::FindMps()) return kExitOk;
+  const absl::StatusOr<std::string> path = cuda::ResolveDriver(config.driver);
+  if (!path.ok()) return kExitOk;
+  const absl::StatusOr<std::unique_ptr<cuda::Driver>> driver = cuda::Driver::Load(*path);
+  if (!driver.ok()) return kExitOk;
+  const absl::StatusOr<cuda::DeviceIdentity> device = cuda::Identify(**driver, config.device);
+  const absl::Status fits =
+      device.ok() ? ResolveSizes(config, device->total).status() : device.status();
+  if (fits.ok()) return kExitOk;
+  WriteToStderr(absl::StrCat("tenured: ", fits.message(), "\n"));
+  return CodeFor(fits);
 }
 
 int Run(const Config& config, int argc, const char* const* argv) {
@@ -144,7 +165,10 @@ int Run(const Config& config, int argc, const char* const* argv) {
   if (!driver.ok()) return Fail(driver.status(), kExitUnavailable);
   const absl::StatusOr<cuda::DeviceIdentity> device = cuda::Identify(**driver, config.device);
   if (!device.ok()) return Fail(device.status(), CodeFor(device.status()));
-  const absl::StatusOr<UniqueFd> claim = ClaimDevice(device->uuid);
+  const SystemClock clock;
+  const absl::StatusOr<std::string> folder = MakeRuntimeFolder(SocketPath(config, device->ordinal));
+  if (!folder.ok()) return Fail(folder.status(), kExitNoSocket);
+  absl::StatusOr<DeviceClaim> claim = DeviceClaim::Take(*folder, device->uuid, clock);
   if (!claim.ok()) return Fail(claim.status(), kExitUnavailable);
 
   absl::StatusOr<std::unique_ptr<Daemon>> daemon =
@@ -153,17 +177,22 @@ int Run(const Config& config, int argc, const char* const* argv) {
   spdlog::info("serving {} ({}, {}, {} driver {}) on {}", device->uuid, device->name,
                FormatBytes(device->total), (*driver)->emulated() ? "emulated" : "CUDA",
                (*driver)->version(), (*daemon)->socket_path());
-  if ((*daemon)->http_port() >= 0) spdlog::info("metrics on port {}", (*daemon)->http_port());
   if (!(*daemon)->has_process_list()) {
     spdlog::warn(
         "the driver's process list cannot be read or does not name this process, so a dead client "
         "cannot be proven gone: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
-  const absl::Status end = Serve(**daemon, signals, argc, argv);
+  const absl::Status end = Serve(**daemon, *claim, signals, argc, argv);
   sd_notify(0, "STOPPING=1");
   const int exit_code = end.ok() ? kExitOk : Fail(end, kExitLost);
-  if ((*daemon)->survives()) (*daemon)->ExitForRestart(exit_code);
+  if ((*daemon)->survives()) {
+    const bool last_life = exit_code == kExitOk && (*store)->ends_with_exit_0();
+    (*daemon)->StopForRestart(last_life);
+    if (last_life) claim->RemoveFile();
+    // Not through the destructor, which would end all sessions and free all memory.
+    _exit(exit_code);
+  }
   daemon->reset();
   return exit_code;
 }
@@ -187,7 +216,7 @@ int main(int argc, char** argv) {
     }
     return parsed.exit_code;
   }
-  if (parsed.config->check_config) return parsed.exit_code;
+  if (parsed.config->check_config) return tenure::server::CheckOnDevice(*parsed.config);
   tenure::server::StartLog(parsed.config->log_level);
   if (parsed.config->keeper) {
     return tenure::server::RunKeeper(

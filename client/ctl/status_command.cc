@@ -108,6 +108,18 @@ std::string SurvivalLines(const v1::Survival& survival, bool colourful) {
   return text;
 }
 
+std::string MetricsLine(const v1::GetStatsResponse& stats, bool colourful) {
+  const std::string heading = Toned("metrics      ", Tone::kHeading, colourful);
+  // A daemon of an earlier version does not say.
+  if (stats.metrics_address().empty()) return absl::StrCat(heading, "off\n");
+  if (stats.metrics_trouble().empty()) {
+    return absl::StrCat(heading, "http://", Printable(stats.metrics_address()), "/metrics\n");
+  }
+  return absl::StrCat(heading, Toned("NOT SERVED", Tone::kBad, colourful), " at ",
+                      Printable(stats.metrics_address()), ": ", Printable(stats.metrics_trouble()),
+                      "\n");
+}
+
 std::string PoolLines(const v1::GetStatsResponse& stats, bool colourful) {
   Table table({{"block", Table::Align::kRight},
                {"blocks", Table::Align::kRight},
@@ -140,7 +152,8 @@ ExitCode RunStatus(const CommonOptions& options) {
   const bool colourful = StdoutIsColourful();
   std::cout << DaemonLines(*stats, options.socket, colourful) << MemoryLines(*stats, colourful)
             << UseLines(*stats, colourful) << SegmentLines(*stats, colourful)
-            << SurvivalLines(stats->survival(), colourful) << PoolLines(*stats, colourful);
+            << SurvivalLines(stats->survival(), colourful) << MetricsLine(*stats, colourful)
+            << PoolLines(*stats, colourful);
   return kOk;
 }
 

@@ -67,6 +67,9 @@ absl::Status StatsHandlers::GetStats(const Peer&, const v1::GetStatsRequest&,
   response.set_connections(parts_.connections.size());
   SetSurvival(snapshot, parts_.stats.recovery(), *response.mutable_survival());
   SetLeases(snapshot.leases, response);
+  const HttpEndpoint::State http = parts_.http.state();
+  response.set_metrics_address(http.address);
+  response.set_metrics_trouble(http.trouble);
   *response.mutable_totals() = ToWire(snapshot.leases);
   // The one total that the registry does not count.
   response.mutable_totals()->set_connections_cut(parts_.connections.cut());

@@ -11,6 +11,7 @@
 #include "server/identity/peer.h"
 #include "server/leases/fence.h"
 #include "server/leases/lease_registry.h"
+#include "server/report/http_endpoint.h"
 #include "server/report/stats.h"
 #include "server/transport/connection_table.h"
 #include "tenure/v1/stats.pb.h"
@@ -30,6 +31,7 @@ class StatsHandlers {
     const Quarantine& quarantine;
     Stats& stats;
     const Clock& clock;
+    const HttpEndpoint& http;
     std::string device_uuid;
     std::string device_name;
     std::string driver;

@@ -171,8 +171,13 @@ class Door {
   asio::steady_timer pause_;
 };
 
-absl::StatusOr<std::vector<tcp::endpoint>> Resolve(asio::io_context& context,
-                                                   absl::string_view address) {
+// The parts of ADDRESS:PORT.
+struct HostAndPort {
+  std::string host;
+  int port = 0;
+};
+
+absl::StatusOr<HostAndPort> Split(absl::string_view address) {
   const size_t colon = address.rfind(':');
   int port = -1;
   if (colon == absl::string_view::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
@@ -182,13 +187,19 @@ absl::StatusOr<std::vector<tcp::endpoint>> Resolve(asio::io_context& context,
   }
   absl::string_view host = address.substr(0, colon);
   if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  return HostAndPort{std::string(host), port};
+}
+
+absl::StatusOr<std::vector<tcp::endpoint>> Resolve(asio::io_context& context,
+                                                   absl::string_view address) {
+  TENURE_ASSIGN_OR_RETURN(const HostAndPort wanted, Split(address));
+  const auto& [host, port] = wanted;
   const auto number = static_cast<unsigned short>(port);
   // The address of IPv6 serves IPv4 too; a host without IPv6 cannot open it.
   if (host.empty()) return std::vector<tcp::endpoint>{{tcp::v6(), number}, {tcp::v4(), number}};
   ErrorCode error;
   std::vector<tcp::endpoint> found;
-  for (const auto& entry :
-       tcp::resolver(context).resolve(std::string(host), absl::StrCat(port), error)) {
+  for (const auto& entry : tcp::resolver(context).resolve(host, absl::StrCat(port), error)) {
     found.push_back(entry.endpoint());
   }
   if (error) {
@@ -259,6 +270,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(absl::string_view 
   parts->thread = std::thread([context = &parts->context] { context->run(); });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(parts)));
 }
+
+absl::Status HttpServer::CheckAddress(absl::string_view address) { return Split(address).status(); }
 
 HttpServer::HttpServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 

@@ -37,6 +37,9 @@ class HttpServer {
   // Errors: INVALID_ARGUMENT: the address has another form, or names no address of this host.
   // ALREADY_EXISTS: it cannot be bound.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(absl::string_view address, Pages pages);
+  // Whether an address has the form above. Looks up no name.
+  // Errors: INVALID_ARGUMENT: it has another form.
+  static absl::Status CheckAddress(absl::string_view address);
   // Ends the connections, also those that wait for their answer.
   ~HttpServer();
 

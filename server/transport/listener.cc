@@ -11,9 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +20,7 @@
 #include "common/check.h"
 #include "common/socket_path.h"
 #include "common/status_macros.h"
+#include "server/transport/runtime_folder.h"
 
 namespace tenure::server {
 namespace {
@@ -111,11 +110,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(ConnectionTable& table,
 }
 
 absl::StatusOr<Listener::Bound> Listener::BindFile(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);
-  if (error)
-    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make the folder of ", path));
+  TENURE_RETURN_IF_ERROR(MakeRuntimeFolder(path).status());
   TENURE_RETURN_IF_ERROR(ClearPath(path));
 
   Bound bound;

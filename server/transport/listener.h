@@ -58,7 +58,7 @@ class Listener {
   // removed or replaced is noticed within a second and, unless another process listens there by
   // now, made again.
   // Errors: ALREADY_EXISTS: another process listens there, or the path is not a socket.
-  // INVALID_ARGUMENT: the path is empty or too long for a socket.
+  // INVALID_ARGUMENT: the path is empty or too long for a socket. As MakeRuntimeFolder.
   static absl::StatusOr<std::unique_ptr<Listener>> Bind(ConnectionTable& table, const Clock& clock,
                                                         Options options);
   // Stops, and removes the socket file if it is still the one that this listener made.

@@ -1,5 +1,6 @@
 // The daemon as a process: start, stop, and what prevents a start.
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include <grpcpp/generic/generic_stub.h>
@@ -18,6 +20,7 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "common/unique_fd.h"
 #include "tenure/v1/admin.grpc.pb.h"
 #include "tests/support/raw_session.h"
 #include "tests/support/test_daemon.h"
@@ -142,6 +145,69 @@ TEST(DaemonTest, SizesThatDoNotFitTheDeviceEndWithUsage) {
             kUnavailable);
 }
 
+TEST(DaemonTest, TheCheckRefusesWhatTheStartRefuses) {
+  const std::string long_path = "/" + std::string(120, 'a') + "/grpc.sock";
+  const std::vector<std::vector<std::string>> wrong = {
+      {"--warm-reserve", "26%"},
+      {"--warm-reserve", "4GiB"},
+      {"--max-pool-block", "2MiB"},
+      {"--max-pool-block", "512"},
+      {"--max-pool-block", "10%"},
+      {"--max-tenant-bytes", "50"},
+      {"--max-tenant-bytes", "1MiB"},
+      {"--max-tenant-bytes", "900GiB"},
+      {"--allow-user", "no-such-user"},
+      {"--allow-group", "no-such-group"},
+      {"--device", "foo"},
+      {"--device", "-1"},
+      {"--device", "GPU"},
+      {"--driver", "CUDA"},
+      {"--http", "127.0.0.1:99999"},
+      {"--http", "foo:"},
+      {"--socket", long_path},
+      {"--socket", ""},
+      {"--emulated-memory", "0"},
+      {"--emulated-memory", "50%"},
+      {"--emulated-memory", "2TiB"},
+      {"--lease-ttl", "3s", "--lease-ttl", "4s"},
+  };
+  for (std::vector<std::string> flags : wrong) {
+    if (flags[0] != "--driver") flags.insert(flags.end(), {"--driver", "emulated"});
+    EXPECT_EQ(RunAlone(flags), kUsage) << flags[0] << " " << flags[1];
+    flags.emplace_back("--check-config");
+    EXPECT_EQ(RunAlone(flags), kUsage) << flags[0] << " " << flags[1] << " in the check";
+  }
+}
+
+// What a program writes to stderr before it ends.
+std::string WordsOf(const std::vector<std::string>& command, const std::string& file) {
+  std::vector<std::string> redirected = {"sh", "-c", "exec \"$@\" 2>" + file, "sh"};
+  redirected.insert(redirected.end(), command.begin(), command.end());
+  WaitForExit(StartProgram(redirected));
+  std::ifstream words(file);
+  return std::string(std::istreambuf_iterator<char>(words), std::istreambuf_iterator<char>());
+}
+
+TEST(DaemonTest, AMistakeInTheConfigFileIsNamedWithItsLine) {
+  TestDaemon daemon;
+  const std::string config = daemon.folder() + "/tenured.conf";
+  const auto words = [&](const std::string& text) {
+    std::ofstream(config) << text;
+    return WordsOf({ProgramFolder() + "/tenured", "--check-config", "--config", config},
+                   daemon.folder() + "/words");
+  };
+  EXPECT_NE(words("# times\nlease-tll=3s\n")
+                .find(config + ":2: 'lease-tll' is no flag for this file; the nearest is "
+                               "'lease-ttl'"),
+            std::string::npos);
+  EXPECT_NE(words("[daemon]\nlease-ttl=3s\n").find(config + ":1: the file has no sections"),
+            std::string::npos);
+  EXPECT_NE(words("lease-ttl=3s\nlease-ttl=4s\n").find("--lease-ttl is given more than once"),
+            std::string::npos);
+  std::filesystem::remove(config);
+  std::filesystem::remove(daemon.folder() + "/words");
+}
+
 TEST(DaemonTest, AMissingWrongOrTooOldDriverEndsWithUnavailable) {
   EXPECT_EQ(RunAlone({"--driver", "/nonexistent/libcuda.so.1"}), kUnavailable);
   EXPECT_EQ(RunAlone({"--driver", "/etc/hostname"}), kUnavailable);
@@ -203,14 +269,23 @@ TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
   }
 }
 
-TEST(DaemonTest, AnOccupiedMetricsPortEndsWithWords) {
-  TestDaemon daemon(TestDaemon::Options{.flags = {"--http", "127.0.0.1:19454"}});
-  ASSERT_EQ(daemon.Stop(), 0);
-  httplib::Server occupant;
-  occupant.set_socket_options([](socket_t) {});
-  ASSERT_TRUE(occupant.bind_to_port("127.0.0.1", 19454));
-  EXPECT_EQ(RunAnother(daemon, "--http", "127.0.0.1:19454"), kNoSocket);
-  EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
+TEST(DaemonTest, AnOccupiedMetricsPortStopsNoStartAndIsTakenWhenItIsFree) {
+  UniqueFd occupant(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(19454);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(bind(occupant.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(occupant.get(), 1), 0);
+  TestDaemon daemon(
+      TestDaemon::Options{.flags = {"--http", "127.0.0.1:19454", "--log-level", "error"}});
+  EXPECT_EQ(daemon.GetStats().health(), "SERVING");
+  EXPECT_EQ(daemon.GetStats().metrics_address(), "127.0.0.1:19454");
+  EXPECT_NE(daemon.GetStats().metrics_trouble().find("cannot listen on 127.0.0.1:19454"),
+            std::string::npos);
+  occupant.Reset();
+  EXPECT_TRUE(Eventually([&] { return daemon.GetStats().metrics_trouble().empty(); }));
+  EXPECT_TRUE(httplib::Client("127.0.0.1", 19454).Get("/metrics"));
 }
 
 // Makes one call by name with raw bytes, as a tool without the proto files does.
