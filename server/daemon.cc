@@ -219,6 +219,17 @@ void Daemon::StartListeners() {
   });
 }
 
+void Daemon::StartSupervisorReport() {
+  supervisor_report_ = std::make_unique<SupervisorReport>([this]() -> absl::StatusOr<std::string> {
+    TENURE_ASSIGN_OR_RETURN(const DeviceHeap::Snapshot device, heap_->TakeSnapshot());
+    const absl::Status serving = stats_->CheckServing();
+    return absl::StrCat(
+        serving.ok() ? "serving" : serving.message(), ": ", FormatBytes(device.books.leased),
+        " leased, ", FormatBytes(device.books.warm), " warm, ",
+        FormatBytes(device.books.quarantined), " quarantined of ", FormatBytes(device.total));
+  });
+}
+
 void Daemon::Drain() {
   if (draining_.exchange(true)) return;
   spdlog::info("draining: grants nothing new, and exits when the last session has ended");
@@ -279,6 +290,7 @@ void Daemon::RemoveFiles() {
 Daemon::~Daemon() {
   // A scrape reads everything below, so it must end first.
   if (http_ != nullptr) http_->Stop();
+  supervisor_report_.reset();
   if (grpc_ != nullptr) {
     StopServing();
     // No pointer is reset before this returns: a call in progress may still use any of them.

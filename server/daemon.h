@@ -38,6 +38,7 @@
 #include "server/report/http_endpoint.h"
 #include "server/report/metrics.h"
 #include "server/report/stats.h"
+#include "server/report/supervisor_report.h"
 #include "server/transport/connection_table.h"
 #include "server/transport/listener.h"
 
@@ -66,6 +67,8 @@ class Daemon {
   Health& health() { return health_; }
   // Whether leases and segments of kind VMM_FD outlive this process.
   bool survives() const { return surviving_ != nullptr; }
+  // Tells the supervisor from now on that the daemon is well.
+  void StartSupervisorReport();
   // Refuses new calls and answers those in progress, before the process ends without the
   // destructor: leases and segments are left to the next life of the daemon. If there will be no
   // next life, because the supervisor ends with this process, sockets and journal are removed.
@@ -142,6 +145,7 @@ class Daemon {
   std::unique_ptr<Listener> fd_listener_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpEndpoint> http_;
+  std::unique_ptr<SupervisorReport> supervisor_report_;
 };
 
 }  // namespace tenure::server

@@ -183,6 +183,7 @@ int Run(const Config& config, int argc, const char* const* argv) {
         "cannot be proven gone: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
+  (*daemon)->StartSupervisorReport();
   const absl::Status end = Serve(**daemon, *claim, signals, argc, argv);
   sd_notify(0, "STOPPING=1");
   const int exit_code = end.ok() ? kExitOk : Fail(end, kExitLost);

@@ -1,8 +1,11 @@
 // The daemon as a process among others: its standard files, its log, and signals.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -95,6 +98,67 @@ TEST_F(ProcessTest, ADaemonWhoseLogNobodyReadsReclaimsTheDeadAndStopsWhenAsked) 
   while (write(writer.get(), block.data(), block.size()) > 0) {
   }
   EXPECT_EQ(daemon.Stop(), 0);
+}
+
+// Receives what a daemon tells its supervisor.
+class Supervisor {
+ public:
+  explicit Supervisor(const std::string& path)
+      : fd_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), path_(path) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  // Whether a message with these words comes within this time.
+  bool Hears(const std::string& words, int milliseconds) const {
+    pollfd entry = {fd_.get(), POLLIN, 0};
+    while (poll(&entry, 1, milliseconds) == 1) {
+      char message[4096] = {};
+      if (recv(fd_.get(), message, sizeof message - 1, 0) < 0) return false;
+      if (std::string(message).find(words) != std::string::npos) return true;
+    }
+    return false;
+  }
+  // A daemon that must report within 300 ms each time.
+  pid_t Start(const std::string& folder, std::vector<std::string> environment) const {
+    environment.push_back("NOTIFY_SOCKET=" + path_);
+    environment.emplace_back("WATCHDOG_USEC=300000");
+    return StartProgram(
+        {ProgramFolder() + "/tenured", "--driver", "emulated", "--http", "off", "--emulated-memory",
+         "1GiB", "--warm-reserve", "0", "--socket", folder + "/grpc.sock"},
+        environment);
+  }
+
+ private:
+  const UniqueFd fd_;
+  const std::string path_;
+};
+
+constexpr int kLong = 20'000;
+
+TEST_F(ProcessTest, TheSupervisorHearsHowTheDaemonIsAndThatItIsWell) {
+  if (OnRealDevice()) GTEST_SKIP() << "the size of the device is that of the emulated one";
+  const Supervisor supervisor(folder_ + "/notify");
+  const pid_t daemon = supervisor.Start(folder_, {});
+  EXPECT_TRUE(supervisor.Hears("READY=1", kLong));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(supervisor.Hears("WATCHDOG=1", kLong));
+  EXPECT_TRUE(
+      supervisor.Hears("STATUS=serving: 0 B leased, 0 B warm, 0 B quarantined of 1 GiB", kLong));
+  kill(daemon, SIGTERM);
+  EXPECT_TRUE(supervisor.Hears("STOPPING=1", kLong));
+  EXPECT_EQ(WaitForExit(daemon), 0);
+}
+
+TEST_F(ProcessTest, TheSupervisorHearsNothingOfADaemonWhoseDriverDoesNotAnswer) {
+  if (OnRealDevice()) GTEST_SKIP() << "a real driver cannot be told to hang";
+  const Supervisor supervisor(folder_ + "/notify");
+  const pid_t daemon = supervisor.Start(folder_, {"TENURE_EMULATED_FAULTS=cuMemGetInfo_v2:delay=3600000000"});
+  EXPECT_TRUE(supervisor.Hears("READY=1", kLong));
+  // Time is the point: three times what the supervisor waits.
+  EXPECT_FALSE(supervisor.Hears("WATCHDOG=1", 900));
+  kill(daemon, SIGKILL);
+  WaitForExit(daemon);
 }
 
 TEST_F(ProcessTest, SignalsWithoutAMeaningAreNamedInTheLogAndEndNothing) {
