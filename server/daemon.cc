@@ -112,6 +112,7 @@ absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   };
   connections_ = std::make_shared<ConnectionTable>(clock, std::move(table));
   InstallSocketGate(connections_);
+  options.on_turned_away = &LogTurnedAway;
   options.path = SocketPath(config, ordinal);
   Listener::Options fd_options = options;
   fd_options.path = FdSocketPath(options.path);
@@ -139,6 +140,7 @@ void Daemon::OpenProcessList(const Config& config, const cuda::Driver& driver) {
 void Daemon::StartReporting(const Config& config) {
   stats_ = std::make_unique<Stats>(health_, *heap_, *registry_, surviving_, recovery_);
   metrics_ = std::make_unique<Metrics>(*stats_, device_->ordinal(), device_->uuid(), kVersion);
+  quarantine_watch_ = std::make_unique<QuarantineWatch>(*quarantine_, clock_, &LogLongQuarantine);
   http_ = std::make_unique<HttpEndpoint>(
       HttpAddress(config, device_->ordinal()),
       HttpServer::Pages{.metrics = [this] { return metrics_->Text(); },
@@ -246,6 +248,7 @@ bool Daemon::drained() const {
 void Daemon::Maintain() {
   CheckSupervisor();
   http_->Maintain();
+  quarantine_watch_->Maintain();
   if (journal_ == nullptr || !journal_->ShouldCompact()) return;
   if (absl::Status compacted = journal_->Compact(); !compacted.ok()) {
     spdlog::warn("the journal was not compacted: {}", std::string(compacted.message()));

@@ -37,6 +37,7 @@
 #include "server/memory/health.h"
 #include "server/report/http_endpoint.h"
 #include "server/report/metrics.h"
+#include "server/report/quarantine_watch.h"
 #include "server/report/stats.h"
 #include "server/report/supervisor_report.h"
 #include "server/transport/connection_table.h"
@@ -146,6 +147,7 @@ class Daemon {
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpEndpoint> http_;
   std::unique_ptr<SupervisorReport> supervisor_report_;
+  std::unique_ptr<QuarantineWatch> quarantine_watch_;
 };
 
 }  // namespace tenure::server

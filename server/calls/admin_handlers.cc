@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "server/report/event_log.h"
 
 namespace tenure::server {
 
@@ -21,6 +22,8 @@ absl::Status AdminHandlers::Trim(const Peer& caller, const v1::TrimRequest&,
                                  v1::TrimResponse& response) {
   TENURE_RETURN_IF_ERROR(CheckOperator(caller));
   response.set_freed_bytes(parts_.heap.Trim().value());
+  LogAdmin(caller, absl::StrCat("trim, which freed ", response.freed_bytes(), " bytes"),
+           absl::OkStatus());
   return absl::OkStatus();
 }
 
@@ -35,7 +38,12 @@ absl::Status AdminHandlers::Revoke(const Peer& caller, const v1::RevokeRequest& 
   response.set_pid(static_cast<uint32_t>(lease->peer()->pid()));
   // Nothing is taken from the session here: its process dies, and its regions return through the
   // fence as those of any dead process do.
-  return lease->peer()->Kill();
+  absl::Status killed = lease->peer()->Kill();
+  LogAdmin(caller,
+           absl::StrCat("revoke of session ", request.session_id(), " of process ",
+                        lease->peer()->pid(), " of ", lease->peer()->tenant().ToString()),
+           killed);
+  return killed;
 }
 
 absl::Status AdminHandlers::Drain(const Peer& caller, const v1::DrainRequest&,
@@ -45,6 +53,7 @@ absl::Status AdminHandlers::Drain(const Peer& caller, const v1::DrainRequest&,
   parts_.drain();
   const LeaseTotals totals = parts_.registry.totals();
   response.set_sessions(totals.active_sessions + totals.suspended_sessions);
+  LogAdmin(caller, "drain", absl::OkStatus());
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/calls/wire.h"
+#include "server/report/event_log.h"
 
 namespace tenure::server {
 namespace {
@@ -47,6 +48,7 @@ absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& c
     parts_.registry.Close(*caller, session).IgnoreError();
     return watched;
   }
+  LogSessionOpened(*caller, session, request.name());
   response.set_session_id(session);
   response.set_epoch(parts_.registry.epoch());
   response.set_lease_ttl_ms(ToWireMilliseconds(parts_.registry.lease_ttl()));
@@ -69,7 +71,9 @@ absl::Status AllocatorHandlers::KeepAlive(const Peer& caller, const v1::KeepAliv
 absl::Status AllocatorHandlers::CloseSession(const Peer& caller,
                                              const v1::CloseSessionRequest& request,
                                              v1::CloseSessionResponse&) {
-  return parts_.registry.Close(caller, request.session_id());
+  TENURE_RETURN_IF_ERROR(parts_.registry.Close(caller, request.session_id()));
+  LogSessionClosed(caller, request.session_id());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<AllocatorHandlers::Growth>> AllocatorHandlers::Allocate(

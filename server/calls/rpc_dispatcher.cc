@@ -6,6 +6,7 @@
 #include <grpcpp/support/status.h>
 
 #include "common/status_macros.h"
+#include "server/report/event_log.h"
 
 namespace tenure::server {
 namespace {
@@ -34,6 +35,11 @@ void RpcDispatcher::Call::Finish(const absl::Status& status) {
   reactor_->Finish(ToGrpc(status));
   // After the answer: a daemon that is idle by this count has answered all calls.
   dispatcher_->in_progress_.fetch_sub(1, std::memory_order_release);
+}
+
+void RpcDispatcher::Call::Finish(const Peer& caller, const absl::Status& status) {
+  if (!status.ok()) LogRefused(caller, status);
+  Finish(status);
 }
 
 void RpcDispatcher::WaitUntilIdle(absl::Duration timeout) const {

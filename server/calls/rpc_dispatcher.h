@@ -58,8 +58,11 @@ class RpcDispatcher {
                                    Metrics::Method method = Metrics::Method::kOther) {
     Call call(context, *this, method);
     const ConnectionTable::Caller caller = CheckedCaller(*context);
-    call.Finish(caller.ok() ? (handlers.*handler)(As<Caller>(*caller), *request, *response)
-                            : caller.status());
+    if (!caller.ok()) {
+      call.Finish(caller.status());
+    } else {
+      call.Finish(**caller, (handlers.*handler)(As<Caller>(*caller), *request, *response));
+    }
     return call.reactor();
   }
 
@@ -93,11 +96,12 @@ class RpcDispatcher {
     }
     auto rest = first(*caller);
     if (rest.ok() && rest->has_value()) {
-      options_.executor.Run([call, then = std::move(then), rest = **std::move(rest)]() mutable {
-        call.Finish(then(std::move(rest)));
-      });
+      options_.executor.Run(
+          [call, caller = *caller, then = std::move(then), rest = **std::move(rest)]() mutable {
+            call.Finish(*caller, then(std::move(rest)));
+          });
     } else {
-      call.Finish(rest.status());
+      call.Finish(**caller, rest.status());
     }
     // The executor may have finished the reactor by now, which gRPC allows.
     return call.reactor();
@@ -115,6 +119,8 @@ class RpcDispatcher {
     // REQUIRES: not called before. The last use of the request and the response, which gRPC may
     // destroy before this returns.
     void Finish(const absl::Status& status);
+    // The same, and a line in the log if it is an error.
+    void Finish(const Peer& caller, const absl::Status& status);
 
    private:
     grpc::ServerUnaryReactor* reactor_;

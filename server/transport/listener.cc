@@ -239,7 +239,9 @@ absl::StatusOr<ConnectionPermit> Listener::PermitCaller(int socket) {
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
     return absl::ErrnoToStatus(errno, "cannot read which process connected");
   }
-  return table_.Permit(credentials.uid);
+  absl::StatusOr<ConnectionPermit> permit = table_.Permit(credentials.uid);
+  if (!permit.ok()) options_.on_turned_away(credentials.uid, permit.status());
+  return permit;
 }
 
 bool Listener::MayRetryAccept(int error) {
@@ -282,6 +284,7 @@ void Listener::HandleFirstBytes(int fd) {
     absl::Status allowed = options_.allowed.Check(**peer);
     if (!allowed.ok()) peer = allowed;
   }
+  if (!peer.ok()) options_.on_turned_away(writer->uid, peer.status());
   // A refused caller is handed over too. A connection that is closed without an answer tells its
   // user nothing; through gRPC each call gets the reason.
   handler_(Accepted{std::move(connection.socket), std::move(peer), std::move(connection.permit)});

@@ -49,6 +49,8 @@ class Listener {
     absl::Duration first_bytes_timeout = absl::Seconds(2);
     // Processes of other users get PERMISSION_DENIED as their caller.
     AllowList allowed = {};
+    // Called for each process that is not served: its uid and the reason. On the listener's thread.
+    std::function<void(uid_t, const absl::Status&)> on_turned_away = [](uid_t, const auto&) {};
     // Called about five times a second.
     std::function<void()> on_tick = [] {};
   };

@@ -19,6 +19,7 @@
 
 #include "common/bytes.h"
 #include "common/unique_fd.h"
+#include "tenure/v1/admin.grpc.pb.h"
 #include "tests/support/lease_client_process.h"
 #include "tests/support/raw_session.h"
 #include "tests/support/test_daemon.h"
@@ -100,6 +101,54 @@ TEST_F(ProcessTest, ADaemonWhoseLogNobodyReadsReclaimsTheDeadAndStopsWhenAsked) 
   EXPECT_EQ(daemon.Stop(), 0);
 }
 
+TEST_F(ProcessTest, TheLogSaysWhoCameWhatWasRefusedAndWhatAnOperatorAskedFor) {
+  TestDaemon daemon(WithLog({"--log-level", "debug", "--max-tenant-connections", "4",
+                             "--max-tenant-bytes", "64MiB", "--http", "127.0.0.1:0"}));
+  EXPECT_TRUE(AwaitInLog("metrics at http://127.0.0.1:")) << Log();
+  const std::string who =
+      "process " + std::to_string(getpid()) + " of uid:" + std::to_string(getuid());
+  RawSession session(daemon.allocator());
+  EXPECT_TRUE(AwaitInLog(who + " (")) << Log();
+  EXPECT_TRUE(AwaitInLog("opened session " + std::to_string(session.id()))) << Log();
+  EXPECT_FALSE(session.Allocate(MiB(100).value()).ok());
+  EXPECT_TRUE(AwaitInLog("[warning] refused " + who + ": RESOURCE_EXHAUSTED")) << Log();
+  v1::Token token;
+  ASSERT_TRUE(session.Allocate(100, &token).ok());
+  ASSERT_TRUE(session.Free(token.allocation_id()).ok());
+  EXPECT_FALSE(session.Free(token.allocation_id()).ok());
+  EXPECT_TRUE(AwaitInLog("[debug] refused " + who + ": NOT_FOUND")) << Log();
+  const auto admin = v1::Admin::NewStub(daemon.NewChannel());
+  grpc::ClientContext context;
+  v1::TrimResponse response;
+  ASSERT_TRUE(admin->Trim(&context, {}, &response).ok());
+  EXPECT_TRUE(AwaitInLog(who + " asked for: trim")) << Log();
+  ASSERT_TRUE(session.Close().ok());
+  EXPECT_TRUE(AwaitInLog("closed session " + std::to_string(session.id()))) << Log();
+  std::vector<UniqueFd> many;
+  for (int i = 0; i < 5; ++i) {
+    many.emplace_back(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    daemon.socket().copy(address.sun_path, sizeof address.sun_path - 1);
+    EXPECT_EQ(
+        connect(many.back().get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  EXPECT_TRUE(AwaitInLog("turned a connection of uid:")) << Log();
+}
+
+TEST_F(ProcessTest, LinesForTheJournalBeginWithTheirPriority) {
+  const UniqueFd log(open(log_path().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  struct stat info = {};
+  ASSERT_EQ(fstat(log.get(), &info), 0);
+  TestDaemon::Options options = WithLog({"--log-level", "info"});
+  options.environment = {"JOURNAL_STREAM=" + std::to_string(info.st_dev) + ":" +
+                         std::to_string(info.st_ino)};
+  TestDaemon daemon(options);
+  EXPECT_TRUE(AwaitInLog("<6>serving ")) << Log();
+  ASSERT_EQ(kill(daemon.pid(), SIGUSR1), 0);
+  EXPECT_TRUE(AwaitInLog("<4>SIGUSR1 has no meaning")) << Log();
+}
+
 // Receives what a daemon tells its supervisor.
 class Supervisor {
  public:
@@ -153,7 +202,8 @@ TEST_F(ProcessTest, TheSupervisorHearsHowTheDaemonIsAndThatItIsWell) {
 TEST_F(ProcessTest, TheSupervisorHearsNothingOfADaemonWhoseDriverDoesNotAnswer) {
   if (OnRealDevice()) GTEST_SKIP() << "a real driver cannot be told to hang";
   const Supervisor supervisor(folder_ + "/notify");
-  const pid_t daemon = supervisor.Start(folder_, {"TENURE_EMULATED_FAULTS=cuMemGetInfo_v2:delay=3600000000"});
+  const pid_t daemon =
+      supervisor.Start(folder_, {"TENURE_EMULATED_FAULTS=cuMemGetInfo_v2:delay=3600000000"});
   EXPECT_TRUE(supervisor.Hears("READY=1", kLong));
   // Time is the point: three times what the supervisor waits.
   EXPECT_FALSE(supervisor.Hears("WATCHDOG=1", 900));
