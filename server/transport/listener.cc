@@ -165,7 +165,7 @@ void Listener::Start(Handler handler) {
   event.events = EPOLLIN;
   event.data.fd = wake_.get();
   TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) == 0);
-  WatchSocket();
+  TENURE_CHECK(Watch(bound_.socket));
   next_file_check_ = clock_.Now() + kFileCheckPause;
   thread_ = std::thread([this] { Run(); });
 }
@@ -180,11 +180,11 @@ void Listener::Stop() {
   bound_.socket.Reset();
 }
 
-void Listener::WatchSocket() {
+bool Listener::Watch(const UniqueFd& socket) const {
   epoll_event event = {};
   event.events = EPOLLIN;
-  event.data.fd = bound_.socket.get();
-  TENURE_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, bound_.socket.get(), &event) == 0);
+  event.data.fd = socket.get();
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &event) == 0;
 }
 
 void Listener::Run() {
@@ -295,6 +295,8 @@ void Listener::CheckFile() {
   next_file_check_ = clock_.Now() + kFileCheckPause;
   if (OwnsFile()) return;
   absl::StatusOr<Bound> bound = BindFile(options_.path);
+  // A file that nothing listens on any more is removed by the next try.
+  if (bound.ok() && !Watch(bound->socket)) bound = absl::ErrnoToStatus(errno, "cannot watch it");
   if (!bound.ok()) {
     const std::string trouble(bound.status().message());
     if (trouble != file_trouble_) {
@@ -307,7 +309,6 @@ void Listener::CheckFile() {
   // The clients that had connected before the file was gone still wait on the former socket.
   AcceptAll();
   bound_ = *std::move(bound);
-  WatchSocket();
   file_trouble_.clear();
   spdlog::warn("the socket file {} was gone; it was made again", options_.path);
 }

@@ -95,7 +95,8 @@ class Listener {
   static absl::StatusOr<Bound> BindFile(const std::string& path);
 
   void Run();
-  void WatchSocket();
+  // Whether connections to this socket wake the thread from now on.
+  bool Watch(const UniqueFd& socket) const;
   bool OwnsFile() const;
   // Makes a socket file that somebody has removed again.
   void CheckFile();
