@@ -13,7 +13,7 @@ enum ExitCode : int {
   kExitUnavailable = 69,
   kExitLost = 70,      // the driver failed while serving: start the daemon again
   kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again
-  kExitNoSocket = 73,  // the socket or the metrics address cannot be had
+  kExitNoSocket = 73,  // the socket cannot be had, or other users may write in its folder
 };
 
 }  // namespace tenure::server
