@@ -283,7 +283,8 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   app.footer(
       "Exit codes: 0 stopped as asked, 64 wrong flag or config, 69 no driver, no such device,\n"
       "another daemon owns it or MPS runs, 70 the driver failed while serving, 71 the host had no\n"
-      "memory left, 73 the socket or its folder cannot be used.");
+      "memory left, 73 the socket or its folder cannot be used, 75 as 64 while memory is kept for\n"
+      "the next start.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

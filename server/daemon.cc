@@ -18,6 +18,7 @@
 #include "common/version.h"
 #include "server/descriptor_limit.h"
 #include "server/leases/journal_opening.h"
+#include "server/leases/kept_memory.h"
 #include "server/report/event_log.h"
 #include "server/transport/socket_gate.h"
 
@@ -49,16 +50,33 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   TENURE_RETURN_IF_ERROR(daemon->OpenListeners(config, device.ordinal));
   TENURE_ASSIGN_OR_RETURN(daemon->device_, cuda::Device::Open(driver, device.uuid));
   daemon->OpenProcessList(config, driver);
-  TENURE_ASSIGN_OR_RETURN(OpenedJournal journal, OpenJournal(JournalPath(daemon->listener_->path()),
-                                                             device.uuid, daemon->survives()));
-  daemon->journal_ = std::move(journal.journal);
-  daemon->BuildCore(config, sizes, journal.epoch);
-  TENURE_RETURN_IF_ERROR(daemon->RestoreEarlierLife(journal.before));
-  daemon->StartReporting(config);
-  TENURE_RETURN_IF_ERROR(daemon->StartBackground(config));
-  TENURE_RETURN_IF_ERROR(daemon->StartServices(config, driver, sizes));
-  daemon->StartListeners();
-  return daemon;
+  const std::string journal = JournalPath(daemon->listener_->path());
+  TENURE_ASSIGN_OR_RETURN(const EarlierLife before,
+                          daemon->survives() ? ReadEarlierLife(journal, device.uuid, store.size())
+                                             : BeginWithoutJournal(journal));
+  TENURE_ASSIGN_OR_RETURN(KeptMemory kept,
+                          KeptMemory::Import(*daemon->device_, before.state, store));
+  // Nothing has been changed up to here that a next start would miss.
+  if (daemon->survives()) {
+    TENURE_ASSIGN_OR_RETURN(daemon->journal_, ContinueJournal(journal, before));
+  }
+  daemon->BuildCore(config, sizes, before.next_epoch);
+  const absl::Status serves = daemon->Serve(config, driver, sizes, before.state, std::move(kept));
+  if (serves.ok()) return daemon;
+  // Its destruction would end the sessions and free the memory of the earlier life. The caller ends
+  // the process instead, as a crash would, and the next start finds everything.
+  if (daemon->survives()) static_cast<void>(daemon.release());
+  return serves;
+}
+
+absl::Status Daemon::Serve(const Config& config, const cuda::Driver& driver, const Sizes& sizes,
+                           const JournalState& before, KeptMemory kept) {
+  TENURE_RETURN_IF_ERROR(RestoreEarlierLife(before, std::move(kept)));
+  StartReporting(config);
+  TENURE_RETURN_IF_ERROR(StartBackground(config));
+  TENURE_RETURN_IF_ERROR(StartServices(config, driver, sizes));
+  StartListeners();
+  return absl::OkStatus();
 }
 
 void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
@@ -91,8 +109,9 @@ void Daemon::BuildCore(const Config& config, const Sizes& sizes, Epoch epoch) {
   fd_exchange_ = std::make_unique<FdExchange>(*tickets_, *registry_);
 }
 
-absl::Status Daemon::RestoreEarlierLife(const JournalState& before) {
-  TENURE_ASSIGN_OR_RETURN(recovery_, Restore(before, store_, *heap_, *registry_, *lease_journal_));
+absl::Status Daemon::RestoreEarlierLife(const JournalState& before, KeptMemory kept) {
+  TENURE_ASSIGN_OR_RETURN(
+      recovery_, Restore(before, std::move(kept), store_, *heap_, *registry_, *lease_journal_));
   if (recovery_.previous_epoch != 0) spdlog::info("restored: {}", recovery_.ToString());
   return health_.Check();
 }

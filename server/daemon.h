@@ -29,6 +29,7 @@
 #include "server/journal/journal_state.h"
 #include "server/keeper/fd_store.h"
 #include "server/leases/fence.h"
+#include "server/leases/kept_memory.h"
 #include "server/leases/lease_journal.h"
 #include "server/leases/lease_registry.h"
 #include "server/leases/quarantine.h"
@@ -56,7 +57,10 @@ class Daemon {
  public:
   // Restores the leases and segments of an earlier life of the daemon, and serves when it returns.
   // REQUIRES: `driver` and `store` outlive the daemon; `device` is one of the driver's devices.
-  // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged.
+  // A start that fails gives nothing up that an earlier life has left.
+  // Errors: as the parts; DATA_LOSS: the journal of an earlier life is damaged. INTERNAL: memory of
+  // an earlier life could not be imported. With a supervisor, the caller must then end the process
+  // by _exit(2): parts of the daemon may run.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
                                                        const cuda::Driver& driver,
                                                        const cuda::DeviceIdentity& device,
@@ -92,7 +96,10 @@ class Daemon {
         descriptors_(ShareDescriptors(surviving_)) {}
 
   void BuildCore(const Config& config, const Sizes& sizes, Epoch epoch);
-  absl::Status RestoreEarlierLife(const JournalState& before);
+  // The part of the start that follows once the earlier life is known.
+  absl::Status Serve(const Config& config, const cuda::Driver& driver, const Sizes& sizes,
+                     const JournalState& before, KeptMemory kept);
+  absl::Status RestoreEarlierLife(const JournalState& before, KeptMemory kept);
   absl::Status OpenListeners(const Config& config, int ordinal);
   void OpenProcessList(const Config& config, const cuda::Driver& driver);
   void StartReporting(const Config& config);

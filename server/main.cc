@@ -37,6 +37,9 @@ namespace {
 
 // How often the main thread checks the device's health and does the daemon's maintenance.
 constexpr timespec kHealthInterval = {0, 100'000'000};
+// Seconds. Long enough that a service with a wrong flag does not fill the log, and short enough for
+// the person who waits for the corrected one.
+constexpr unsigned kPauseBeforeTryAgain = 2;
 
 int Fail(const absl::Status& status, ExitCode code) {
   spdlog::error("{}", std::string(status.message()));
@@ -45,8 +48,32 @@ int Fail(const absl::Status& status, ExitCode code) {
 
 ExitCode CodeFor(const absl::Status& status) {
   if (absl::IsAlreadyExists(status)) return kExitNoSocket;
+  if (absl::IsInternal(status)) return kExitLost;
   if (absl::IsInvalidArgument(status)) return kExitUsage;
   return kExitUnavailable;
+}
+
+// What the supervisor has passed on to this start. Read before FdStore::FromEnvironment takes it.
+struct Inherited {
+  bool memory = false;
+  bool of_keeper = false;
+};
+
+Inherited ReadInherited() {
+  const char* const fds = std::getenv("LISTEN_FDS");
+  const char* const pid = std::getenv("LISTEN_PID");
+  return {fds != nullptr && absl::string_view(fds) != "0" && pid != nullptr &&
+              absl::string_view(pid) == std::to_string(getpid()),
+          std::getenv("TENURE_KEEPER") != nullptr};
+}
+
+// The exit code of a start that failed. A supervisor must not take a wrong flag for the end of its
+// service while it keeps memory: then the next start is tried, and finds the memory.
+int CodeOfStart(int code, const Inherited& inherited) {
+  if (code != kExitUsage || !inherited.memory) return code;
+  // The keeper makes its pauses longer by itself; systemd does so only from version 254 on.
+  if (!inherited.of_keeper) sleep(kPauseBeforeTryAgain);
+  return kExitTryAgain;
 }
 
 // Blocks the signals that would end the daemon in this thread and in all that it starts, so that
@@ -147,7 +174,7 @@ int CheckOnDevice(const Config& config) {
   return CodeFor(fits);
 }
 
-int Run(const Config& config, int argc, const char* const* argv) {
+int Run(const Config& config, const Inherited& inherited, int argc, const char* const* argv) {
   const sigset_t signals = BlockSignals();
   const absl::StatusOr<std::unique_ptr<FdStore>> store =
       FdStore::FromEnvironment(config.fd_store_max.value_or(0));
@@ -173,7 +200,12 @@ int Run(const Config& config, int argc, const char* const* argv) {
 
   absl::StatusOr<std::unique_ptr<Daemon>> daemon =
       Daemon::Start(config, **driver, *device, **store);
-  if (!daemon.ok()) return Fail(daemon.status(), CodeFor(daemon.status()));
+  if (!daemon.ok()) {
+    const int code = Fail(daemon.status(), CodeFor(daemon.status()));
+    // Parts of the daemon may run, and their destruction would give up what is kept.
+    if ((*store)->available()) _exit(CodeOfStart(code, inherited));
+    return code;
+  }
   spdlog::info("serving {} ({}, {}, {} driver {}) on {}", device->uuid, device->name,
                FormatBytes(device->total), (*driver)->emulated() ? "emulated" : "CUDA",
                (*driver)->version(), (*daemon)->socket_path());
@@ -208,6 +240,7 @@ int main(int argc, char** argv) {
   // A write to a client that has hung up, or to a log that nobody reads any more, then fails with
   // EPIPE instead of ending the process.
   signal(SIGPIPE, SIG_IGN);
+  const tenure::server::Inherited inherited = tenure::server::ReadInherited();
   const tenure::server::ParsedConfig parsed = ParseConfig(argc, argv);
   if (!parsed.config) {
     if (parsed.exit_code == tenure::server::kExitOk) {
@@ -215,7 +248,7 @@ int main(int argc, char** argv) {
     } else {
       tenure::WriteToStderr(parsed.text);
     }
-    return parsed.exit_code;
+    return tenure::server::CodeOfStart(parsed.exit_code, inherited);
   }
   if (parsed.config->check_config) return tenure::server::CheckOnDevice(*parsed.config);
   tenure::server::StartLog(parsed.config->log_level);
@@ -224,5 +257,6 @@ int main(int argc, char** argv) {
         {.max_fds = parsed.config->fd_store_max.value_or(tenure::server::KeeperOptions().max_fds)},
         argc, argv);
   }
-  return tenure::server::Run(*parsed.config, argc, argv);
+  return tenure::server::CodeOfStart(tenure::server::Run(*parsed.config, inherited, argc, argv),
+                                     inherited);
 }

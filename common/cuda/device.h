@@ -97,7 +97,8 @@ class TENURE_EXPORT Device {
   absl::StatusOr<UniqueFd> ExportVmm(const VmmMemory& memory);
   // Maps the memory that `fd` names. The caller still owns `fd`, and may close it at once. A call
   // that fails leaves nothing behind.
-  // Errors: INVALID_ARGUMENT: it names no memory of this device, or memory of another size.
+  // Errors: NOT_FOUND: it names no memory, as far as one answer can tell. INVALID_ARGUMENT: memory
+  // of another device, or of another size.
   absl::StatusOr<VmmMemory> ImportVmm(int fd, Bytes size, VmmAccess access);
   // Releases memory of CreateVmm or ImportVmm. It lives on while another process has it.
   absl::Status ReleaseVmm(const VmmMemory& memory);

@@ -137,7 +137,7 @@ absl::StatusOr<VmmMemory> Device::ImportVmm(int fd, Bytes size, VmmAccess access
         no_memory = result == CUDA_ERROR_UNKNOWN;
         return result;
       });
-  if (no_memory) return absl::InvalidArgumentError(imported.message());
+  if (no_memory) return absl::NotFoundError(imported.message());
   if (!imported.ok()) return imported;
   return MapOrRelease(*this, handle, size, access);
 }

@@ -16,9 +16,9 @@ JournalFold::JournalFold(std::string path, const journal::Opening& now)
 absl::Status JournalFold::Damaged(absl::string_view fault) const {
   return absl::DataLossError(absl::StrCat(
       "journal ", path_, ", record ", records_ + 1, " at byte ", valid_bytes_, ": ", fault,
-      ". The journal is damaged and cannot say which memory was leased. Move the file away and "
-      "start "
-      "again; all leases and segments of kind VMM_FD that it tells of are lost then"));
+      ". The journal is damaged and cannot say which memory was leased. To give that memory up, "
+      "move the file away and put an empty file in its place; all leases and segments of kind "
+      "VMM_FD that it tells of are lost then"));
 }
 
 absl::Status JournalFold::Apply(absl::string_view bytes) {
@@ -46,13 +46,18 @@ absl::Status JournalFold::ApplyRecord(absl::string_view payload) {
   if (!record_.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
     return Damaged("its bytes are no record");
   // Before the record is applied: the journal of another boot is replaced, even when it is damaged.
-  if (!state_.is_open() && record_.has_opening() &&
-      (record_.opening().boot_id() != now_.boot_id() ||
-       record_.opening().device_uuid() != now_.device_uuid())) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("journal ", path_, " is of another boot or device: boot ",
-                     record_.opening().boot_id(), ", device ", record_.opening().device_uuid(),
-                     "; now it is boot ", now_.boot_id(), ", device ", now_.device_uuid()));
+  if (!state_.is_open() && record_.has_opening()) {
+    const journal::Opening& then = record_.opening();
+    if (then.boot_id() != now_.boot_id()) {
+      return absl::FailedPreconditionError(absl::StrCat("journal ", path_,
+                                                        " is of another boot: ", then.boot_id(),
+                                                        "; now it is ", now_.boot_id()));
+    }
+    if (then.device_uuid() != now_.device_uuid()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("journal ", path_, " is of device ", then.device_uuid(),
+                       ", and this start is for device ", now_.device_uuid()));
+    }
   }
   const absl::Status applied = state_.Apply(record_);
   if (applied.ok()) return applied;
@@ -60,8 +65,9 @@ absl::Status JournalFold::ApplyRecord(absl::string_view payload) {
     return absl::UnimplementedError(absl::StrCat(
         "journal ", path_, " is of format ", record_.opening().format(), ", written by tenured ",
         record_.opening().daemon_version(), "; this one reads formats up to ", kJournalFormat,
-        ". Start the newer tenured again, or move the file away: all leases and segments of kind "
-        "VMM_FD that it tells of are lost then"));
+        ". Start the newer tenured again. To give its memory up, move the file away and put an "
+        "empty file in its place: all leases and segments of kind VMM_FD that it tells of are lost "
+        "then"));
   }
   return Damaged(absl::StrCat("it ", applied.message()));
 }

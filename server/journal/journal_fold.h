@@ -19,9 +19,10 @@ namespace tenure::server {
 // bytes of the file.
 // Thread safety: thread-compatible.
 // Errors: DATA_LOSS (damage: bytes that no daemon has written; the message names the record and
-//     tells the operator how to continue), FAILED_PRECONDITION (the journal is of another boot or
-//     another device: nothing in it exists any more, so the caller begins a new one),
-//     UNIMPLEMENTED (written by a newer daemon). After an error no further call is allowed.
+//     tells the operator how to continue), FAILED_PRECONDITION (the journal is of another boot:
+//     nothing in it exists any more, so the caller begins a new one), INVALID_ARGUMENT (it is of
+//     another device of this boot), UNIMPLEMENTED (written by a newer daemon). After an error no
+//     further call is allowed.
 class JournalFold {
  public:
   // `now` has the boot and the device of which the journal must be. `path` is for messages only.

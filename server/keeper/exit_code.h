@@ -14,6 +14,9 @@ enum ExitCode : int {
   kExitLost = 70,      // the driver failed while serving: start the daemon again
   kExitNoMemory = 71,  // the host gave no memory while serving: start the daemon again
   kExitNoSocket = 73,  // the socket cannot be had, or other users may write in its folder
+  // As kExitUsage, while the supervisor keeps memory for this start: correct it, and the next start
+  // finds the memory.
+  kExitTryAgain = 75,
 };
 
 }  // namespace tenure::server

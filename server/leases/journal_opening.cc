@@ -10,8 +10,9 @@
 #include "absl/strings/strip.h"
 #include <spdlog/spdlog.h>
 
-#include "common/status_macros.h"
+#include "common/unique_fd.h"
 #include "common/version.h"
+#include "server/journal/journal_file.h"
 #include "server/journal/journal_fold.h"
 
 namespace tenure::server {
@@ -25,15 +26,39 @@ std::string BootId() {
   return id;
 }
 
-// At random: without a journal the epochs of earlier lives are unknown, and their clients still ask
-// with the ids of that time.
-Epoch NewEpoch(const std::set<Epoch>& taken) {
+// Without a journal the epochs of earlier lives are unknown, and their clients still ask with the
+// ids of that time. A number at random is most probably none of them.
+Epoch RandomEpoch() {
   std::random_device random;
-  while (true) {
-    const auto epoch =
-        static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
-    if (!taken.contains(epoch)) return epoch;
-  }
+  return static_cast<Epoch>(std::uniform_int_distribution<unsigned>(1, 0xffff)(random));
+}
+
+// The next after the last life's that no id in the state carries. So no id of the last 65 000 lives
+// is taken for one of this life.
+Epoch NextEpoch(const JournalState& state) {
+  const std::set<Epoch> taken = EpochsIn(state);
+  auto epoch = static_cast<Epoch>(state.opening().epoch());
+  do {
+    ++epoch;  // 0xffff is followed by 0, which is no epoch
+  } while (epoch == 0 || taken.contains(epoch));
+  return epoch;
+}
+
+// Whether an operator has put an empty file in the place of the journal, to give up what it told
+// of. No daemon leaves one: a journal is moved to its path with its first record in it.
+bool IsEmptied(const std::string& path) {
+  const absl::StatusOr<UniqueFd> fd = OpenJournalFile(path);
+  if (!fd.ok()) return false;
+  const absl::StatusOr<uint64_t> size = FileSize(fd->get());
+  return size.ok() && *size == 0;
+}
+
+journal::Opening OpeningOf(const std::string& device_uuid) {
+  journal::Opening opening;
+  opening.set_daemon_version(std::string(kVersion));
+  opening.set_boot_id(BootId());
+  opening.set_device_uuid(device_uuid);
+  return opening;
 }
 
 }  // namespace
@@ -43,36 +68,61 @@ std::string JournalPath(absl::string_view socket) {
   return absl::StrCat(socket, ".journal");
 }
 
-absl::StatusOr<OpenedJournal> OpenJournal(const std::string& path, const std::string& device_uuid,
-                                          bool survives) {
-  OpenedJournal opened;
-  if (!survives) {
+absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::string& device_uuid,
+                                            size_t kept) {
+  EarlierLife before;
+  before.opening = OpeningOf(device_uuid);
+  absl::StatusOr<JournalReading> reading = ReadJournal(path, before.opening);
+  const absl::Status& status = reading.status();
+  if (reading.ok()) {
+    before.state = std::move(reading->state);
+    before.next_epoch = NextEpoch(before.state);
+  } else if (IsEmptied(path) || absl::IsFailedPrecondition(status) ||
+             (kept == 0 && (absl::IsNotFound(status) || absl::IsInvalidArgument(status)))) {
+    if (IsEmptied(path)) {
+      spdlog::warn("journal {} was emptied: the memory that it told of is given up", path);
+    } else if (!absl::IsNotFound(status)) {
+      spdlog::info("{}; beginning a new journal", std::string(status.message()));
+    }
+    before.begin = true;
+    before.next_epoch = RandomEpoch();
+  } else if (absl::IsNotFound(status)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the supervisor keeps ", kept, " file descriptors of memory, but there is no journal ",
+        path,
+        " that tells whose it is: start again with the --socket of before. To give that "
+        "memory up, put an empty file there"));
+  } else if (absl::IsInvalidArgument(status)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(status.message(), ": ", kept,
+                     " file descriptors of memory are kept, so start "
+                     "again with the --device of before, or stop the service first"));
+  } else {
+    return status;
+  }
+  before.opening.set_epoch(before.next_epoch);
+  return before;
+}
+
+absl::StatusOr<std::unique_ptr<Journal>> ContinueJournal(const std::string& path,
+                                                         const EarlierLife& before) {
+  return before.begin ? Journal::Create(path, before.opening) : Journal::Open(path, before.opening);
+}
+
+absl::StatusOr<EarlierLife> BeginWithoutJournal(const std::string& path) {
+  const absl::Status status = ReadJournal(path, OpeningOf("")).status();
+  if (absl::IsFailedPrecondition(status)) {
     unlink(path.c_str());
-    opened.epoch = NewEpoch(/*taken=*/{});
-    return opened;
+  } else if (!absl::IsNotFound(status) && !IsEmptied(path)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "there is a journal at ", path,
+        ": a service keeps memory of kind VMM_FD, or kept it. Start that service again "
+        "(`systemctl start tenured@N`, or `tenured --keeper`); without a supervisor this daemon "
+        "would make that memory unusable. If the service is gone for good, remove the file"));
   }
-  journal::Opening opening;
-  opening.set_daemon_version(std::string(kVersion));
-  opening.set_boot_id(BootId());
-  opening.set_device_uuid(device_uuid);
-  absl::StatusOr<JournalReading> reading = ReadJournal(path, opening);
-  const bool of_another_boot = absl::IsFailedPrecondition(reading.status());
-  if (of_another_boot) {
-    spdlog::info("{}; beginning a new one", std::string(reading.status().message()));
-  }
-  const bool begin = of_another_boot || absl::IsNotFound(reading.status());
-  // Any other error leaves the file alone: an operator may move it away, or start the newer daemon
-  // again.
-  if (!begin) {
-    TENURE_RETURN_IF_ERROR(reading.status());
-    opened.before = std::move(reading->state);
-  }
-  // The epoch is part of the opening record, so the file is read before it is opened for writing.
-  opened.epoch = NewEpoch(EpochsIn(opened.before));
-  opening.set_epoch(opened.epoch);
-  TENURE_ASSIGN_OR_RETURN(opened.journal,
-                          begin ? Journal::Create(path, opening) : Journal::Open(path, opening));
-  return opened;
+  EarlierLife before;
+  before.next_epoch = RandomEpoch();
+  return before;
 }
 
 std::set<Epoch> EpochsIn(const JournalState& state) {

@@ -1,7 +1,8 @@
-// Opening the journal at the daemon's start: the state of an earlier life, and this life's epoch.
+// The journal at the daemon's start: the state of an earlier life, and this life's epoch.
 #ifndef SERVER_LEASES_JOURNAL_OPENING_H_
 #define SERVER_LEASES_JOURNAL_OPENING_H_
 
+#include <cstddef>
 #include <memory>
 #include <set>
 #include <string>
@@ -15,28 +16,43 @@
 
 namespace tenure::server {
 
-struct OpenedJournal {
-  // The state at the end of the earlier life; empty when there is none.
-  JournalState before;
-  // Of this life. No id in `before` carries it.
-  Epoch epoch = 0;
-  // Null when nothing outlives this process.
-  std::unique_ptr<Journal> journal;
+// What a start finds of the life before it.
+struct EarlierLife {
+  // At its end; empty when there was none.
+  JournalState state;
+  // Of the life that starts. No id in `state` carries it.
+  Epoch next_epoch = 0;
+  // Whether a new journal is begun, in place of one of another boot for example.
+  bool begin = false;
+  // The first record of the life that starts.
+  journal::Opening opening;
 };
 
 // The path of the journal: beside the daemon's socket, in a folder that the host empties when it
 // boots, as the GPU's memory is lost then.
 std::string JournalPath(absl::string_view socket);
 
-// Reads the journal of the earlier life and continues it, or begins a new one when there is none or
-// when it is of another boot or device.
-//
-// `survives`: whether a supervisor keeps this daemon's descriptors beyond its process. If not, a
-// journal that exists is removed: the memory in it is lost, and a later life must not restore it.
-// Errors: DATA_LOSS (the journal is damaged) and UNIMPLEMENTED (a newer daemon wrote it); the file
-//     stays as it is. Others as Journal::Open.
-absl::StatusOr<OpenedJournal> OpenJournal(const std::string& path, const std::string& device_uuid,
-                                          bool survives);
+// Reads the journal of the earlier life, and changes nothing, so that a start that fails later
+// leaves it as it was. `kept`: how many descriptors the supervisor has kept for this start. A new
+// journal is begun when there is none, when it is of another boot, and when an operator has emptied
+// the file to give up what it told of.
+// Errors: DATA_LOSS: the journal is damaged. UNIMPLEMENTED: a newer daemon wrote it.
+//     INVALID_ARGUMENT: memory is kept, and this start is for another device, or for another
+//     socket, beside which there is no journal.
+absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::string& device_uuid,
+                                            size_t kept);
+
+// Continues the journal, or begins it. From here on it is this life's.
+// Errors: as Journal::Open.
+absl::StatusOr<std::unique_ptr<Journal>> ContinueJournal(const std::string& path,
+                                                         const EarlierLife& before);
+
+// For a daemon without a supervisor, of which nothing outlives its process: removes a journal of
+// another boot.
+// Errors: FAILED_PRECONDITION: there is one of this boot, or one that cannot be read. It may be of
+// a
+//     service whose memory is kept at this moment, whichever device it has.
+absl::StatusOr<EarlierLife> BeginWithoutJournal(const std::string& path);
 
 // The epochs of the ids in the state, that of the last life included.
 std::set<Epoch> EpochsIn(const JournalState& state);

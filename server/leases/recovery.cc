@@ -17,14 +17,14 @@ namespace {
 // One recovery, step by step.
 class Recovery {
  public:
-  Recovery(const JournalState& state, FdStore& store, DeviceHeap& heap, LeaseRegistry& registry,
-           LeaseJournal& journal)
+  Recovery(const JournalState& state, KeptMemory& kept, FdStore& store, DeviceHeap& heap,
+           LeaseRegistry& registry, LeaseJournal& journal)
       : state_(state),
+        kept_(kept),
         store_(store),
         heap_(heap),
         registry_(registry),
-        journal_(journal),
-        fds_(store.TakeStored()) {}
+        journal_(journal) {}
 
   absl::StatusOr<RecoveryReport> Run() {
     // First, because it may fail: nothing has been restored yet, and nothing given up.
@@ -34,8 +34,8 @@ class Recovery {
     for (const auto& [id, session] : state_.sessions()) RestoreSession(session);
     for (const auto& [place, segment] : state_.segments()) RestoreSegment(segment);
     for (const auto& [key, session] : state_.claims()) registry_.RestoreClaim(key, session);
-    // The descriptors that are left in fds_ by now belong to no session and to no segment.
-    for (const auto& [name, fd] : fds_) {
+    // Last: from here on, what has no owner is given up.
+    for (const std::string& name : kept_.unused()) {
       ++report_.closed_descriptors;
       RemoveFromStore(name);
     }
@@ -147,27 +147,18 @@ class Recovery {
 
   // nullopt when the region is lost.
   std::optional<Region> RestoreRegion(RegionId id, Bytes size, Tenant tenant) {
-    absl::StatusOr<Region> region = ImportRegion(id, size, tenant);
-    if (region.ok()) {
-      ++report_.regions;
-      report_.bytes += size;
-      return *std::move(region);
+    std::optional<ExportedVmm> memory = kept_.Take(id);
+    if (!memory) {
+      ++report_.lost_regions;
+      spdlog::error("region {} of {} is lost: {}", id, tenant.ToString(),
+                    kept_.unused().contains(DeviceHeap::StoreName(id))
+                        ? "its descriptor names no memory any more"
+                        : "the supervisor did not keep its descriptor");
+      return std::nullopt;
     }
-    ++report_.lost_regions;
-    spdlog::error("region {} of {} is lost: {}", id, tenant.ToString(),
-                  std::string(region.status().message()));
-    return std::nullopt;
-  }
-
-  absl::StatusOr<Region> ImportRegion(RegionId id, Bytes size, Tenant tenant) {
-    const auto kept = fds_.find(DeviceHeap::StoreName(id));
-    if (kept == fds_.end()) return absl::NotFoundError("the supervisor did not keep it");
-    const std::string name = kept->first;
-    UniqueFd fd = std::move(kept->second);
-    fds_.erase(kept);
-    absl::StatusOr<Region> region = heap_.RestoreRegion(id, size, std::move(fd), tenant);
-    if (!region.ok()) RemoveFromStore(name);
-    return region;
+    ++report_.regions;
+    report_.bytes += size;
+    return heap_.RestoreRegion(id, *std::move(memory), tenant);
   }
 
   // A record that cannot be written has failed the health, which the caller checks afterwards.
@@ -183,11 +174,11 @@ class Recovery {
   }
 
   const JournalState& state_;
+  KeptMemory& kept_;
   FdStore& store_;
   DeviceHeap& heap_;
   LeaseRegistry& registry_;
   LeaseJournal& journal_;
-  std::map<std::string, UniqueFd> fds_;
   std::map<SessionId, std::shared_ptr<const Peer>> peers_;
   RecoveryReport report_;
 };
@@ -201,9 +192,10 @@ std::string RecoveryReport::ToString() const {
                       closed_descriptors, " descriptors that nothing uses");
 }
 
-absl::StatusOr<RecoveryReport> Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
-                                       LeaseRegistry& registry, LeaseJournal& journal) {
-  return Recovery(state, store, heap, registry, journal).Run();
+absl::StatusOr<RecoveryReport> Restore(const JournalState& state, KeptMemory kept, FdStore& store,
+                                       DeviceHeap& heap, LeaseRegistry& registry,
+                                       LeaseJournal& journal) {
+  return Recovery(state, kept, store, heap, registry, journal).Run();
 }
 
 }  // namespace tenure::server

@@ -14,6 +14,7 @@
 #include "server/identity/peer.h"
 #include "server/journal/journal_state.h"
 #include "server/keeper/fd_store.h"
+#include "server/leases/kept_memory.h"
 #include "server/leases/lease_journal.h"
 #include "server/leases/lease_registry.h"
 #include "server/memory/device_heap.h"
@@ -34,8 +35,8 @@ struct RecoveryReport {
   // until the registry reclaims it.
   std::vector<ProcessKey> dead;
   std::vector<std::shared_ptr<const Peer>> living;
-  // Regions in the journal whose descriptor the supervisor did not keep, or whose descriptor names
-  // no memory any more.
+  // Regions in the journal whose descriptor the supervisor did not keep, or whose descriptor is
+  // proven to name no memory.
   uint64_t lost_regions = 0;
   // Descriptors that the supervisor kept although no session and no segment has their region: warm
   // regions, and regions on their way to the driver.
@@ -46,7 +47,7 @@ struct RecoveryReport {
 };
 
 // Restores the sessions with their blocks, the segments, the attachments and the claims that the
-// journal names, with the descriptors that the supervisor kept.
+// journal names, with the memory that was kept.
 //
 // A block whose descriptor is missing is lost, and so is a segment when the descriptor of one of
 // its blocks is missing. The journal is told, so that no later life looks for them. An id of a
@@ -56,8 +57,9 @@ struct RecoveryReport {
 // REQUIRES: the parts were not used before.
 // Errors: as Peer::OfProcess when it cannot tell whether a process lives; then nothing was restored
 // and nothing given up. A record that cannot be written fails the health.
-absl::StatusOr<RecoveryReport> Restore(const JournalState& state, FdStore& store, DeviceHeap& heap,
-                                       LeaseRegistry& registry, LeaseJournal& journal);
+absl::StatusOr<RecoveryReport> Restore(const JournalState& state, KeptMemory kept, FdStore& store,
+                                       DeviceHeap& heap, LeaseRegistry& registry,
+                                       LeaseJournal& journal);
 
 }  // namespace tenure::server
 

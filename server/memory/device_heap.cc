@@ -83,14 +83,13 @@ absl::StatusOr<Region> DeviceHeap::TakeFromDriver(Bytes size, Tenant tenant, Mem
   return region;
 }
 
-absl::StatusOr<Region> DeviceHeap::RestoreRegion(RegionId id, Bytes size, UniqueFd fd,
-                                                 Tenant tenant) {
-  TENURE_ASSIGN_OR_RETURN(Region region, driver_.Restore(id, size, std::move(fd)));
+Region DeviceHeap::RestoreRegion(RegionId id, ExportedVmm memory, Tenant tenant) {
+  Region region = driver_.Restore(id, std::move(memory));
   region.tenant_ = tenant;
   cuda::NoDriverCallsLock lock(&mu_);
-  accounts_.ChargeRestored(tenant, size);
+  accounts_.ChargeRestored(tenant, region.size());
   ++driver_changes_;
-  books_.leased += size;
+  books_.leased += region.size();
   return region;
 }
 

@@ -114,10 +114,8 @@ class DeviceHeap {
   // A new region from the driver. REQUIRES: `size` is a positive multiple of kRegionUnit.
   absl::StatusOr<Region> TakeFromDriver(Bytes size, Tenant tenant, MemoryKind kind)
       ABSL_LOCKS_EXCLUDED(mu_);
-  // A region of an earlier life of the daemon, by the descriptor that was kept. It is leased to
-  // this tenant, also above its limit.
-  absl::StatusOr<Region> RestoreRegion(RegionId id, Bytes size, UniqueFd fd, Tenant tenant)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  // A region of an earlier life of the daemon. It is leased to this tenant, also above its limit.
+  Region RestoreRegion(RegionId id, ExportedVmm memory, Tenant tenant) ABSL_LOCKS_EXCLUDED(mu_);
   // The name of a region's descriptor in the store.
   static std::string StoreName(RegionId id) { return RegionDriver::StoreName(id); }
 

@@ -32,15 +32,11 @@ absl::StatusOr<Region> RegionDriver::Make(Bytes size, MemoryKind kind) {
   return health_.Check();
 }
 
-absl::StatusOr<Region> RegionDriver::Restore(RegionId id, Bytes size, UniqueFd fd) {
-  TENURE_RETURN_IF_ERROR(CountVmmRegion());
-  const absl::StatusOr<cuda::VmmMemory> memory =
-      device_.ImportVmm(fd.get(), size, cuda::VmmAccess::kReadWrite);
-  if (!memory.ok()) {
-    UncountVmmRegion();
-    return memory.status();
-  }
-  return Region(id, size, ExportedVmm{*memory, std::move(fd)});
+Region RegionDriver::Restore(RegionId id, ExportedVmm memory) {
+  cuda::NoDriverCallsLock lock(&mu_);
+  ++vmm_regions_;
+  const Bytes size = memory.memory.size;
+  return Region(id, size, std::move(memory));
 }
 
 absl::Status RegionDriver::Clear(const Region& region) const {
@@ -62,7 +58,8 @@ RegionId RegionDriver::NewId() {
 
 absl::Status RegionDriver::CountVmmRegion() {
   cuda::NoDriverCallsLock lock(&mu_);
-  if (vmm_regions_ == options_.max_vmm_regions) {
+  // More, if they were restored from a life that was allowed more.
+  if (vmm_regions_ >= options_.max_vmm_regions) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the daemon keeps at most ", options_.max_vmm_regions,
         " regions of kind VMM_FD at once, and there are that many; free some, request fewer and "

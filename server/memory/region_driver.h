@@ -51,10 +51,9 @@ class RegionDriver {
   // A new region. REQUIRES: `size` is a positive multiple of kRegionUnit.
   // Errors: as the class; also any error that the health has already, and that of the store.
   absl::StatusOr<Region> Make(Bytes size, MemoryKind kind) ABSL_LOCKS_EXCLUDED(mu_);
-  // A region of an earlier life of the daemon, by the descriptor that the store kept. It has the
-  // content that it had then. A descriptor that cannot be imported does not fail the health: it may
-  // name no memory at all.
-  absl::StatusOr<Region> Restore(RegionId id, Bytes size, UniqueFd fd) ABSL_LOCKS_EXCLUDED(mu_);
+  // A region of an earlier life of the daemon, with the content that it had then. It is counted
+  // also beyond max_vmm_regions, which may have been larger in that life.
+  Region Restore(RegionId id, ExportedVmm memory) ABSL_LOCKS_EXCLUDED(mu_);
   // Sets the region to zero.
   absl::Status Clear(const Region& region) const;
   // Gives the region to the driver. It is gone also when this fails: the process then ends, and its

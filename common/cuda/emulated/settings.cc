@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -19,6 +22,14 @@ constexpr int kMostDevices = 16;
 std::string Variable(const char* name, std::string otherwise) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : std::move(otherwise);
+}
+
+// "" when there is no such file.
+std::string FirstLine(const std::string& path) {
+  std::string line;
+  std::ifstream file(path);
+  std::getline(file, line);
+  return line;
 }
 
 std::string DefaultFolder() {
@@ -46,6 +57,8 @@ absl::StatusOr<Settings> ReadSettings() {
   }
   settings.memory = memory;
   settings.faults = Variable("TENURE_EMULATED_FAULTS", "");
+  if (absl::StartsWith(settings.faults, "@"))
+    settings.faults = FirstLine(settings.faults.substr(1));
   settings.strict = Variable("TENURE_EMULATED_STRICT", "0") == "1";
   return settings;
 }

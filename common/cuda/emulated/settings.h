@@ -16,7 +16,9 @@ namespace tenure::cuda::emulated {
 //   TENURE_EMULATED_DEVICES  how many devices; default 1, at most 16
 //   TENURE_EMULATED_MEMORY   the memory of each; default 8GiB. It applies when no process uses the
 //                            device
-//   TENURE_EMULATED_FAULTS   see control.h
+//   TENURE_EMULATED_FAULTS   see control.h; @FILE: the first line of FILE, as it is when the
+//   process
+//                            starts, and no faults while there is no such file
 //   TENURE_EMULATED_STRICT   1: a call whose effect NVIDIA leaves undefined aborts
 struct Settings {
   std::string folder;

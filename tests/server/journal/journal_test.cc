@@ -178,7 +178,7 @@ TEST_F(JournalTest, DamageIsNamedByRecordAndPlaceAndWithWhatToDo) {
   Put(file);
   ExpectRefusal(absl::StatusCode::kDataLoss,
                 absl::StrCat("record 5 at byte ", EndsIn(records)[4], ":"));
-  ExpectRefusal(absl::StatusCode::kDataLoss, "Move the file away");
+  ExpectRefusal(absl::StatusCode::kDataLoss, "move the file away");
   EXPECT_EQ(Bytes(), file) << "a damaged journal is evidence";
   // Whole records that contradict each other.
   Put(FileOf({records[0], SessionOpened(1), SessionOpened(1)}));
@@ -198,12 +198,12 @@ TEST_F(JournalTest, AnotherBootsOrDevicesJournalSaysSoEvenIfItIsDamaged) {
   journal::Opening other = OpeningOfLife(1);
   other.set_boot_id("another");
   Put(FileOf({Opened(other), SessionOpened(1)}) + std::string(100, 'x'));
-  ExpectRefusal(absl::StatusCode::kFailedPrecondition, "another boot or device");
+  ExpectRefusal(absl::StatusCode::kFailedPrecondition, "another boot");
   other = OpeningOfLife(1);
   other.set_device_uuid("GPU-1");
   other.set_format(kJournalFormat + 1);
   Put(FileOf({Opened(other)}));
-  ExpectRefusal(absl::StatusCode::kFailedPrecondition, "another boot or device");
+  ExpectRefusal(absl::StatusCode::kInvalidArgument, "of device GPU-1");
   ASSERT_TRUE(Journal::Create(path_, OpeningOfLife(2)).ok());
   EXPECT_EQ(Bytes(), FileOf({Opened(OpeningOfLife(2))}));
 }

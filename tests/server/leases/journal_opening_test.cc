@@ -18,12 +18,28 @@ constexpr char kDevice[] = "GPU-of-the-test";
 
 class JournalOpeningTest : public ::testing::Test {
  protected:
-  absl::StatusOr<OpenedJournal> Open(bool survives = true, const std::string& device = kDevice) {
-    return OpenJournal(path_, device, survives);
+  absl::StatusOr<EarlierLife> Read(size_t kept = 0, const std::string& device = kDevice) {
+    return ReadEarlierLife(path_, device, kept);
+  }
+  // A life begins: its journal exists.
+  EarlierLife Begin(const std::string& device = kDevice) {
+    const absl::StatusOr<EarlierLife> before = Read(/*kept=*/0, device);
+    TENURE_CHECK(before.ok());
+    TENURE_CHECK(ContinueJournal(path_, *before).ok());
+    return *before;
   }
   std::string Bytes() const {
     std::ifstream file(path_, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  }
+  void Put(const std::string& bytes) const { std::ofstream(path_, std::ios::binary) << bytes; }
+  // The journal of a life of another boot.
+  void PutAnotherBoots() const {
+    journal::Opening other;
+    other.set_boot_id("another");
+    other.set_device_uuid(kDevice);
+    other.set_epoch(1);
+    TENURE_CHECK(Journal::Create(path_, other).ok());
   }
 
   const TestFolder folder_;
@@ -36,60 +52,102 @@ TEST_F(JournalOpeningTest, ItLiesBesideTheSocket) {
 }
 
 TEST_F(JournalOpeningTest, TheFirstLifeBeginsAJournal) {
-  const absl::StatusOr<OpenedJournal> first = Open();
-  ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_NE(first->journal, nullptr);
-  EXPECT_FALSE(first->before.is_open());
-  EXPECT_NE(first->epoch, 0);
+  const EarlierLife before = Begin();
+  EXPECT_FALSE(before.state.is_open());
+  EXPECT_NE(before.next_epoch, 0);
+  EXPECT_TRUE(std::filesystem::exists(path_));
 }
 
-TEST_F(JournalOpeningTest, ALaterLifeContinuesItUnderAnEpochOfItsOwn) {
-  journal::Record record;
-  record.mutable_session_opened()->set_session_id(uint64_t{0x1234} << 48 | 1);
-  record.mutable_session_opened()->set_pid(1);
-  Epoch first_epoch = 0;
+TEST_F(JournalOpeningTest, ReadingChangesNothing) {
+  Begin();
+  const std::string bytes = Bytes();
+  ASSERT_TRUE(Read(/*kept=*/3).ok());
+  EXPECT_EQ(Bytes(), bytes);
+}
+
+TEST_F(JournalOpeningTest, EachLifeHasTheNextEpochAndSkipsThoseOfKeptIds) {
+  Epoch last = Begin().next_epoch;
+  // A kept id carries the epoch after next.
+  const Epoch kept = static_cast<Epoch>(last + 2) == 0 ? Epoch{1} : static_cast<Epoch>(last + 2);
   {
-    const absl::StatusOr<OpenedJournal> first = Open();
-    ASSERT_TRUE(first.ok()) << first.status();
-    first_epoch = first->epoch;
-    ASSERT_TRUE(first->journal->Append(record).ok());
+    const absl::StatusOr<EarlierLife> before = Read();
+    const auto journal = ContinueJournal(path_, *before);
+    ASSERT_TRUE(journal.ok());
+    last = before->next_epoch;
+    journal::Record record;
+    record.mutable_session_opened()->set_session_id(uint64_t{kept} << 48 | 1);
+    record.mutable_session_opened()->set_pid(1);
+    ASSERT_TRUE((*journal)->Append(record).ok());
   }
-  for (int i = 0; i < 20; ++i) {
-    const absl::StatusOr<OpenedJournal> later = Open();
-    ASSERT_TRUE(later.ok()) << later.status();
-    EXPECT_EQ(later->before.sessions().size(), 1u);
-    EXPECT_FALSE(EpochsIn(later->before).contains(later->epoch));
-    if (i == 0) {
-      EXPECT_EQ(later->before.opening().epoch(), first_epoch);
-    }
+  for (int life = 0; life < 20; ++life) {
+    Epoch expected = last;
+    do {
+      ++expected;
+    } while (expected == 0 || expected == kept);
+    const EarlierLife before = Begin();
+    EXPECT_EQ(before.next_epoch, expected);
+    EXPECT_EQ(before.state.sessions().size(), 1u);
+    last = before.next_epoch;
   }
 }
 
-TEST_F(JournalOpeningTest, OneOfAnotherDeviceIsReplaced) {
-  ASSERT_TRUE(Open(true, "GPU-of-another-test").ok());
-  const absl::StatusOr<OpenedJournal> opened = Open();
-  ASSERT_TRUE(opened.ok()) << opened.status();
-  EXPECT_FALSE(opened->before.is_open());
-  EXPECT_EQ(Open()->before.opening().device_uuid(), kDevice);
+TEST_F(JournalOpeningTest, TheEpochAfterTheLargestIsOne) {
+  journal::Opening opening = Read()->opening;
+  opening.set_epoch(0xffff);
+  ASSERT_TRUE(Journal::Create(path_, opening).ok());
+  EXPECT_EQ(Read()->next_epoch, 1);
 }
 
-TEST_F(JournalOpeningTest, ADamagedOneStaysAsItIs) {
-  ASSERT_TRUE(Open().ok());
+TEST_F(JournalOpeningTest, OneOfAnotherBootIsReplaced) {
+  PutAnotherBoots();
+  EXPECT_FALSE(Begin().state.is_open());
+  EXPECT_TRUE(Read()->state.is_open());
+}
+
+TEST_F(JournalOpeningTest, OneOfAnotherDeviceIsReplacedOnlyIfNoMemoryIsKept) {
+  Begin("GPU-of-another-test");
+  const std::string bytes = Bytes();
+  const absl::Status refused = Read(/*kept=*/2).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_NE(refused.message().find("--device"), std::string::npos) << refused;
+  EXPECT_EQ(Bytes(), bytes);
+  EXPECT_FALSE(Begin().state.is_open());
+}
+
+TEST_F(JournalOpeningTest, AMissingOneBesideKeptMemoryIsAWrongSocket) {
+  const absl::Status refused = Read(/*kept=*/2).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_NE(refused.message().find("--socket"), std::string::npos) << refused;
+}
+
+TEST_F(JournalOpeningTest, ADamagedOneStaysUntilItIsEmptied) {
+  Begin();
   std::string damaged = Bytes();
   damaged[damaged.size() - 1] ^= 1;
-  std::ofstream(path_, std::ios::binary) << damaged;
-  EXPECT_TRUE(absl::IsDataLoss(Open().status())) << Open().status();
+  Put(damaged);
+  EXPECT_TRUE(absl::IsDataLoss(Read(/*kept=*/2).status()));
   EXPECT_EQ(Bytes(), damaged);
+  Put("");
+  const absl::StatusOr<EarlierLife> emptied = Read(/*kept=*/2);
+  ASSERT_TRUE(emptied.ok()) << emptied.status();
+  EXPECT_TRUE(emptied->begin);
 }
 
-TEST_F(JournalOpeningTest, WithoutASupervisorNothingOutlivesTheProcess) {
-  ASSERT_TRUE(Open().ok());
-  const absl::StatusOr<OpenedJournal> opened = Open(/*survives=*/false);
-  ASSERT_TRUE(opened.ok()) << opened.status();
-  EXPECT_EQ(opened->journal, nullptr);
-  EXPECT_FALSE(opened->before.is_open());
-  EXPECT_NE(opened->epoch, 0);
-  EXPECT_FALSE(std::filesystem::exists(path_)) << "a later life would restore memory that is lost";
+TEST_F(JournalOpeningTest, ADaemonWithoutASupervisorTouchesNoJournalOfThisBoot) {
+  EXPECT_NE(BeginWithoutJournal(path_)->next_epoch, 0);
+  for (const char* device : {kDevice, "GPU-of-another-test"}) {
+    Begin(device);
+    const std::string bytes = Bytes();
+    const absl::Status refused = BeginWithoutJournal(path_).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_EQ(Bytes(), bytes);
+  }
+  Put("damaged");
+  EXPECT_TRUE(absl::IsFailedPrecondition(BeginWithoutJournal(path_).status()));
+  EXPECT_EQ(Bytes(), "damaged");
+  PutAnotherBoots();
+  EXPECT_TRUE(BeginWithoutJournal(path_).ok());
+  EXPECT_FALSE(std::filesystem::exists(path_)) << "the memory in it is lost";
 }
 
 }  // namespace

@@ -48,7 +48,8 @@ class RecordedLife {
 
   explicit RecordedLife(const std::string& path)
       : path_(path),
-        opened_(Must(OpenJournal(path, kDevice, /*survives=*/true))),
+        before_(Must(ReadEarlierLife(path, kDevice, /*kept=*/0))),
+        file_(Must(ContinueJournal(path, before_))),
         processes_(Must(cuda::ProcessList::Open(cuda::ProcessListLibraryFor(TestDevice().driver()),
                                                 TestDevice().uuid()))) {}
   ~RecordedLife() {
@@ -89,7 +90,7 @@ class RecordedLife {
     return path;
   }
 
-  const JournalState& before() const { return opened_.before; }
+  const JournalState& before() const { return before_.state; }
   DeviceHeap& heap() { return heap_; }
   LeaseJournal& journal() { return journal_; }
   LeaseRegistry& registry() { return registry_; }
@@ -106,14 +107,16 @@ class RecordedLife {
   const std::string path_;
   testing::ManualClock clock_;
   Health health_;
-  const OpenedJournal opened_;
+  const EarlierLife before_;
+  const std::unique_ptr<Journal> file_;
   std::unique_ptr<cuda::ProcessList> processes_;
-  LeaseJournal journal_{opened_.journal.get(), health_};
-  DeviceHeap heap_{TestDevice(), health_, DeviceHeap::Options{opened_.epoch, MiB(0), MiB(128)}};
+  LeaseJournal journal_{file_.get(), health_};
+  DeviceHeap heap_{TestDevice(), health_,
+                   DeviceHeap::Options{before_.next_epoch, MiB(0), MiB(128)}};
   std::shared_ptr<Quarantine> quarantine_ = Quarantine::Create(heap_, clock_, journal_);
   Fence fence_{*quarantine_, processes_.get()};
   LeaseRegistry registry_{heap_, *quarantine_, journal_, clock_,
-                          LeaseRegistry::Options{.epoch = opened_.epoch}};
+                          LeaseRegistry::Options{.epoch = before_.next_epoch}};
 };
 
 }  // namespace tenure::server

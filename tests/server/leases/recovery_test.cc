@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include <stdlib.h>
 
+#include "common/cuda/emulated/control.h"
 #include "common/limits.h"
 #include "tests/server/leases/recorded_life.h"
 
@@ -114,8 +115,11 @@ class RecoveryTest : public ::testing::Test {
     kept_.clear();
     first_.reset();
     second_ = std::make_unique<RecordedLife>(path);
-    absl::StatusOr<RecoveryReport> report = Restore(second_->before(), *store_, second_->heap(),
-                                                    second_->registry(), second_->journal());
+    absl::StatusOr<KeptMemory> kept = KeptMemory::Import(TestDevice(), second_->before(), *store_);
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    absl::StatusOr<RecoveryReport> report =
+        Restore(second_->before(), *std::move(kept), *store_, second_->heap(), second_->registry(),
+                second_->journal());
     ASSERT_TRUE(report.ok()) << report.status();
     report_ = *std::move(report);
     second_->registry().CheckInvariants();
@@ -134,7 +138,8 @@ class RecoveryTest : public ::testing::Test {
 TEST_F(RecoveryTest, WithoutAnEarlierLifeThereIsNothingToRestore) {
   const std::unique_ptr<FdStore> store = supervisor_.PassOn({});
   const absl::StatusOr<RecoveryReport> report =
-      Restore(first_->before(), *store, first_->heap(), first_->registry(), first_->journal());
+      Restore(first_->before(), *KeptMemory::Import(TestDevice(), first_->before(), *store), *store,
+              first_->heap(), first_->registry(), first_->journal());
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->previous_epoch, 0);
   EXPECT_EQ(report->sessions + report->segments + report->regions, 0u);
@@ -249,6 +254,55 @@ TEST_F(RecoveryTest, ADescriptorThatNamesNoMemoryIsAsGoodAsNone) {
   EXPECT_EQ(report_.lost_regions, 1u);
   EXPECT_EQ(store_->size(), 0u) << "the supervisor need not keep it";
   EXPECT_TRUE(second_->Journaled().sessions().at(session).blocks.empty());
+}
+
+// One call of the driver fails while kept memory is imported, or it and all later ones do.
+TEST_F(RecoveryTest, NoFailureOfTheDriverGivesUpWhatWasKept) {
+  const absl::StatusOr<cuda::emulated::Control> control =
+      cuda::emulated::Control::Open(TestDevice().driver());
+  if (!control.ok()) GTEST_SKIP() << "a real driver does not fail on demand";
+  const ClientProcess client;
+  const SessionId session = first_->Open(client);
+  const Grant one = AllocateKept(client, session, 1);
+  const Grant other = AllocateKept(client, session, 2);
+  Publish(client, session, {other.allocation}, 3);
+  const JournalState journaled = first_->Journaled();
+  int refused = 0;
+  const auto import = [&](bool expect_all) {
+    const std::unique_ptr<FdStore> store = supervisor_.PassOn(kept_);
+    const size_t stored = store->size();
+    absl::StatusOr<KeptMemory> kept = KeptMemory::Import(TestDevice(), journaled, *store);
+    control->Clear();
+    EXPECT_EQ(store->size(), stored) << "the supervisor keeps everything for the next start";
+    if (!kept.ok()) {
+      EXPECT_TRUE(absl::IsInternal(kept.status())) << kept.status();
+      EXPECT_FALSE(expect_all) << kept.status();
+      ++refused;
+      return;
+    }
+    for (const Grant& grant : {one, other}) {
+      const std::optional<ExportedVmm> memory = kept->Take(grant.region);
+      ASSERT_TRUE(memory) << "given up without proof";
+      EXPECT_TRUE(TestDevice().ReleaseVmm(memory->memory).ok());
+    }
+    EXPECT_TRUE(kept->unused().empty());
+  };
+  for (const char* call : {"cuMemImportFromShareableHandle", "cuMemAddressReserve", "cuMemMap",
+                           "cuMemSetAccess", "cuMemCreate", "cuMemExportToShareableHandle"}) {
+    for (const CUresult result : {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_INVALID_VALUE,
+                                  CUDA_ERROR_LAUNCH_FAILED, CUDA_ERROR_UNKNOWN}) {
+      for (uint64_t nth = 1; nth <= 4; ++nth) {
+        control->Fail(call, nth, result);
+        import(/*expect_all=*/false);
+        control->FailFrom(call, nth, result);
+        import(/*expect_all=*/false);
+      }
+    }
+  }
+  EXPECT_GT(refused, 0) << "no failure was met";
+  import(/*expect_all=*/true);
+  kept_.clear();
+  first_.reset();
 }
 
 TEST_F(RecoveryTest, ASegmentWithoutOneOfItsDescriptorsIsLostAndItsNameIsFree) {

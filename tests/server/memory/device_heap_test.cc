@@ -254,15 +254,13 @@ TEST_F(TenantLimitTest, ATenantRestoredAboveTheLimitKeepsItsMemoryAndGetsNoMore)
   ASSERT_TRUE(earlier.ok()) << earlier.status();
   absl::StatusOr<UniqueFd> kept = device_.ExportVmm(*earlier);
   ASSERT_TRUE(kept.ok()) << kept.status();
-  ASSERT_TRUE(device_.ReleaseVmm(*earlier).ok());
-  absl::StatusOr<Region> restored = heap_.RestoreRegion(1, MiB(24), *std::move(kept), kAlice);
-  ASSERT_TRUE(restored.ok()) << restored.status();
+  Region restored = heap_.RestoreRegion(1, ExportedVmm{*earlier, *std::move(kept)}, kAlice);
   EXPECT_EQ(heap_.books().leased, MiB(24));
   heap_.CheckInvariants();
   EXPECT_FALSE(heap_.TakeWarm(MiB(2), MiB(2), kAlice, MemoryKind::kCudaIpc));
   EXPECT_TRUE(absl::IsResourceExhausted(
       heap_.TakeFromDriver(MiB(2), kAlice, MemoryKind::kCudaIpc).status()));
-  heap_.Return(*std::move(restored), /*unmapped=*/false);
+  heap_.Return(std::move(restored), /*unmapped=*/false);
   std::optional<Region> warm = heap_.TakeWarm(MiB(2), MiB(2), kAlice, MemoryKind::kCudaIpc);
   ASSERT_TRUE(warm);
   heap_.Return(*std::move(warm), /*unmapped=*/false);
