@@ -80,8 +80,8 @@ RequestWorld::RequestWorld(SimulatedDevice& simulated, Choices& choices)
       allocator_({registry_, *reaper_, tickets_, simulated.device().total(), "GPU-fuzzed",
                   "emulated", MiB(1), server::Isolation::kTenant, /*survives=*/false}),
       segments_(registry_),
-      statistics_({connections_, registry_, *quarantine_, stats_, clock_, "GPU-fuzzed", "fuzzed",
-                   "emulated", "0"}),
+      statistics_({connections_, registry_, *quarantine_, stats_, clock_, http_, "GPU-fuzzed",
+                   "fuzzed", "emulated", "0"}),
       admin_({registry_, heap_, [this] { registry_.Drain(); }}),
       next_pid_(kFirstPid) {}
 

@@ -22,6 +22,7 @@
 #include "server/leases/recovery.h"
 #include "server/memory/device_heap.h"
 #include "server/memory/health.h"
+#include "server/report/http_endpoint.h"
 #include "server/report/stats.h"
 #include "server/transport/connection_table.h"
 #include "tests/fuzz/choices.h"
@@ -118,6 +119,7 @@ class RequestWorld {
   std::unique_ptr<server::Reaper> reaper_;  // never started: Step does the work of its threads
   const server::RecoveryReport recovery_;
   server::Stats stats_;
+  server::HttpEndpoint http_{"off", {}, clock_};
   server::ConnectionTable connections_;
   server::AllocatorHandlers allocator_;
   server::SegmentHandlers segments_;
