@@ -24,6 +24,9 @@ struct ConnectOptions {
   std::string name = "";
   // The time limit of a call, over all its attempts.
   absl::Duration call_timeout = absl::Seconds(10);
+  // The uid of the daemon's user, if it is neither root, nor the user of this process, nor the
+  // owner of the socket's folder. nullopt: $TENURE_DAEMON_UID if set, else only those are trusted.
+  std::optional<uint32_t> daemon_uid = std::nullopt;
   // "cuda", "emulated" or the path of a driver library. Empty: $TENURE_DRIVER if set, else the
   // driver that the daemon uses.
   std::string driver = "";

@@ -25,9 +25,8 @@ absl::string_view Environment(const char* name) {
 std::string ListenPath(int device_ordinal) {
   if (geteuid() == 0) return HostPath(device_ordinal);
   const absl::string_view runtime = Environment("XDG_RUNTIME_DIR");
-  const std::string base = runtime.empty() ? absl::StrCat("/tmp/tenured-", geteuid())
-                                           : absl::StrCat(runtime, "/tenured");
-  return absl::StrCat(base, "/", device_ordinal, "/grpc.sock");
+  if (runtime.empty()) return "";
+  return absl::StrCat(runtime, "/tenured/", device_ordinal, "/grpc.sock");
 }
 
 std::string ConnectPath() {
@@ -36,7 +35,7 @@ std::string ConnectPath() {
   // The host's daemon before the user's own: a user without one of its own uses the host's, and a
   // user with both names one in $TENURE_SOCKET.
   for (const std::string& path : {HostPath(0), ListenPath(0)}) {
-    if (access(path.c_str(), F_OK) == 0) return path;
+    if (!path.empty() && access(path.c_str(), F_OK) == 0) return path;
   }
   return HostPath(0);
 }

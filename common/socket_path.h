@@ -9,8 +9,8 @@
 namespace tenure {
 
 // The default path of a daemon that this user starts for the device with this ordinal:
-// /run/tenured/INDEX/grpc.sock for root, else $XDG_RUNTIME_DIR/tenured/INDEX/grpc.sock, else
-// /tmp/tenured-UID/INDEX/grpc.sock.
+// /run/tenured/INDEX/grpc.sock for root, else $XDG_RUNTIME_DIR/tenured/INDEX/grpc.sock. Empty for a
+// user without that variable: a folder in /tmp could be made by any other user first.
 std::string ListenPath(int device_ordinal);
 
 // The path that a client connects to by default: $TENURE_SOCKET, else the first that exists of

@@ -70,7 +70,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv);
 // Without a device (nullopt), shares and fixed limits are checked, and the sizes mean nothing.
 // Errors: INVALID_ARGUMENT: a size is out of range; the message names the flag.
 absl::StatusOr<Sizes> ResolveSizes(const Config& config, std::optional<Bytes> known_total);
-// Of the gRPC socket of the device with this ordinal.
+// Of the gRPC socket of the device with this ordinal. Empty if this user has no default.
 std::string SocketPath(const Config& config, int ordinal);
 // Where /metrics of the device with this ordinal is served; "off" if nowhere.
 std::string HttpAddress(const Config& config, int ordinal);

@@ -193,6 +193,11 @@ int Run(const Config& config, const Inherited& inherited, int argc, const char* 
   const absl::StatusOr<cuda::DeviceIdentity> device = cuda::Identify(**driver, config.device);
   if (!device.ok()) return Fail(device.status(), CodeFor(device.status()));
   const SystemClock clock;
+  if (SocketPath(config, device->ordinal).empty()) {
+    return Fail(absl::InvalidArgumentError("$XDG_RUNTIME_DIR is not set, so there is no folder for "
+                                           "this user's sockets; choose one with --socket"),
+                kExitUsage);
+  }
   const absl::StatusOr<std::string> folder = MakeRuntimeFolder(SocketPath(config, device->ordinal));
   if (!folder.ok()) return Fail(folder.status(), kExitNoSocket);
   absl::StatusOr<DeviceClaim> claim = DeviceClaim::Take(*folder, device->uuid, clock);

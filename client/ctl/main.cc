@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <string>
@@ -161,6 +162,15 @@ void Describe(CommandLine& line) {
       ->envname("TENURE_SOCKET")
       ->check(CheckPath)
       ->capture_default_str();
+  // Handed on by the environment, which the workers of a replay inherit.
+  line.app
+      .add_option_function<uint32_t>(
+          "--daemon-uid",
+          [](uint32_t uid) { setenv("TENURE_DAEMON_UID", absl::StrCat(uid).c_str(), 1); },
+          "The uid of the daemon's user, if it is neither root, nor you, nor the owner of the "
+          "socket's "
+          "folder")
+      ->transform(Decimal());
   line.status =
       AddCommand(line, "status", "Show the device, its memory and how much of it is in use");
   line.ps = AddCommand(line, "ps", "List sessions, and dead ones whose memory is in quarantine");

@@ -31,8 +31,9 @@ std::string Target(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& path,
-                                                           Bytes max_message) {
-  TENURE_RETURN_IF_ERROR(CheckSocket(path));
+                                                           Bytes max_message,
+                                                           std::optional<uid_t> named_uid) {
+  TENURE_RETURN_IF_ERROR(CheckSocket(path, named_uid));
   grpc::ChannelArguments arguments;
   // By default channels to one address share a connection. The daemon would then see the sessions
   // of one process on one connection, and a broken one would break all of them.

@@ -2,7 +2,10 @@
 #ifndef CLIENT_SESSION_CHANNEL_H_
 #define CLIENT_SESSION_CHANNEL_H_
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -18,8 +21,8 @@ namespace tenure {
 // this process, reads no settings from the environment (proxies, service config), and repeats no
 // call. It refuses messages larger than `max_message`.
 // Errors: those of CheckSocket.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& path,
-                                                           Bytes max_message);
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
+    const std::string& path, Bytes max_message, std::optional<uid_t> named_uid = std::nullopt);
 
 // Sets the deadline of a call to `timeout` from now, on the monotonic clock.
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);

@@ -43,6 +43,7 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Open(const ConnectOptions& opt
                           SessionStub::Open({.socket = socket,
                                              .name = name,
                                              .call_timeout = options.call_timeout,
+                                             .daemon_uid = options.daemon_uid,
                                              .restart_window = options.restart_window}));
   // A forked child leaks its copy of the session. The destructors of gRPC and CUDA would wait for
   // threads that exist in the parent only, and Upkeep's would join one.

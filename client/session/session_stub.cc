@@ -42,7 +42,7 @@ SessionStub::SessionStub(const Options& options, std::shared_ptr<grpc::Channel> 
 
 absl::StatusOr<std::unique_ptr<SessionStub>> SessionStub::Open(const Options& options) {
   TENURE_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
-                          OpenChannel(options.socket, Bytes(kMaxMessageBytes)));
+                          OpenChannel(options.socket, Bytes(kMaxMessageBytes), options.daemon_uid));
   auto stub = std::unique_ptr<SessionStub>(new SessionStub(options, std::move(channel)));
   v1::OpenSessionRequest request;
   request.set_request_id(stub->NextRequestId());
@@ -131,7 +131,7 @@ absl::Status SessionStub::RetryRenewing(Method<Request, Response> method, const 
 
 absl::Status SessionStub::TimeoutError(const absl::Status& last) const {
   const std::string span = absl::FormatDuration(options_.call_timeout);
-  const absl::Status reachable = CheckSocket(options_.socket);
+  const absl::Status reachable = CheckSocket(options_.socket, options_.daemon_uid);
   if (!reachable.ok()) {
     return absl::UnavailableError(
         absl::StrCat("the daemon could not be reached for ", span, ": ", reachable.message()));
@@ -215,7 +215,8 @@ absl::StatusOr<UniqueFd> SessionStub::RequestRegionFd(v1::RequestRegionFdRequest
   while (true) {
     v1::RequestRegionFdResponse response;
     TENURE_RETURN_IF_ERROR(Retry(&v1::Allocator::Stub::RequestRegionFd, request, &response));
-    absl::StatusOr<UniqueFd> fd = ExchangeTicket(fd_socket, response.ticket(), deadline);
+    absl::StatusOr<UniqueFd> fd =
+        ExchangeTicket(fd_socket, response.ticket(), deadline, options_.daemon_uid);
     // NOT_FOUND: the ticket was older than 10 s when it arrived. The next round gets a new one.
     if (fd.ok() || !(IsTransient(fd.status()) || absl::IsNotFound(fd.status()))) return fd;
     const absl::Duration pause = backoff.Next();

@@ -48,6 +48,8 @@ class SessionStub {
     std::string socket;
     std::string name;
     absl::Duration call_timeout;
+    // The daemon's user, if the user of this process has named it.
+    std::optional<uid_t> daemon_uid = std::nullopt;
     // How long no daemon may run before a session that may survive is lost.
     absl::Duration restart_window = absl::Seconds(30);
   };

@@ -10,7 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "client/session/daemon_trust.h"
 #include "common/socket_path.h"
+#include "common/status_macros.h"
+#include "common/unique_fd.h"
 
 namespace tenure {
 namespace {
@@ -54,7 +57,7 @@ int ConnectOnce(const std::string& path) {
   return -1;
 }
 
-absl::Status CheckSocket(const std::string& path) {
+absl::Status CheckSocket(const std::string& path, std::optional<uid_t> named_uid) {
   if (path.empty() || path.size() > size_t{kMaxSocketPath}) {
     return absl::InvalidArgumentError(absl::StrCat(
         "'", path, "' is no path for a unix socket: 1 to ", kMaxSocketPath, " bytes are possible"));
@@ -64,13 +67,13 @@ absl::Status CheckSocket(const std::string& path) {
   if (!S_ISSOCK(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a socket"));
   }
-  const int connection = ConnectOnce(path);
-  if (connection >= 0) {
-    close(connection);
-    return absl::OkStatus();
-  }
-  // EAGAIN: the backlog of the socket is full, so a daemon does listen. gRPC waits for its turn.
-  return errno == EAGAIN ? absl::OkStatus() : Explain(path, errno);
+  TENURE_ASSIGN_OR_RETURN(const std::optional<uid_t> named, NamedDaemonUid(named_uid));
+  const UniqueFd connection(ConnectOnce(path));
+  if (connection) return CheckConnection(connection.get(), path, named);
+  // The backlog of the socket is full, so a daemon does listen, and gRPC waits for its turn. The
+  // file belongs to the listener's user.
+  if (errno == EAGAIN) return CheckListener(path, info.st_uid, named);
+  return Explain(path, errno);
 }
 
 }  // namespace tenure

@@ -2,6 +2,9 @@
 #ifndef CLIENT_SESSION_SOCKET_PROBE_H_
 #define CLIENT_SESSION_SOCKET_PROBE_H_
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -17,8 +20,9 @@ int ConnectOnce(const std::string& path);
 // cannot tell: its message is "failed to connect to all addresses" for every reason.
 // Errors: NOT_FOUND: there is no such socket. UNAVAILABLE: the socket exists, but no process
 // listens on it. PERMISSION_DENIED: this uid may not connect. INVALID_ARGUMENT: the path is empty,
-// too long or not a socket. Each message says what the user can do.
-absl::Status CheckSocket(const std::string& path);
+// too long or not a socket. PERMISSION_DENIED also: the listener may not be taken for the daemon
+// (daemon_trust.h). Each message says what the user can do.
+absl::Status CheckSocket(const std::string& path, std::optional<uid_t> named_uid = std::nullopt);
 
 }  // namespace tenure
 

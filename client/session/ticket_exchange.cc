@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "client/session/daemon_trust.h"
 #include "client/session/socket_probe.h"
 #include "common/fd_socket.h"
 #include "common/socket_path.h"
@@ -18,13 +19,17 @@
 namespace tenure {
 namespace {
 
-absl::StatusOr<UniqueFd> Connect(const std::string& path) {
+absl::StatusOr<UniqueFd> Connect(const std::string& path, std::optional<uid_t> named_uid) {
   if (path.size() <= size_t{kMaxSocketPath}) {
     UniqueFd connection(ConnectOnce(path));
-    if (connection) return connection;
+    if (connection) {
+      TENURE_ASSIGN_OR_RETURN(const std::optional<uid_t> named, NamedDaemonUid(named_uid));
+      TENURE_RETURN_IF_ERROR(CheckConnection(connection.get(), path, named));
+      return connection;
+    }
     if (errno == EAGAIN) return absl::UnavailableError("the daemon's fd socket is busy");
   }
-  const absl::Status why = CheckSocket(path);
+  const absl::Status why = CheckSocket(path, named_uid);
   // OK: the socket can be reached by now, so a daemon has just started. The caller repeats.
   return why.ok() ? absl::UnavailableError("the daemon's fd socket could not be reached") : why;
 }
@@ -69,8 +74,8 @@ absl::StatusOr<UniqueFd> ReadAnswer(int connection) {
 }  // namespace
 
 absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
-                                        Deadline deadline) {
-  TENURE_ASSIGN_OR_RETURN(const UniqueFd connection, Connect(fd_socket));
+                                        Deadline deadline, std::optional<uid_t> named_uid) {
+  TENURE_ASSIGN_OR_RETURN(const UniqueFd connection, Connect(fd_socket, named_uid));
   if (send(connection.get(), ticket.data(), ticket.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
       static_cast<ssize_t>(ticket.size())) {
     return absl::UnavailableError("the daemon accepts no data on its fd socket");

@@ -2,6 +2,9 @@
 #ifndef CLIENT_SESSION_TICKET_EXCHANGE_H_
 #define CLIENT_SESSION_TICKET_EXCHANGE_H_
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -19,7 +22,8 @@ namespace tenure {
 // files. The daemon's own, of which NOT_FOUND means an expired or used ticket.
 // Source: unix(7) SCM_RIGHTS.
 absl::StatusOr<UniqueFd> ExchangeTicket(const std::string& fd_socket, absl::string_view ticket,
-                                        Deadline deadline);
+                                        Deadline deadline,
+                                        std::optional<uid_t> named_uid = std::nullopt);
 
 }  // namespace tenure
 

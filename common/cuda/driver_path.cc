@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -67,7 +68,13 @@ absl::StatusOr<std::string> ResolveDriver(absl::string_view name) {
 
 absl::StatusOr<std::string> ResolveClientDriver(absl::string_view told) {
   const char* preferred = std::getenv("TENURE_DRIVER");
-  return ResolveDriver(preferred != nullptr && *preferred != '\0' ? preferred : told);
+  if (preferred != nullptr && *preferred != '\0') return ResolveDriver(preferred);
+  // A library that is loaded runs its code in this process, so that no daemon chooses its path.
+  if (told == "cuda" || told == "emulated") return ResolveDriver(told);
+  return absl::InvalidArgumentError(
+      absl::StrCat("the daemon names '", absl::Utf8SafeCHexEscape(told.substr(0, 100)),
+                   "' as its driver, and is trusted with cuda and emulated only; set TENURE_DRIVER "
+                   "to the path of the driver's library"));
 }
 
 }  // namespace tenure::cuda

@@ -19,7 +19,8 @@ namespace tenure::cuda {
 absl::StatusOr<std::string> ResolveDriver(absl::string_view name);
 
 // The same for a client: it must load the driver that its daemon loaded, so the daemon tells it
-// "cuda" or "emulated". The environment variable TENURE_DRIVER, where set, overrides what was told.
+// "cuda" or "emulated", and nothing else. The environment variable TENURE_DRIVER, where set,
+// overrides what was told.
 absl::StatusOr<std::string> ResolveClientDriver(absl::string_view told);
 
 }  // namespace tenure::cuda

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ struct FailingStart {
   std::function<void(const Files&)> repair;
   int exit_code;
 };
+
+void PrintTo(const FailingStart& start, std::ostream* out) { *out << start.name; }
 
 void FaultsAre(const Files& files, const std::string& faults) {
   std::ofstream(files.faults()) << faults << "\n";

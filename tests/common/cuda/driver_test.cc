@@ -72,7 +72,10 @@ TEST(DriverPathTest, TheEnvironmentOverridesWhatAClientWasTold) {
   EXPECT_EQ(ResolveClientDriver("cuda").value(), "libcuda.so.1");
   setenv("TENURE_DRIVER", "/other/libcuda.so", 1);
   EXPECT_EQ(ResolveClientDriver("cuda").value(), "/other/libcuda.so");
+  EXPECT_EQ(ResolveClientDriver("/daemon/says.so").value(), "/other/libcuda.so");
   setenv("TENURE_DRIVER", "", 1);
+  for (const char* told : {"/daemon/says.so", "./says.so", "", "cuda/../says.so"})
+    EXPECT_TRUE(absl::IsInvalidArgument(ResolveClientDriver(told).status())) << told;
   EXPECT_EQ(ResolveClientDriver("cuda").value(), "libcuda.so.1");
   unsetenv("TENURE_DRIVER");
 }
