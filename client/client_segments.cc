@@ -3,6 +3,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
@@ -58,7 +59,10 @@ absl::StatusOr<Segment> Client::Attach(const std::string& name, std::optional<ui
 
 absl::StatusOr<Segment> Client::LoadAndPublish(const std::string& name, const Loader& loader,
                                                const LoadOptions& options) {
+  // A loader that throws must not keep the name from all who wait for it.
+  auto claim = absl::MakeCleanup([&] { session_->EndLoading(name, /*published=*/false); });
   absl::StatusOr<SegmentContents> contents = loader(*this);
+  std::move(claim).Cancel();
   absl::StatusOr<Segment> segment =
       contents.ok() ? Publish(name, *std::move(contents), {.allowed_uids = options.allowed_uids})
                     : contents.status();

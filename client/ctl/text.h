@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/bytes.h"
+#include "common/utf8.h"
 
 namespace tenure::ctl {
 
@@ -20,10 +21,6 @@ enum class Tone { kPlain, kGood, kBad, kHeading };
 // `text` in that tone; unchanged without colours.
 std::string Toned(absl::string_view text, Tone tone, bool colourful);
 
-// Replaces control characters, invisible characters that reorder or hide others, and bytes that are
-// no UTF-8 by '?'. For text from another program, such as a session's name: it could otherwise send
-// escape sequences to the terminal, or show another name than it has.
-std::string Printable(absl::string_view text);
 // How many columns of a terminal a printable text takes.
 size_t Width(absl::string_view text);
 

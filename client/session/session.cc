@@ -8,8 +8,10 @@
 #include "client/session/fork_guard.h"
 #include "common/cuda/driver.h"
 #include "common/cuda/driver_path.h"
+#include "common/limits.h"
 #include "common/socket_path.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace tenure {
 namespace {
@@ -29,6 +31,16 @@ absl::StatusOr<std::unique_ptr<cuda::Driver>> LoadDriver(const std::string& want
 
 }  // namespace
 
+std::string DefaultSessionName(absl::string_view program) {
+  std::string name = Printable(program);
+  if (name.size() <= kMaxSessionName) return name;
+  // Not in the middle of a character.
+  size_t end = kMaxSessionName;
+  while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xc0) == 0x80) --end;
+  name.resize(end);
+  return name;
+}
+
 Session::Session(std::unique_ptr<SessionStub> stub, const ConnectOptions& options,
                  std::string socket)
     : stub_(std::move(stub)),
@@ -38,7 +50,8 @@ Session::Session(std::unique_ptr<SessionStub> stub, const ConnectOptions& option
 
 absl::StatusOr<std::shared_ptr<Session>> Session::Open(const ConnectOptions& options) {
   const std::string socket = options.socket.empty() ? ConnectPath() : options.socket;
-  const std::string name = options.name.empty() ? program_invocation_short_name : options.name;
+  const std::string name =
+      options.name.empty() ? DefaultSessionName(program_invocation_short_name) : options.name;
   TENURE_ASSIGN_OR_RETURN(std::unique_ptr<SessionStub> stub,
                           SessionStub::Open({.socket = socket,
                                              .name = name,

@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 
@@ -28,6 +29,10 @@
 #include "common/cuda/device.h"
 
 namespace tenure {
+
+// The name of a session that is given none: that of the program, as far as the daemon takes it. A
+// program's file may have any name.
+std::string DefaultSessionName(absl::string_view program);
 
 // One session at the daemon, with the device, the regions mapped on it, and the threads that renew
 // the lease and watch the daemon. Client, DeviceBuffer and Segment share it; the last of them ends

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/cuda/no_driver_calls.h"
 
 namespace tenure::server {
@@ -120,7 +121,8 @@ std::shared_ptr<const Peer> Reaper::Unwatch(int pidfd) {
 
 void Reaper::ProveExits() {
   absl::Duration pause = kFirstPollPause;
-  absl::Time next_overdue_check = absl::Now();
+  const SystemClock clock;
+  BootTime next_overdue_check = clock.Now();
   while (!Stopping()) {
     const absl::Duration longest = fence_.HasWaiting() ? pause : kIdlePause;
     {
@@ -132,9 +134,9 @@ void Reaper::ProveExits() {
       pause = exit_seen ? kFirstPollPause : std::min(pause * 2, kLongestPollPause);
     }
     fence_.Poll();
-    if (absl::Now() < next_overdue_check) continue;
+    if (clock.Now() < next_overdue_check) continue;
     overdue_.Check();
-    next_overdue_check = absl::Now() + kIdlePause;
+    next_overdue_check = clock.Now() + kIdlePause;
   }
 }
 

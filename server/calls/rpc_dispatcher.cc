@@ -24,14 +24,14 @@ RpcDispatcher::Call::Call(grpc::CallbackServerContext* context, RpcDispatcher& d
     : reactor_(context->DefaultReactor()),
       dispatcher_(&dispatcher),
       method_(method),
-      start_(absl::Now()) {
+      start_(SystemClock().Now()) {
   dispatcher_->in_progress_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void RpcDispatcher::Call::Finish(const absl::Status& status) {
   Metrics* const metrics = dispatcher_->options_.metrics;
   // Before the answer: a client that has it finds its call in the metrics.
-  if (metrics != nullptr) metrics->RpcDone(method_, absl::Now() - start_);
+  if (metrics != nullptr) metrics->RpcDone(method_, SystemClock().Now() - start_);
   reactor_->Finish(ToGrpc(status));
   // After the answer: a daemon that is idle by this count has answered all calls.
   dispatcher_->in_progress_.fetch_sub(1, std::memory_order_release);
@@ -43,8 +43,9 @@ void RpcDispatcher::Call::Finish(const Peer& caller, const absl::Status& status)
 }
 
 void RpcDispatcher::WaitUntilIdle(absl::Duration timeout) const {
-  const absl::Time end = absl::Now() + timeout;
-  while (in_progress_.load(std::memory_order_acquire) > 0 && absl::Now() < end)
+  const SystemClock clock;
+  const BootTime end = clock.Now() + timeout;
+  while (in_progress_.load(std::memory_order_acquire) > 0 && clock.Now() < end)
     absl::SleepFor(absl::Milliseconds(1));
 }
 

@@ -14,6 +14,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
+#include "common/clock.h"
 #include "server/calls/executor.h"
 #include "server/identity/peer.h"
 #include "server/memory/health.h"
@@ -126,7 +127,7 @@ class RpcDispatcher {
     grpc::ServerUnaryReactor* reactor_;
     RpcDispatcher* dispatcher_;
     Metrics::Method method_;
-    absl::Time start_;
+    BootTime start_;
   };
 
   template <typename Caller>

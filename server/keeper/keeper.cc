@@ -17,10 +17,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
+#include "common/clock.h"
 #include "common/unique_fd.h"
 #include "server/keeper/daemon_process.h"
 #include "server/keeper/exit_code.h"
@@ -90,17 +90,18 @@ class Keeper {
   // The child, and since when it runs and whether it has served. Between the end of one child and
   // the start of the next there is none.
   DaemonProcess child_;
-  absl::Time started_;
+  const SystemClock clock_;
+  BootTime started_;
   bool served_ = false;
 
-  absl::Time next_start_ = absl::InfinitePast();
+  BootTime next_start_;
   bool stopping_ = false;  // a signal to end has come
   std::optional<int> exit_code_;
 };
 
 int Keeper::Run() {
   while (!exit_code_) {
-    if (!child_.running() && absl::Now() >= next_start_) StartChild();
+    if (!child_.running() && clock_.Now() >= next_start_) StartChild();
     std::array<epoll_event, 16> events;
     const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                  TimeUntilNextStart());
@@ -129,13 +130,13 @@ void Keeper::Watch(int fd) const {
 
 int Keeper::TimeUntilNextStart() const {
   if (child_.running()) return -1;
-  const absl::Duration wait = std::max(absl::ZeroDuration(), next_start_ - absl::Now());
+  const absl::Duration wait = std::max(absl::ZeroDuration(), next_start_ - clock_.Now());
   // Rounded up: with 0 for the last fraction of a millisecond the loop would spin.
   return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1))));
 }
 
 void Keeper::StartChild() {
-  started_ = absl::Now();
+  started_ = clock_.Now();
   served_ = false;
   const absl::Status started = child_.Start(kept_, notify_->path());
   if (started.ok()) {
@@ -144,7 +145,7 @@ void Keeper::StartChild() {
     return;
   }
   spdlog::error("{}", std::string(started.message()));
-  next_start_ = absl::Now() + backoff_.AfterEnd(absl::ZeroDuration(), /*served=*/false);
+  next_start_ = clock_.Now() + backoff_.AfterEnd(absl::ZeroDuration(), /*served=*/false);
 }
 
 void Keeper::HandleSignals() {
@@ -228,8 +229,8 @@ void Keeper::HandleChildEnd() {
     exit_code_ = end->code();
     return;
   }
-  const absl::Duration pause = backoff_.AfterEnd(absl::Now() - started_, served_);
-  next_start_ = absl::Now() + pause;
+  const absl::Duration pause = backoff_.AfterEnd(clock_.Now() - started_, served_);
+  next_start_ = clock_.Now() + pause;
   spdlog::warn("tenured (pid {}) {} {}; the next starts in {} and gets {} file descriptors",
                end->pid, end->exited ? "ended with" : "was ended by signal", end->value,
                absl::FormatDuration(absl::Trunc(pause, absl::Milliseconds(1))), kept_.size());

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -301,6 +302,12 @@ TEST_F(SegmentTest, ALoaderThatFailsGivesTheClaimBack) {
   const auto load = [](Client& loader) { return MakeContents(loader, {MiB(2)}); };
   EXPECT_TRUE(next.AttachOrLoad("tried", load, {.wait = absl::ZeroDuration()}).ok());
   EXPECT_TRUE(client.AttachOrLoad("tried", load, {.wait = absl::ZeroDuration()}).ok());
+  // One that throws leaves the name to the next, too.
+  const auto thrower = [](Client&) -> absl::StatusOr<SegmentContents> {
+    throw std::runtime_error("the file is not what it was");
+  };
+  EXPECT_THROW(static_cast<void>(client.AttachOrLoad("thrown", thrower)), std::runtime_error);
+  EXPECT_TRUE(next.AttachOrLoad("thrown", load, {.wait = absl::ZeroDuration()}).ok());
 }
 
 TEST_F(SegmentTest, EndingAClaimNeverEndsAPublishedSegment) {
