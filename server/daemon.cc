@@ -123,7 +123,8 @@ absl::Status Daemon::OpenListeners(const Config& config, int ordinal) {
   TENURE_ASSIGN_OR_RETURN(options.allowed,
                           AllowList::Make(config.allow_users, config.allow_groups));
   ConnectionTable::Options table;
-  table.descriptors = descriptors_.connections;
+  table.descriptors = descriptors_.all;
+  table.max_descriptors = descriptors_.connections;
   table.max_tenant_connections = config.max_tenant_connections;
   table.tenant_requests_per_second = static_cast<double>(config.max_tenant_requests);
   table.on_cut = [](const Connection& connection, const absl::Status& why) {
@@ -231,9 +232,9 @@ absl::Status Daemon::StartServices(const Config& config, const cuda::Driver& dri
 void Daemon::StartListeners() {
   listener_->Start([this](Listener::Accepted accepted) {
     // Entered before gRPC has the socket: the first call on it may come at once.
-    connections_->Add(accepted.socket.get(), std::move(accepted.caller),
-                      std::move(accepted.permit));
-    grpc_->AddConnection(std::move(accepted.socket));
+    if (connections_->Add(accepted.socket.get(), std::move(accepted.caller),
+                          std::move(accepted.permit)))
+      grpc_->AddConnection(std::move(accepted.socket));
   });
   fd_listener_->Start([this](Listener::Accepted accepted) {
     fd_exchange_->Answer(std::move(accepted.socket), accepted.caller);

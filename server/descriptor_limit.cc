@@ -30,7 +30,7 @@ DescriptorShares ShareDescriptors(const FdStore* store) {
   const int all = RaiseDescriptorLimit();
   uint64_t regions = static_cast<uint64_t>(all) / 4;
   if (store != nullptr) regions = std::min<uint64_t>(regions, store->max());
-  return DescriptorShares{all - static_cast<int>(regions), regions};
+  return DescriptorShares{all, all - static_cast<int>(regions), regions};
 }
 
 }  // namespace tenure::server

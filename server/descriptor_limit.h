@@ -10,6 +10,7 @@ namespace tenure::server {
 
 // Every connection is an open file, and so is every region of kind VMM_FD.
 struct DescriptorShares {
+  int all = 0;  // the limit: every descriptor has a number below it
   int connections = 0;
   uint64_t vmm_regions = 0;
 };

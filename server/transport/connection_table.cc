@@ -36,7 +36,8 @@ absl::StatusOr<ConnectionPermit> ConnectionTable::Permit(uid_t uid) {
   for (const auto& [user, load] : loads_) {
     admitted += static_cast<size_t>(load->connections.load(std::memory_order_relaxed));
   }
-  if (admitted + processes_.size() + kOtherDescriptors >= by_socket_.size()) {
+  if (admitted + processes_.size() + kOtherDescriptors >=
+      static_cast<size_t>(options_.max_descriptors)) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the daemon has ", admitted, " connections, and its limit of open files allows no more"));
   }
@@ -70,17 +71,17 @@ std::shared_ptr<TokenBucket> ConnectionTable::ResetsOf(const Caller& caller) {
   return resets;
 }
 
-void ConnectionTable::Add(int socket, Caller caller, ConnectionPermit permit) {
+bool ConnectionTable::Add(int socket, Caller caller, ConnectionPermit permit) {
+  // The limit of open files was raised under the running daemon.
+  if (static_cast<size_t>(socket) >= by_socket_.size()) return false;
   absl::MutexLock lock(&mu_);
   if (caller.ok()) AddToProcess(caller);
   std::shared_ptr<TokenBucket> resets = ResetsOf(caller);
-  // by_socket_ was sized by the hard limit of open files, which nothing raises under a running
-  // daemon, so the kernel gives no number beyond it.
-  TENURE_CHECK(static_cast<size_t>(socket) < by_socket_.size());
   auto connection =
       std::make_shared<Connection>(socket, std::move(caller), std::move(permit), std::move(resets));
   by_socket_[static_cast<size_t>(socket)].store(connection.get(), std::memory_order_release);
   TENURE_CHECK(connections_.emplace(socket, std::move(connection)).second);
+  return true;
 }
 
 void ConnectionTable::Remove(int socket) {

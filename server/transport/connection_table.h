@@ -36,8 +36,10 @@ class ConnectionTable {
   using Caller = Connection::Caller;
 
   struct Options {
-    // Sockets have numbers below this: the limit of open files.
+    // Sockets have numbers below this: the limit of open files, whatever else holds some of them.
     int descriptors = 1024;
+    // How many of them connections and the processes behind them may hold.
+    int max_descriptors = 1024;
     int max_tenant_connections = 4096;
     double tenant_requests_per_second = 100'000;
     // How long the socket of a client may stay full because the client does not read.
@@ -52,8 +54,10 @@ class ConnectionTable {
   // Errors: RESOURCE_EXHAUSTED: the user has as many connections as one tenant may have, or the
   // daemon has no descriptor left for another one.
   absl::StatusOr<ConnectionPermit> Permit(uid_t uid) ABSL_LOCKS_EXCLUDED(mu_);
-  // Adds a connection. REQUIRES: gRPC does not have the socket yet.
-  void Add(int socket, Caller caller, ConnectionPermit permit) ABSL_LOCKS_EXCLUDED(mu_);
+  // Adds a connection. Returns false, and keeps nothing, if its socket's number is beyond
+  // `descriptors`: the connection must be refused. REQUIRES: gRPC does not have the socket yet.
+  [[nodiscard]] bool Add(int socket, Caller caller, ConnectionPermit permit)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Removes the connection with this socket, if there is one. It is called before each close(2) of
   // the process, and most descriptors are no connections.
   void Remove(int socket) ABSL_LOCKS_EXCLUDED(mu_);

@@ -270,6 +270,28 @@ TEST(LimitTest, ADaemonWithoutDescriptorsTurnsCallersAwayAndRecovers) {
   EXPECT_EQ(daemon.Stop(), 0);
 }
 
+// The descriptors of regions hold the low numbers, so that the sockets of connections get numbers
+// above the connections' share.
+TEST(LimitTest, ConnectionsBesideManyDescriptorsAreServedOrTurnedAwayAndEndNothing) {
+  TestDaemon daemon(TestDaemon::Options{.wrapper = {"prlimit", "--nofile=400:400"}});
+  RawSession session(daemon.allocator());
+  v1::Token token;
+  for (int i = 0; i < 90; ++i) {
+    v1::AllocateRequest request = session.Request(MiB(2).value());
+    request.set_placement(v1::PLACEMENT_DIRECT);
+    request.set_memory_kind(v1::MEMORY_KIND_VMM_FD);
+    ASSERT_TRUE(session.Send(request, &token).ok());
+  }
+  std::deque<http2::Connection> crowd;
+  for (int i = 0; i < 400; ++i) {
+    crowd.emplace_back(daemon.socket());
+    crowd.back().Send(http2::Opening());
+  }
+  EXPECT_TRUE(Eventually([&] { return crowd.back().IsClosed(); }));
+  EXPECT_TRUE(daemon.Running());
+  EXPECT_TRUE(session.Free(token.allocation_id()).ok());
+}
+
 TEST(LimitTest, ATenantMakesOnlySoManyRequestsASecond) {
   TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
   RawSession session(daemon.allocator());

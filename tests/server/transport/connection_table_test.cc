@@ -35,7 +35,7 @@ class ConnectionTableTest : public ::testing::Test {
   void Add(int socket, ConnectionTable::Caller caller) {
     absl::StatusOr<ConnectionPermit> permit = table_->Permit(kUser);
     ASSERT_TRUE(permit.ok()) << permit.status();
-    table_->Add(socket, std::move(caller), *std::move(permit));
+    EXPECT_TRUE(table_->Add(socket, std::move(caller), *std::move(permit)));
   }
   // A read that brings these bytes of this process.
   absl::Status Read(int socket, std::string bytes, pid_t pid) {
@@ -72,7 +72,7 @@ TEST_F(ConnectionTableTest, ATenantHasOnlySoManyConnectionsAndGetsRoomWhenOneEnd
 }
 
 TEST_F(ConnectionTableTest, ConnectionsAndTheirProcessesLeaveTheDaemonDescriptorsForItself) {
-  ConnectionTable& table = Make({.descriptors = 132});
+  ConnectionTable& table = Make({.max_descriptors = 132});
   std::vector<absl::StatusOr<ConnectionPermit>> permits;
   while (permits.size() < 100) {
     absl::StatusOr<ConnectionPermit> permit = table.Permit(static_cast<uid_t>(permits.size()));
@@ -84,6 +84,17 @@ TEST_F(ConnectionTableTest, ConnectionsAndTheirProcessesLeaveTheDaemonDescriptor
   Add(5, PeerOf(1));
   Add(6, PeerOf(2));
   EXPECT_TRUE(absl::IsResourceExhausted(table.Permit(kUser).status())) << "two and their pidfds";
+}
+
+TEST_F(ConnectionTableTest, ASocketsNumberIsNoMatterOfHowManyThereMayBe) {
+  // Other files may hold the low numbers.
+  ConnectionTable& table = Make({.descriptors = 1000, .max_descriptors = 200});
+  Add(999, PeerOf(1));
+  EXPECT_NE(table.FindBySocket(999), nullptr);
+  absl::StatusOr<ConnectionPermit> permit = table.Permit(kUser);
+  ASSERT_TRUE(permit.ok()) << permit.status();
+  EXPECT_FALSE(table.Add(1000, PeerOf(2), *std::move(permit))) << "refused, and no reason to abort";
+  EXPECT_EQ(table.size(), 1u);
 }
 
 TEST_F(ConnectionTableTest, TheCallerIsFoundByTheNameThatGrpcGivesItsConnection) {
