@@ -313,11 +313,16 @@ std::string CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::st
   return all;
 }
 
+// A field of Protobuf's wire format with a text of less than 128 bytes.
+std::string TextField(char number, const std::string& text) {
+  std::string field = {static_cast<char>(number << 3 | 2), static_cast<char>(text.size())};
+  return field.append(text);
+}
+
 // The answer of the standard health service about a service, or about the daemon ("").
 std::string HealthOf(const TestDaemon& daemon, const std::string& service) {
   // HealthCheckRequest{service: ...}
-  const std::string request =
-      service.empty() ? "" : "\x0a" + std::string(1, static_cast<char>(service.size())) + service;
+  const std::string request = service.empty() ? "" : TextField(1, service);
   const std::string answer = CallRaw(daemon.NewChannel(), "/grpc.health.v1.Health/Check", request);
   if (answer == "\x08\x01") return "SERVING";
   return answer == "\x08\x02" ? "NOT_SERVING" : answer;
@@ -389,8 +394,7 @@ TEST(DaemonTest, ReflectionNamesAndDescribesTheServices) {
        {"tenure.v1.Allocator", "tenure.v1.Stats", "tenure.v1.Admin", "grpc.health.v1.Health"}) {
     EXPECT_NE(list.find(service), std::string::npos) << service;
     // ServerReflectionRequest{file_containing_symbol: ...}, whose answer has the file's syntax.
-    const std::string described =
-        Reflect(daemon, "\x22" + std::string(1, static_cast<char>(service.size())) + service);
+    const std::string described = Reflect(daemon, TextField(4, service));
     EXPECT_NE(described.find("proto3"), std::string::npos) << service << " is not described";
   }
 }
