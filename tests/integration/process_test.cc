@@ -173,6 +173,8 @@ class Supervisor {
   pid_t Start(const std::string& folder, std::vector<std::string> environment) const {
     environment.push_back("NOTIFY_SOCKET=" + path_);
     environment.emplace_back("WATCHDOG_USEC=300000");
+    // A device of its own: another test's daemon may have the usual one.
+    environment.push_back("TENURE_EMULATED_DIR=" + folder + "/card");
     return StartProgram(
         {ProgramFolder() + "/tenured", "--driver", "emulated", "--http", "off", "--emulated-memory",
          "1GiB", "--warm-reserve", "0", "--socket", folder + "/grpc.sock"},
