@@ -65,6 +65,7 @@ void Reaper::Stop() {
   {
     cuda::NoDriverCallsLock lock(&mu_);
     stopping_ = true;
+    poll_now_.SignalAll();
   }
   const uint64_t one = 1;
   TENURE_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
@@ -104,6 +105,7 @@ void Reaper::ReclaimExited() {
     // After all are reclaimed, so that the poll that this starts finds their regions in quarantine.
     cuda::NoDriverCallsLock lock(&mu_);
     exit_seen_ = true;
+    poll_now_.SignalAll();
   }
 }
 
@@ -128,7 +130,7 @@ void Reaper::ProveExits() {
     {
       cuda::NoDriverCallsLock lock(&mu_);
       const bool exit_seen =
-          mu_.AwaitWithTimeout(absl::Condition(this, &Reaper::ShouldPollNow), longest);
+          poll_now_.AwaitFor(mu_, absl::Condition(this, &Reaper::ShouldPollNow), longest);
       // Reset before the poll: an exit that is seen during the poll starts another one.
       exit_seen_ = false;
       pause = exit_seen ? kFirstPollPause : std::min(pause * 2, kLongestPollPause);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
+#include "common/timed_cond_var.h"
 #include "common/unique_fd.h"
 #include "server/background/overdue_watch.h"
 #include "server/identity/peer.h"
@@ -66,6 +67,7 @@ class Reaper {
   // Taken by Watch on gRPC's threads; no driver call is made while it is held, and neither the
   // registry nor the fence is called.
   mutable absl::Mutex mu_;
+  TimedCondVar poll_now_;  // signalled when ShouldPollNow() has become true
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   // A process has exited since the fence was last polled.
   bool exit_seen_ ABSL_GUARDED_BY(mu_) = false;

@@ -53,6 +53,7 @@ std::optional<Region> DeviceHeap::TakeWarm(Bytes at_least, Bytes at_most, Tenant
   region->tenant_ = tenant;
   books_.warm -= region->size();
   books_.leased += region->size();
+  Wake();
   return region;
 }
 
@@ -130,6 +131,7 @@ void DeviceHeap::Enqueue(Region region, OnCleared on_cleared, std::deque<Returne
   books_.warm += region.size();
   refill_paused_ = false;
   list.push_back(Returned{std::move(region), std::move(on_cleared)});
+  Wake();
 }
 
 std::optional<DeviceHeap::Returned> DeviceHeap::TakeOldest(std::deque<Returned>& list) {
@@ -151,9 +153,11 @@ bool DeviceHeap::ClearOnce() {
     if (!MakeCleanRoom(to_clear_.front().region.size())) {
       to_free_.push_back(std::move(to_clear_.front()));
       to_clear_.pop_front();
+      Wake();
       return true;
     }
     dirty = TakeOldest(to_clear_);
+    Wake();  // clean regions may have been displaced
   }
   const absl::Status cleared = driver_.Clear(dirty->region);
   {
@@ -165,13 +169,14 @@ bool DeviceHeap::ClearOnce() {
       books_.warm -= dirty->region.size();
       books_.quarantined += dirty->region.size();
       retired_.push_back(std::move(dirty->region));
+      Wake();
       return true;
     }
     // The room that was made above may have gone to a region of the reserve meanwhile.
-    if (!PutClean(dirty->region)) {
-      to_free_.push_back(*std::move(dirty));
-      return true;
-    }
+    const bool kept = PutClean(dirty->region);
+    if (!kept) to_free_.push_back(*std::move(dirty));
+    Wake();
+    if (!kept) return true;
   }
   // After the lock: the completion belongs to another room and may take locks of its own.
   if (dirty->on_cleared) std::move(dirty->on_cleared)();
@@ -206,6 +211,7 @@ bool DeviceHeap::RefillOne() {
   ++driver_changes_;
   books_.warm += missing;
   if (!PutClean(*region)) to_free_.push_back(Returned{*std::move(region), nullptr});
+  Wake();
   return true;
 }
 
@@ -224,27 +230,34 @@ void DeviceHeap::FreeToDriver(Returned returned) {
   {
     cuda::NoDriverCallsLock lock(&mu_);
     freeing_bytes_ -= size;
+    Wake();
   }
   if (returned.on_cleared) std::move(returned.on_cleared)();
 }
 
 void DeviceHeap::WaitForClearing(absl::Duration timeout) const {
   cuda::NoDriverCallsLock lock(&mu_);
-  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToClear), timeout);
+  has_to_clear_.AwaitFor(mu_, absl::Condition(this, &DeviceHeap::HasToClear), timeout);
 }
 
 void DeviceHeap::WaitForSupply(absl::Duration timeout) const {
   cuda::NoDriverCallsLock lock(&mu_);
-  mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::HasToSupply), timeout);
+  has_to_supply_.AwaitFor(mu_, absl::Condition(this, &DeviceHeap::HasToSupply), timeout);
 }
 
-// The two conditions are evaluated by whichever thread releases mu_, so they take no lock but that
-// of the health. After a failure nothing is to be done, and the waiting threads sleep.
+// The two conditions are evaluated under mu_, so they take no lock but that of the health. After a
+// failure nothing is to be done, and the waiting threads sleep.
 bool DeviceHeap::HasToClear() const { return health_.Check().ok() && !to_clear_.empty(); }
 
 bool DeviceHeap::HasToSupply() const {
   return health_.Check().ok() &&
          (!to_free_.empty() || MissingReserve(kUrgentRefillPercent) != Bytes(0));
+}
+
+void DeviceHeap::Wake() {
+  if (HasToClear()) has_to_clear_.SignalAll();
+  if (HasToSupply()) has_to_supply_.SignalAll();
+  if (NoneBusy()) none_busy_.SignalAll();
 }
 
 Bytes DeviceHeap::Trim() {
@@ -345,7 +358,7 @@ bool DeviceHeap::FreeIdleMemory() {
     // A busy region is on no list, so Trim() does not find it. Wait until it is freed, or cleared
     // and on a list again. The time is limited, because other threads may always have something
     // busy.
-    mu_.AwaitWithTimeout(absl::Condition(this, &DeviceHeap::NoneBusy), kLongestDriverCall);
+    none_busy_.AwaitFor(mu_, absl::Condition(this, &DeviceHeap::NoneBusy), kLongestDriverCall);
   }
   // Trim() always runs: memory may have become idle meanwhile.
   return Trim() > Bytes(0) || waited;

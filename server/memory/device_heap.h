@@ -17,6 +17,7 @@
 #include "common/bytes.h"
 #include "common/cuda/device.h"
 #include "common/memory_kind.h"
+#include "common/timed_cond_var.h"
 #include "common/unique_fd.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
@@ -200,6 +201,9 @@ class DeviceHeap {
   }
   bool HasToClear() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasToSupply() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Wakes the threads that wait for a condition which holds now. Every change of what the three
+  // conditions read ends with it, under the same lock.
+  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   cuda::Device& device_;
   Health& health_;
@@ -210,6 +214,10 @@ class DeviceHeap {
   // Guards which region is where. No driver call is made and no completion is called under it. Of
   // the other locks only that of the health may be taken under it.
   mutable absl::Mutex mu_;
+  // One for each condition, so that a grant wakes no thread that has nothing to do.
+  mutable TimedCondVar has_to_clear_;
+  mutable TimedCondVar has_to_supply_;
+  TimedCondVar none_busy_;
   Books books_ ABSL_GUARDED_BY(mu_);
   TenantAccounts accounts_ ABSL_GUARDED_BY(mu_);
   CleanRegions clean_ ABSL_GUARDED_BY(mu_);

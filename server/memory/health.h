@@ -7,6 +7,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "common/timed_cond_var.h"
+
 namespace tenure::server {
 
 // The first failure that ends service. After a driver error other than out-of-memory the contents
@@ -28,17 +30,19 @@ class Health {
   void Fail(const absl::Status& cause) {
     absl::MutexLock lock(&mu_);
     if (failure_.ok()) failure_ = absl::UnavailableError(cause.message());
+    failed_.SignalAll();
   }
 
   // Waits until Fail was called, at most `timeout`; returns whether it was.
   bool WaitForFailure(absl::Duration timeout) const {
     absl::MutexLock lock(&mu_);
     const auto failed = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !failure_.ok(); };
-    return mu_.AwaitWithTimeout(absl::Condition(&failed), timeout);
+    return failed_.AwaitFor(mu_, absl::Condition(&failed), timeout);
   }
 
  private:
   mutable absl::Mutex mu_;
+  mutable TimedCondVar failed_;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
 };
 
