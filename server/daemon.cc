@@ -176,6 +176,7 @@ absl::Status Daemon::StartBackground(const Config& config) {
     return connections_->IsConnected(process);
   };
   options.on_kill = &LogHungClientKilled;
+  options.on_pause = &LogPause;
   overdue_ = std::make_unique<OverdueWatch>(*registry_, processes_.get(), std::move(options));
   TENURE_ASSIGN_OR_RETURN(reaper_, Reaper::Create(*registry_, *fence_, *overdue_));
   // Before the reaper starts: the sessions of an earlier life are in the registry, and their

@@ -10,36 +10,34 @@ OverdueWatch::OverdueWatch(LeaseRegistry& registry, cuda::ProcessList* processes
     : registry_(registry), processes_(processes), options_(std::move(options)) {}
 
 void OverdueWatch::Check() {
-  const std::vector<OverdueSession> overdue = registry_.SuspendOverdue();
-  if (overdue.empty()) {
-    // No session is overdue, so those in killed_ have ended, or could not be killed and have sent a
-    // keep-alive since. Such a session gets a new attempt the next time.
-    killed_.clear();
-    return;
-  }
-  // The list is read once for all sessions, and only if the decision about one depends on it: a
-  // process with a connection is never taken to have exec'ed.
+  const absl::Duration unwatched = registry_.SuspendOverdue();
+  if (unwatched >= kWorthALine && options_.on_pause) options_.on_pause(unwatched);
+  const std::vector<OverdueProcess> overdue = registry_.OverdueProcesses(last_, kMostAtOnce);
+  last_ = overdue.size() == kMostAtOnce ? overdue.back().peer->key() : ProcessKey();
+  // The list is read once for all, and only if the decision about one depends on it: a process with
+  // a connection is never taken to have exec'ed.
   absl::StatusOr<std::vector<pid_t>> listed = absl::UnavailableError("not read");
-  const bool any_disconnected = std::any_of(
-      overdue.begin(), overdue.end(),
-      [this](const auto& session) { return !options_.is_connected(session.lease->peer()->key()); });
+  const bool any_disconnected =
+      std::any_of(overdue.begin(), overdue.end(), [this](const OverdueProcess& process) {
+        return !options_.is_connected(process.peer->key());
+      });
   if (any_disconnected && processes_ != nullptr) listed = processes_->ComputeProcesses();
-  for (const OverdueSession& session : overdue) {
+  for (const OverdueProcess& process : overdue) {
     // The reaper reclaims it.
-    if (session.lease->peer()->Exited()) continue;
-    const LeaseEvent event = CauseOf(*session.lease, listed);
+    if (process.peer->Exited()) continue;
+    const ProcessKey key = process.peer->key();
+    const LeaseEvent event = CauseOf(*process.peer, listed);
     if (event == LeaseEvent::kExeced) {
-      registry_.EndExeced(session.id);
+      registry_.EndExeced(key);
       continue;
     }
-    session.lease->On(event);
-    if (options_.kill_hung && session.by >= options_.grace) KillOnce(session);
+    registry_.NoteOverdueCause(key, event);
+    if (options_.kill_hung && process.by >= options_.grace) Kill(key);
   }
 }
 
-LeaseEvent OverdueWatch::CauseOf(const Lease& lease,
+LeaseEvent OverdueWatch::CauseOf(const Peer& peer,
                                  const absl::StatusOr<std::vector<pid_t>>& listed) const {
-  const Peer& peer = *lease.peer();
   if (options_.is_stopped(peer)) return LeaseEvent::kStopped;
   // A list that cannot be read does not prove that the process has no context.
   const bool has_context =
@@ -48,10 +46,16 @@ LeaseEvent OverdueWatch::CauseOf(const Lease& lease,
   return LeaseEvent::kExeced;
 }
 
-void OverdueWatch::KillOnce(const OverdueSession& session) {
-  if (!killed_.insert(session.lease->peer()->key()).second) return;
-  const absl::Status killed = options_.kill(*session.lease->peer());
-  if (options_.on_kill) options_.on_kill(*session.lease, killed);
+void OverdueWatch::Kill(const ProcessKey& process) {
+  std::shared_ptr<const Lease> killed;
+  absl::Status outcome;
+  // Under the registry's lock, where no keep-alive can come between the decision and the signal.
+  // That is one system call, which does not wait.
+  registry_.KillOverdue(process, options_.grace, [&](const std::shared_ptr<const Lease>& lease) {
+    killed = lease;
+    outcome = options_.kill(*lease->peer());
+  });
+  if (killed != nullptr && options_.on_kill) options_.on_kill(*killed, outcome);
 }
 
 }  // namespace tenure::server

@@ -4,7 +4,6 @@
 
 #include <functional>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
@@ -21,6 +20,10 @@ namespace tenure::server {
 // that of any dead process. A process in which another program runs (exec) holds a lease that no
 // program can use: its session ends, and its regions go back to the driver.
 //
+// Only time in which Check was called at least every LeaseRegistry::kLongestLook counts, and each
+// decision is taken under the registry's lock. So a pause of the daemon or of the host harms no
+// client. One Check looks at kMostAtOnce processes; the next one continues behind them.
+//
 // An exec is inferred: the process lives, but has neither a connection to the daemon nor a context
 // on the device, both of which exec closes. A process without a context has nothing mapped, so a
 // wrong guess takes no memory that is in use.
@@ -29,6 +32,10 @@ namespace tenure::server {
 // Thread safety: thread-compatible.
 class OverdueWatch {
  public:
+  // Looking at a process takes some 10 us, so 200 ms suffice for many more of them.
+  static constexpr size_t kMostAtOnce = 256;
+  static constexpr absl::Duration kWorthALine = absl::Seconds(5);
+
   struct Options {
     bool kill_hung = false;
     // A client that sends no keep-alive for this long after the last one was due is killed.
@@ -40,24 +47,26 @@ class OverdueWatch {
     std::function<absl::Status(const Peer&)> kill = &Peer::Kill;
     // Called after each attempt to kill a client, with its outcome.
     std::function<void(const Lease&, const absl::Status&)> on_kill = nullptr;
+    // Called after a time of kWorthALine at least in which nobody looked.
+    std::function<void(absl::Duration)> on_pause = nullptr;
   };
 
   // `processes` may be null: then no exec can be inferred.
   OverdueWatch(LeaseRegistry& registry, cuda::ProcessList* processes, Options options);
 
-  // Suspends the sessions that are overdue by now, and decides about all suspended ones.
+  // Suspends the sessions that are overdue by now, and decides about processes that have suspended
+  // ones.
   void Check();
 
  private:
-  // Why the client of this lease sends no keep-alive.
-  LeaseEvent CauseOf(const Lease& lease, const absl::StatusOr<std::vector<pid_t>>& listed) const;
-  void KillOnce(const OverdueSession& session);
+  // Why this process sends no keep-alive.
+  LeaseEvent CauseOf(const Peer& peer, const absl::StatusOr<std::vector<pid_t>>& listed) const;
+  void Kill(const ProcessKey& process);
 
   LeaseRegistry& registry_;
   cuda::ProcessList* const processes_;
   const Options options_;
-  // Processes that were killed, or could not be: it is tried once, however many sessions one has.
-  absl::flat_hash_set<ProcessKey> killed_;
+  ProcessKey last_;  // that Check looked at
 };
 
 }  // namespace tenure::server

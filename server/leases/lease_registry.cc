@@ -1,5 +1,6 @@
 #include "server/leases/lease_registry.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +21,10 @@ LeaseRegistry::LeaseRegistry(DeviceHeap& heap, Quarantine& quarantine, LeaseJour
       options_(options),
       sessions_(options.epoch),
       allocations_(options.epoch),
-      segments_(options.epoch) {}
+      segments_(options.epoch),
+      // Half a lease time, so that a client that renews after a third of it, as the contract asks,
+      // is not suspended by a pause of the daemon, however short its lease is.
+      watched_(clock.Now(), std::min(kLongestLook, options.lease_ttl / 2)) {}
 
 LeaseRegistry::~LeaseRegistry() {
   cuda::NoDriverCallsLock lock(&mu_);
@@ -54,13 +58,15 @@ LeaseRegistry::Session LeaseRegistry::MakeSession(std::shared_ptr<Lease> lease,
   session.lease = std::move(lease);
   session.open_request = open_request;
   session.opened = clock_.Now();
-  session.deadline = session.opened + options_.lease_ttl;
+  session.deadline = watched_.At(session.opened) + options_.lease_ttl;
   session.pool = std::move(pool);
   return session;
 }
 
 void LeaseRegistry::IndexSession(SessionId id) {
-  const Peer& peer = *sessions_.Find(id)->lease->peer();
+  const Session& session = *sessions_.Find(id);
+  const Peer& peer = *session.lease->peer();
+  deadlines_.Add({session.deadline, id});
   const Tenant tenant = peer.tenant();
   by_process_[peer.key()].push_back(id);
   ++by_tenant_[tenant];
@@ -80,6 +86,7 @@ LeaseRegistry::Ended LeaseRegistry::TakeSession(SessionId id) {
     SubtractBytes(ended.session, ended.blocks.back());
   }
   EndInSegments(id);
+  deadlines_.Remove({ended.session.deadline, id}, ended.session.lease->peer()->key());
   const Peer& peer = *ended.session.lease->peer();
   // No empty entries stay: processes and users come and go for as long as the daemon lives.
   const auto of_process = by_process_.find(peer.key());

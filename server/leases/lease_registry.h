@@ -13,7 +13,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
@@ -23,15 +23,17 @@
 #include "common/unique_fd.h"
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
-#include "server/identity/request_window.h"
 #include "server/identity/slot_table.h"
+#include "server/leases/deadlines.h"
 #include "server/leases/grants.h"
 #include "server/leases/lease.h"
 #include "server/leases/lease_journal.h"
 #include "server/leases/listing.h"
 #include "server/leases/quarantine.h"
+#include "server/leases/registered_session.h"
 #include "server/leases/restored_session.h"
 #include "server/leases/segment_table.h"
+#include "server/leases/watched_time.h"
 #include "server/memory/session_pool.h"
 
 namespace tenure::server {
@@ -44,7 +46,8 @@ namespace tenure::server {
 //  1. An allocation belongs to one session, and a session to one process. The registry answers
 //     about an id only to that process.
 //  2. Time alone takes no memory: an overdue session gets nothing new, and keeps its memory until
-//     CloseSession, until the process exits, or until another program runs in the process.
+//     CloseSession, until the process exits, or until another program runs in the process. Only
+//     time in which somebody called SuspendOverdue at least every kLongestLook makes it overdue.
 //  3. To reclaim a dead client is to destroy its lease: the blocks return to the pool by
 //     themselves, and the pool passes the regions to the quarantine.
 // Borrows: device heap, quarantine, journal, clock. They outlive it, and it outlives every
@@ -59,13 +62,16 @@ namespace tenure::server {
 //   4. Journal::compact_mu_, then Journal::mu_
 //   5. Health
 //   The callbacks OnReclaimed and on_cleared run with none of them held; Options::on_second_tenant
-//   runs under LeaseRegistry::mu_.
+//   and the argument of KillOverdue run under LeaseRegistry::mu_.
 // Errors: NOT_FOUND (an id that is unknown or another process's), ABORTED (an id of another epoch),
 //     FAILED_PRECONDITION (suspended; a request id that was used for something else; no descriptor
 //     maps this kind), UNAVAILABLE (the same request is still under way; the daemon drains),
 //     RESOURCE_EXHAUSTED (limits).
 class LeaseRegistry {
  public:
+  // The most time between two looks (SuspendOverdue) that counts: the daemon looks every 200 ms.
+  static constexpr absl::Duration kLongestLook = absl::Milliseconds(500);
+
   struct Options {
     Epoch epoch = 1;
     absl::Duration lease_ttl = absl::Seconds(10);
@@ -88,12 +94,25 @@ class LeaseRegistry {
                                  std::string name);
   absl::Status KeepAlive(const Peer& caller, SessionId session);
   absl::Status Close(const Peer& caller, SessionId session);
-  // Suspends the sessions whose keep-alive is overdue. Returns all that are suspended.
-  std::vector<OverdueSession> SuspendOverdue();
-  // Ends an overdue session in whose process another program runs. Its regions go to the driver,
-  // which does not reuse memory that a process still maps. Returns false when the session sent a
-  // keep-alive meanwhile or has ended.
-  bool EndExeced(SessionId session);
+
+  // Overdue sessions (lease_registry_overdue.cc). Each call decides under the lock, so that a
+  // keep-alive comes either before the decision or after it.
+
+  // Suspends the sessions whose keep-alive is overdue. Returns how much of the time since the last
+  // call does not count against anybody, because nobody looked.
+  absl::Duration SuspendOverdue();
+  // At most `most` of the processes with suspended sessions, after `after` in order of their keys.
+  std::vector<OverdueProcess> OverdueProcesses(const ProcessKey& after, size_t most) const;
+  // Notes in each suspended lease of this process why it sends no keep-alives.
+  void NoteOverdueCause(const ProcessKey& process, LeaseEvent cause);
+  // Ends the suspended sessions of a process in which another program runs. Their regions go to the
+  // driver, which does not reuse memory that a process still maps.
+  void EndExeced(const ProcessKey& process);
+  // Calls `kill`, under the lock, with a lease of this process that has been overdue for `grace`;
+  // if there is one, and once until the process has no suspended session.
+  void KillOverdue(const ProcessKey& process, absl::Duration grace,
+                   absl::FunctionRef<void(const std::shared_ptr<const Lease>&)> kill);
+
   // Ends all sessions of a process that has exited; their regions go to the quarantine. Returns how
   // many sessions there were.
   size_t Reclaim(const ProcessKey& process);
@@ -202,29 +221,9 @@ class LeaseRegistry {
   void CheckInvariants() const;
 
  private:
-  struct Session {
-    std::shared_ptr<Lease> lease;
-    uint64_t open_request = 0;
-    BootTime opened;
-    BootTime deadline;
-    std::shared_ptr<SessionPool> pool;
-    absl::flat_hash_set<AllocationId> allocations;
-    Bytes allocated;
-    Bytes requested;
-    RequestWindow requests;
-  };
-  struct Allocation {
-    SessionId session = 0;
-    BootTime since;
-    Block block;
-  };
-  // An ended session. To be destroyed without the lock: its blocks return to the pool then, and the
-  // pool's regions to the heap or to the quarantine.
-  struct Ended {
-    SessionId id = 0;
-    Session session;
-    std::vector<Block> blocks;  // destroyed before the pool
-  };
+  using Session = RegisteredSession;
+  using Allocation = RegisteredAllocation;
+  using Ended = EndedSession;
 
   // Of the caller's process; otherwise the same answer as for an id that does not exist.
   absl::StatusOr<Session*> Find(const Peer& caller, SessionId id)
@@ -232,12 +231,13 @@ class LeaseRegistry {
   absl::Status CheckEpoch(uint64_t id) const;
   // An error when a session of this tenant may not be opened now.
   absl::Status CheckLimits(Tenant tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Duration WatchedNow() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   // Suspends the session if it is overdue. Returns whether it is suspended.
-  bool IsSuspended(Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsSuspended(SessionId id, const Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // A session that begins now and holds nothing; by IndexSession it becomes one of its process and
   // of its tenant.
   Session MakeSession(std::shared_ptr<Lease> lease, uint64_t open_request,
-                      std::shared_ptr<SessionPool> pool) const;
+                      std::shared_ptr<SessionPool> pool) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void IndexSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The opposite of both: takes the session with its blocks, attachments and claims out.
   Ended TakeSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -287,6 +287,8 @@ class LeaseRegistry {
   SegmentTable segments_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<ProcessKey, std::vector<SessionId>> by_process_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<Tenant, uint64_t> by_tenant_ ABSL_GUARDED_BY(mu_);
+  WatchedTime watched_ ABSL_GUARDED_BY(mu_);
+  Deadlines deadlines_ ABSL_GUARDED_BY(mu_);
   LeaseTotals totals_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<Tenant> first_tenant_ ABSL_GUARDED_BY(mu_);

@@ -46,7 +46,7 @@ absl::StatusOr<std::variant<Grant, LeaseRegistry::Admission>> LeaseRegistry::Adm
   }
   // After the window: a request that was granted gets its answer also while the daemon drains.
   if (draining_) return Draining();
-  if (IsSuspended(*session)) return Suspended(id);
+  if (IsSuspended(id, *session)) return Suspended(id);
   session->requests.Note(request_id, {RequestWindow::State::kUnderWay, 0});
   return Admission(this, id, request_id, session->pool);
 }

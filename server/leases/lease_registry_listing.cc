@@ -11,14 +11,9 @@ namespace tenure::server {
 LeaseTotals LeaseRegistry::totals() const {
   cuda::NoDriverCallsLock lock(&mu_);
   LeaseTotals totals = totals_;
-  const BootTime now = clock_.Now();
+  totals.active_sessions = deadlines_.active().size();
+  totals.suspended_sessions = sessions_.size() - deadlines_.active().size();
   totals.active_allocations = allocations_.size();
-  sessions_.ForEach([&](SessionId, const Session& session) {
-    // By the deadline and not by the lease's state: a session is suspended from its deadline on,
-    // also if SuspendOverdue has not run since.
-    ++(now > session.deadline ? totals.suspended_sessions : totals.active_sessions);
-    return true;
-  });
   totals.segments = segments_.segments().size();
   totals.attachments = segments_.attachments();
   totals.segment_bytes = segments_.region_bytes();
@@ -28,9 +23,10 @@ LeaseTotals LeaseRegistry::totals() const {
 std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
   cuda::NoDriverCallsLock lock(&mu_);
   const BootTime now = clock_.Now();
+  const absl::Duration watched = watched_.At(now);
   std::vector<SessionInfo> list;
   sessions_.ForEach([&](SessionId id, const Session& session) {
-    list.push_back(SessionInfo{id, session.lease, now - session.opened, session.deadline - now,
+    list.push_back(SessionInfo{id, session.lease, now - session.opened, session.deadline - watched,
                                session.allocations.size(), session.allocated, session.requested,
                                session.pool});
     return true;
@@ -112,9 +108,20 @@ void LeaseRegistry::CheckInvariants() const {
   Bytes allocated;
   Bytes requested;
   uint64_t allocations = 0;
+  uint64_t deadlines = deadlines_.active().size();
+  for (const auto& [process, overdue] : deadlines_.suspended()) {
+    TENURE_CHECK(!overdue.sessions.empty());
+    deadlines += overdue.sessions.size();
+  }
+  TENURE_CHECK(deadlines == sessions_.size());
   // From the sessions to their allocations; the counts below show that no allocation is left over.
   sessions_.ForEach([&](SessionId id, const Session& session) {
     mu_.AssertHeld();
+    const Deadlines::Deadline deadline{session.deadline, id};
+    TENURE_CHECK(
+        session.lease->state() == LeaseState::kActive
+            ? deadlines_.active().contains(deadline)
+            : deadlines_.suspended().at(session.lease->peer()->key()).sessions.contains(deadline));
     Bytes session_allocated;
     Bytes session_requested;
     for (const AllocationId allocation : session.allocations) {

@@ -122,7 +122,7 @@ absl::StatusOr<std::variant<SegmentGrant, SegmentClaim>> LeaseRegistry::AttachSe
     return MakeSegmentGrant(before->id, segments_.SegmentOf(*attachment));
   }
   if (draining_) return Draining();
-  if (IsSuspended(*session)) return Suspended(id);
+  if (IsSuspended(id, *session)) return Suspended(id);
   const Segment* const segment = segments_.Find(key, caller.tenant());
   if (segment == nullptr) {
     // A session can publish only under its own user's names, so only there it may claim one.

@@ -56,43 +56,11 @@ absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
 absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
   cuda::NoDriverCallsLock lock(&mu_);
   TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
-  session->deadline = clock_.Now() + options_.lease_ttl;
+  deadlines_.Remove({session->deadline, id}, caller.key());
+  session->deadline = WatchedNow() + options_.lease_ttl;
+  deadlines_.Add({session->deadline, id});
   TENURE_CHECK(session->lease->On(LeaseEvent::kKeepAlive));
   return absl::OkStatus();
-}
-
-bool LeaseRegistry::IsSuspended(Session& session) const {
-  if (clock_.Now() > session.deadline) session.lease->On(LeaseEvent::kOverdue);
-  return session.lease->state() == LeaseState::kSuspended;
-}
-
-std::vector<OverdueSession> LeaseRegistry::SuspendOverdue() {
-  cuda::NoDriverCallsLock lock(&mu_);
-  std::vector<OverdueSession> overdue;
-  const BootTime now = clock_.Now();
-  sessions_.ForEach([&](SessionId id, Session& session) {
-    mu_.AssertHeld();
-    if (IsSuspended(session)) {
-      overdue.push_back(OverdueSession{id, session.lease, now - session.deadline});
-    }
-    return true;
-  });
-  return overdue;
-}
-
-bool LeaseRegistry::EndExeced(SessionId id) {
-  // Declared before the lock, so that its blocks return after the lock has ended. End is not called
-  // on its pool, which therefore returns the regions as perhaps still mapped: to the driver.
-  std::optional<Ended> ended;
-  cuda::NoDriverCallsLock lock(&mu_);
-  Session* const session = sessions_.Find(id);
-  // A keep-alive may have come since SuspendOverdue; then the event does not apply any more.
-  if (session == nullptr || !session->lease->On(LeaseEvent::kExeced)) return false;
-  ended.emplace(TakeSession(id));
-  journal_.SessionEnded(id).IgnoreError();
-  totals_.reclaimed_allocations += ended->blocks.size();
-  ++totals_.sessions_reclaimed;
-  return true;
 }
 
 void LeaseRegistry::Drain() {

@@ -24,7 +24,7 @@ struct SessionInfo {
   SessionId id = 0;
   std::shared_ptr<const Lease> lease;
   absl::Duration age;
-  absl::Duration lease_left;  // negative when the keep-alive is overdue
+  absl::Duration lease_left;  // in watched time; negative when the keep-alive is overdue
   uint64_t allocations = 0;
   Bytes allocated;
   Bytes requested;
@@ -60,11 +60,10 @@ struct SegmentInfo {
   SessionId loading = 0;  // the session that has claimed the name
 };
 
-// A session whose keep-alive is overdue.
-struct OverdueSession {
-  SessionId id = 0;
-  std::shared_ptr<Lease> lease;
-  absl::Duration by;
+// A process with suspended sessions.
+struct OverdueProcess {
+  std::shared_ptr<const Peer> peer;
+  absl::Duration by;  // how long the first of them has been overdue
 };
 
 // Counters since the start of the daemon, and sums over the present holdings.

@@ -111,6 +111,13 @@ void LogHungClientKilled(const Lease& lease, const absl::Status& outcome) {
                 std::string(outcome.message()));
 }
 
+void LogPause(absl::Duration unwatched) {
+  spdlog::warn(
+      "this daemon did not run for {}: it was stopped, or the host was suspended or overloaded. No "
+      "lease has run out by that time",
+      absl::FormatDuration(absl::Trunc(unwatched, absl::Seconds(1))));
+}
+
 void LogSecondTenant(Tenant tenant) {
   spdlog::warn(
       "{} is the second user with a session. Under --isolation tenant any user of the device can "

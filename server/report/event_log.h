@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "server/identity/ids.h"
 #include "server/identity/peer.h"
@@ -34,6 +35,8 @@ void LogAdmin(const Peer& caller, absl::string_view call, const absl::Status& ou
 void LogLongQuarantine(const QuarantineInfo& info);
 // The process of an overdue lease was killed, or could not be.
 void LogHungClientKilled(const Lease& lease, const absl::Status& outcome);
+// For this time the daemon did not look after its sessions.
+void LogPause(absl::Duration unwatched);
 // A second tenant has opened a session although CUDA_IPC handles do not isolate tenants.
 void LogSecondTenant(Tenant tenant);
 // The regions of a dead session have left quarantine.

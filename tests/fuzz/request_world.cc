@@ -250,7 +250,15 @@ void RequestWorld::Spawn(size_t index) {
 
 void RequestWorld::PassTime(Choices& choices) {
   constexpr std::array<int64_t, 4> kSeconds = {1, 5, 11, 100'000};
-  clock_.Advance(absl::Seconds(kSeconds[choices.Next() % kSeconds.size()]));
+  const absl::Duration time = absl::Seconds(kSeconds[choices.Next() % kSeconds.size()]);
+  // The longest one is a pause of the daemon. In the others it looks after its sessions.
+  constexpr absl::Duration kLook = server::LeaseRegistry::kLongestLook;
+  for (absl::Duration left = time; time < absl::Minutes(1) && left > kLook; left -= kLook) {
+    clock_.Advance(kLook);
+    registry_.SuspendOverdue();
+  }
+  clock_.Advance(time < absl::Minutes(1) ? kLook : time);
+  registry_.SuspendOverdue();
 }
 
 bool RequestWorld::Lives(const server::ProcessKey& key) const {

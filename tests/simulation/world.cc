@@ -82,7 +82,7 @@ void World::Step() {
     case 3:
       return ForgetByDriver(process);
     case 4:
-      return PassTime();
+      return Random(4) == 0 ? Pause() : PassTime();
     case 5:
     case 6:
     case 7:

@@ -42,6 +42,7 @@ namespace tenure::testing {
 //      dies. It gets no new block while it is silent, and is served as before after its next call.
 //   9. A process that is killed for its silence was silent for the grace time. Its memory is
 //      reclaimed like that of any other dead process.
+//     Time in which the daemon did not look does not count as silence.
 //  10. A batch is granted as a whole or not at all.
 //
 // Run returns the rule that was broken, in words.
@@ -63,7 +64,7 @@ class World {
   struct Session {
     server::SessionId id = 0;
     uint64_t open_request = 0;
-    BootTime spoken;  // its last keep-alive, or its opening
+    absl::Duration spoken;  // its last keep-alive, or its opening, in watched time
     std::vector<Block> blocks;
     std::optional<std::pair<uint64_t, server::AllocationId>> last_free;
   };
@@ -131,7 +132,13 @@ class World {
   void LookAtTheSilent();
   // The daemon kills a process for its silence.
   absl::Status KillSilent(const server::Peer& peer);
+  // Time in which the daemon looks after its sessions, and time in which it does not run.
   void PassTime();
+  void Pause();
+  // The daemon has looked after its sessions.
+  void NoteLook();
+  // The time in which the daemon has looked, by this class's own account.
+  absl::Duration WatchedNow() const;
   void FailDriver();
 
   Process& Of(const server::ProcessKey& key);
@@ -158,6 +165,8 @@ class World {
   SimulatedDevice& simulated_;
   std::mt19937_64 random_;
   ManualClock clock_;
+  absl::Duration watched_;  // until the last look
+  BootTime last_look_ = clock_.Now();
   server::Health health_;
   server::LeaseJournal journal_{nullptr, health_};
   std::unique_ptr<server::DeviceHeap> heap_;

@@ -15,6 +15,7 @@
 namespace tenure::testing {
 
 using server::LeaseEvent;
+using server::LeaseRegistry;
 using server::LeaseState;
 using server::Peer;
 using server::SessionId;
@@ -62,7 +63,7 @@ void World::OpenSession(Process& process) {
   if (process.sessions.size() >= kMostSessions || process.execed) return;
   Session session;
   session.open_request = next_request_++;
-  session.spoken = clock_.Now();
+  session.spoken = WatchedNow();
   session.id = registry_->Open(process.peer, session.open_request, "simulated").value();
   if (*registry_->Open(process.peer, session.open_request, "again") != session.id) {
     Broken("a repeated OpenSession opened another session");
@@ -92,7 +93,7 @@ void World::KeepAlive(Process& process) {
     if (!process.execed) Broken("a keep-alive was refused");
     return;
   }
-  session->spoken = clock_.Now();
+  session->spoken = WatchedNow();
   if (registry_->FindLease(session->id)->state() != LeaseState::kActive) {
     Broken("a client is suspended after its keep-alive");
   }
@@ -147,6 +148,7 @@ void World::LookAtTheSilent() {
   std::set<SessionId> before;
   for (const server::SessionInfo& info : registry_->ListSessions()) before.insert(info.id);
   overdue_->Check();
+  NoteLook();
   for (const Process& process : processes_) {
     for (const Session& session : process.sessions) {
       if (before.contains(session.id)) CheckJudged(process, session);
@@ -179,10 +181,11 @@ void World::CheckJudged(const Process& process, const Session& session) {
 
 absl::Status World::KillSilent(const Peer& peer) {
   Process& process = Of(peer.key());
+  // The registry is not asked: this runs under its lock. At this moment the daemon has looked.
+  NoteLook();
   const bool due =
-      std::any_of(process.sessions.begin(), process.sessions.end(), [this](const Session& session) {
-        return registry_->FindLease(session.id) != nullptr && OverdueBy(session) >= grace_;
-      });
+      std::any_of(process.sessions.begin(), process.sessions.end(),
+                  [this](const Session& session) { return OverdueBy(session) >= grace_; });
   if (!kill_hung_ || !due || process.exited) Broken("a client was killed without need");
   process.condemned = true;
   switch (Random(4)) {
@@ -204,7 +207,7 @@ World::Process& World::Of(const server::ProcessKey& key) {
 }
 
 absl::Duration World::OverdueBy(const Session& session) const {
-  return clock_.Now() - session.spoken - registry_->lease_ttl();
+  return WatchedNow() - session.spoken - registry_->lease_ttl();
 }
 
 void World::CheckHeld() {
@@ -228,8 +231,28 @@ void World::CheckHeld() {
 }
 
 void World::PassTime() {
-  constexpr std::array<int64_t, 4> kSeconds = {1, 5, 11, 100'000};
-  clock_.Advance(absl::Seconds(kSeconds[Random(kSeconds.size())]));
+  constexpr std::array<int64_t, 4> kSeconds = {1, 5, 11, 200};
+  const absl::Duration time = absl::Seconds(kSeconds[Random(kSeconds.size())]);
+  for (absl::Duration left = time; left > absl::ZeroDuration();
+       left -= LeaseRegistry::kLongestLook) {
+    clock_.Advance(LeaseRegistry::kLongestLook);
+    registry_->SuspendOverdue();
+    NoteLook();
+  }
+}
+
+void World::Pause() {
+  constexpr std::array<int64_t, 4> kMilliseconds = {300, 700, 11'000, 100'000'000};
+  clock_.Advance(absl::Milliseconds(kMilliseconds[Random(kMilliseconds.size())]));
+}
+
+void World::NoteLook() {
+  watched_ = WatchedNow();
+  last_look_ = clock_.Now();
+}
+
+absl::Duration World::WatchedNow() const {
+  return watched_ + std::min(clock_.Now() - last_look_, LeaseRegistry::kLongestLook);
 }
 
 }  // namespace tenure::testing

@@ -40,7 +40,7 @@ class OverdueWatchTest : public CoreTest {
 TEST_F(OverdueWatchTest, WhoSpeaksInTimeIsLeftAlone) {
   const ClientProcess client;
   const SessionId session = Open(client);
-  clock_.Advance(absl::Seconds(10));
+  PassTime(absl::Seconds(10));
   Check(Kill());
   EXPECT_EQ(Info(session).lease->state(), LeaseState::kActive);
 }
@@ -50,8 +50,8 @@ TEST_F(OverdueWatchTest, AHungClientKeepsWhatItHoldsForEver) {
   connected_.insert(client.peer()->key());
   const SessionId session = Open(client);
   ASSERT_TRUE(Allocate(client, session, MiB(4)).ok());
-  for (const absl::Duration pause : {absl::Seconds(11), absl::Hours(24), absl::Hours(10000)}) {
-    clock_.Advance(pause);
+  for (const absl::Duration pause : {absl::Seconds(11), absl::Minutes(5), absl::Hours(24)}) {
+    PassTime(pause);
     Check(Keep());
     EXPECT_EQ(Info(session).lease->state(), LeaseState::kSuspended);
     EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kHung);
@@ -66,7 +66,7 @@ TEST_F(OverdueWatchTest, AStoppedClientIsCalledStopped) {
   const SessionId session = Open(client);
   ASSERT_EQ(kill(client.peer()->pid(), SIGSTOP), 0);
   ASSERT_EQ(waitpid(client.peer()->pid(), nullptr, WUNTRACED), client.peer()->pid());
-  clock_.Advance(absl::Seconds(11));
+  PassTime(absl::Seconds(11));
   Check(Keep());
   EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kStopped);
   // A stopped process without a connection is still stopped: nothing says that it is another
@@ -77,10 +77,10 @@ TEST_F(OverdueWatchTest, AStoppedClientIsCalledStopped) {
 TEST_F(OverdueWatchTest, TheLeaseOfAnExecedClientEndsAndItsRegionsGoToTheDriver) {
   const ClientProcess client;  // no context, and no connection
   ASSERT_TRUE(Allocate(client, Open(client), MiB(4)).ok());
-  clock_.Advance(absl::Seconds(10));
+  PassTime(absl::Seconds(10));
   Check(Keep());
   EXPECT_EQ(registry_->totals().active_sessions, 1u) << "not before it is overdue";
-  clock_.Advance(absl::Seconds(1));
+  PassTime(absl::Seconds(1));
   Check(Keep());
   EXPECT_EQ(registry_->totals().suspended_sessions + registry_->totals().active_sessions, 0u);
   EXPECT_EQ(registry_->totals().sessions_reclaimed, 1u);
@@ -92,9 +92,64 @@ TEST_F(OverdueWatchTest, TheLeaseOfAnExecedClientEndsAndItsRegionsGoToTheDriver)
 TEST_F(OverdueWatchTest, WithoutAProcessListNobodyIsTakenToHaveExeced) {
   const ClientProcess client;
   const SessionId session = Open(client);
-  clock_.Advance(absl::Seconds(11));
+  PassTime(absl::Seconds(11));
   OverdueWatch(*registry_, /*processes=*/nullptr, Keep()).Check();
   EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kHung);
+}
+
+TEST_F(OverdueWatchTest, APauseOfTheDaemonKillsNobodyAndIsReported) {
+  const ClientProcess client;
+  connected_.insert(client.peer()->key());
+  const SessionId session = Open(client);
+  std::vector<absl::Duration> pauses;
+  OverdueWatch::Options options = Kill();
+  options.on_pause = [&pauses](absl::Duration pause) { pauses.push_back(pause); };
+  OverdueWatch watch(*registry_, processes_.get(), std::move(options));
+  watch.Check();
+  clock_.Advance(absl::Hours(1));
+  watch.Check();
+  EXPECT_FALSE(client.peer()->Exited());
+  EXPECT_EQ(Info(session).lease->state(), LeaseState::kActive);
+  EXPECT_EQ(pauses, std::vector{absl::Hours(1) - LeaseRegistry::kLongestLook});
+}
+
+TEST_F(OverdueWatchTest, AKeepAliveDuringTheDecisionSavesTheClient) {
+  const ClientProcess client;
+  connected_.insert(client.peer()->key());
+  const SessionId session = Open(client);
+  OverdueWatch::Options options = Kill();
+  // The last question before the decision; meanwhile the client speaks again.
+  options.is_stopped = [&](const Peer&) {
+    EXPECT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
+    return false;
+  };
+  options.on_kill = [](const Lease&, const absl::Status&) { ADD_FAILURE() << "it was killed"; };
+  OverdueWatch watch(*registry_, processes_.get(), std::move(options));
+  PassTime(absl::Minutes(2));
+  watch.Check();
+  EXPECT_FALSE(client.peer()->Exited());
+  EXPECT_EQ(Info(session).lease->state(), LeaseState::kActive);
+}
+
+TEST_F(OverdueWatchTest, AllSessionsOfAProcessAreJudgedTogether) {
+  const ClientProcess client;
+  connected_.insert(client.peer()->key());
+  std::vector<SessionId> sessions;
+  for (uint64_t i = 1; i <= 200; ++i) sessions.push_back(Open(client, i));
+  int looks = 0;
+  OverdueWatch::Options options = Keep();
+  options.is_stopped = [&looks](const Peer&) {
+    ++looks;
+    return false;
+  };
+  OverdueWatch watch(*registry_, processes_.get(), std::move(options));
+  PassTime(absl::Seconds(11));
+  watch.Check();
+  EXPECT_EQ(looks, 1) << "one system call, however many sessions the process has";
+  for (const SessionId session : sessions) {
+    EXPECT_EQ(Info(session).lease->cause(), LeaseEvent::kHung);
+  }
+  CheckBooks();
 }
 
 TEST_F(OverdueWatchTest, AnOperatorMayHaveSilentClientsKilledAfterAGraceTime) {
@@ -109,10 +164,10 @@ TEST_F(OverdueWatchTest, AnOperatorMayHaveSilentClientsKilledAfterAGraceTime) {
     ++kills;
   };
   OverdueWatch watch(*registry_, processes_.get(), std::move(options));
-  clock_.Advance(absl::Seconds(60));
+  PassTime(absl::Seconds(60));
   watch.Check();
   EXPECT_FALSE(client.peer()->Exited()) << "50 s overdue, and the grace time is a minute";
-  clock_.Advance(absl::Seconds(11));
+  PassTime(absl::Seconds(11));
   watch.Check();
   siginfo_t info = {};
   ASSERT_EQ(waitid(P_PID, static_cast<id_t>(client.peer()->pid()), &info, WEXITED | WNOWAIT), 0);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -73,6 +74,16 @@ class CoreTest : public HeapTest {
     heap_.CheckInvariants();
     registry_->CheckInvariants();
   }
+
+  // Time in which the daemon looks after its sessions. clock_.Advance alone is a pause of the
+  // daemon.
+  void PassTime(absl::Duration time) {
+    for (absl::Duration left = time; left > absl::ZeroDuration(); left -= kLook) {
+      clock_.Advance(std::min(left, kLook));
+      registry_->SuspendOverdue();
+    }
+  }
+  static constexpr absl::Duration kLook = LeaseRegistry::kLongestLook;
 
   SessionId Open(const ClientProcess& client, uint64_t request = 1) {
     const absl::StatusOr<SessionId> session = registry_->Open(client.peer(), request, "test");

@@ -37,16 +37,29 @@ TEST_F(LeaseRegistryTest, AnOverdueSessionKeepsItsMemoryAndComesBackByAKeepAlive
   const ClientProcess client;
   const SessionId session = Open(client);
   const Grant grant = *Allocate(client, session, KiB(4));
-  clock_.Advance(absl::Seconds(10));
+  PassTime(absl::Seconds(10));
   EXPECT_TRUE(Allocate(client, session, KiB(4)).ok()) << "the lease holds to its end";
-  clock_.Advance(absl::Milliseconds(1));
+  PassTime(absl::Milliseconds(1));
   EXPECT_TRUE(absl::IsFailedPrecondition(Allocate(client, session, KiB(4)).status()));
-  clock_.Advance(absl::Hours(24));
+  PassTime(absl::Hours(24));
   EXPECT_EQ(registry_->totals().active_allocations, 2u) << "time alone takes nothing";
   EXPECT_EQ(registry_->totals().suspended_sessions, 1u);
   EXPECT_TRUE(Free(client, session, grant.allocation).ok());
   EXPECT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
   EXPECT_TRUE(Allocate(client, session, KiB(4)).ok());
+}
+
+TEST_F(LeaseRegistryTest, ATimeInWhichTheDaemonDidNotLookSuspendsNobody) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  PassTime(absl::Seconds(4));
+  clock_.Advance(absl::Hours(24));
+  EXPECT_TRUE(Allocate(client, session, KiB(4)).ok()) << "before the daemon looks again";
+  registry_->SuspendOverdue();
+  EXPECT_EQ(registry_->totals().active_sessions, 1u);
+  EXPECT_GT(registry_->ListSessions().front().lease_left, absl::Seconds(5));
+  PassTime(absl::Seconds(6));
+  EXPECT_EQ(registry_->totals().suspended_sessions, 1u) << "the rest of the lease, watched";
 }
 
 TEST_F(LeaseRegistryTest, ARequestThatIsUnderWayIsNotDoneTwice) {
@@ -207,7 +220,7 @@ TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
         .status();
   };
   EXPECT_TRUE(attach(11).ok());
-  clock_.Advance(registry_->lease_ttl() + absl::Seconds(1));
+  PassTime(registry_->lease_ttl() + absl::Seconds(1));
   EXPECT_TRUE(absl::IsFailedPrecondition(attach(12))) << attach(12);
   EXPECT_TRUE(attach(11).ok()) << "a repeated request gets its answer again";
   ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session).ok());
