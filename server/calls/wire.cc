@@ -74,10 +74,10 @@ v1::AttachSegmentResponse ToWire(const SegmentGrant& grant) {
   v1::AttachSegmentResponse wire;
   wire.set_state(v1::AttachSegmentResponse::STATE_ATTACHED);
   wire.set_attachment_id(grant.attachment);
-  wire.set_digest(grant.notes.digest);
+  wire.set_digest(grant.notes->digest);
   wire.set_survives_daemon(grant.survives_daemon);
   for (const SegmentGrant::Block& block : grant.blocks) *wire.add_blocks() = ToWire(block);
-  for (const SegmentTensor& tensor : grant.notes.tensors) *wire.add_tensors() = ToWire(tensor);
+  for (const SegmentTensor& tensor : grant.notes->tensors) *wire.add_tensors() = ToWire(tensor);
   return wire;
 }
 

@@ -3,6 +3,7 @@
 #define SERVER_LEASES_GRANTS_H_
 
 #include <cstdint>
+#include <memory>
 #include <variant>
 #include <vector>
 
@@ -35,7 +36,7 @@ struct SegmentGrant {
     cuda::IpcHandle handle;  // of kind CUDA_IPC
   };
   AttachmentId attachment = 0;
-  SegmentNotes notes;
+  std::shared_ptr<const SegmentNotes> notes;
   std::vector<Block> blocks;
   bool survives_daemon = false;
 };

@@ -37,7 +37,7 @@ struct JournaledSession {
 // given back can be granted again. Without a journal the methods do nothing.
 // Borrows: journal (null: nothing outlives the process) and health.
 // Thread safety: thread-safe. Calls about one session come one after another: the registry makes
-//     them under its lock, and the quarantine after the session has left the registry.
+//     them under its lock, and its last one, or the quarantine, after no call finds the session.
 // Errors: as Journal::Append. The health has failed then, and the daemon grants nothing more.
 class LeaseJournal {
  public:

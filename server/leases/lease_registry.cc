@@ -68,7 +68,7 @@ void LeaseRegistry::IndexSession(SessionId id) {
   const Peer& peer = *session.lease->peer();
   deadlines_.Add({session.deadline, id});
   const Tenant tenant = peer.tenant();
-  by_process_[peer.key()].push_back(id);
+  by_process_[peer.key()].insert({session.open_request, id});
   ++by_tenant_[tenant];
   if (!first_tenant_) first_tenant_ = tenant;
   if (second_tenant_seen_ || *first_tenant_ == tenant) return;
@@ -78,23 +78,30 @@ void LeaseRegistry::IndexSession(SessionId id) {
 }
 
 LeaseRegistry::Ended LeaseRegistry::TakeSession(SessionId id) {
-  Ended ended{id, sessions_.Take(id), {}};
-  // The blocks are moved, not destroyed: that is the caller's part, without the lock.
-  ended.blocks.reserve(ended.session.allocations.size());
-  for (const AllocationId allocation : ended.session.allocations) {
-    ended.blocks.push_back(std::move(allocations_.Take(allocation).block));
-    SubtractBytes(ended.session, ended.blocks.back());
-  }
-  EndInSegments(id);
-  deadlines_.Remove({ended.session.deadline, id}, ended.session.lease->peer()->key());
+  Ended ended{id, sessions_.Take(id)};
   const Peer& peer = *ended.session.lease->peer();
+  deadlines_.Remove({ended.session.deadline, id}, peer.key());
   // No empty entries stay: processes and users come and go for as long as the daemon lives.
   const auto of_process = by_process_.find(peer.key());
-  std::erase(of_process->second, id);
+  of_process->second.erase({ended.session.open_request, id});
   if (of_process->second.empty()) by_process_.erase(of_process);
   const auto of_tenant = by_tenant_.find(peer.tenant());
   if (--of_tenant->second == 0) by_tenant_.erase(of_tenant);
   return ended;
+}
+
+void LeaseRegistry::ReturnBlocks(Ended ended) {
+  const absl::flat_hash_set<AllocationId>& allocations = ended.session.allocations;
+  for (auto next = allocations.begin(); next != allocations.end();) {
+    // Declared before the lock: the blocks return to their pool after the lock has ended.
+    std::vector<Block> blocks;
+    blocks.reserve(kMostUnderLock);
+    cuda::NoDriverCallsLock lock(&mu_);
+    for (; blocks.size() < kMostUnderLock && next != allocations.end(); ++next) {
+      blocks.push_back(std::move(allocations_.Take(*next).block));
+      SubtractBytes(ended.session, blocks.back());
+    }
+  }
 }
 
 void LeaseRegistry::AddBytes(Session& session, const Block& block) {

@@ -3,7 +3,6 @@
 #define SERVER_LEASES_LEASE_REGISTRY_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
@@ -31,6 +31,7 @@
 #include "server/leases/listing.h"
 #include "server/leases/quarantine.h"
 #include "server/leases/registered_session.h"
+#include "server/leases/registry_options.h"
 #include "server/leases/restored_session.h"
 #include "server/leases/segment_table.h"
 #include "server/leases/watched_time.h"
@@ -72,15 +73,7 @@ class LeaseRegistry {
   // The most time between two looks (SuspendOverdue) that counts: the daemon looks every 200 ms.
   static constexpr absl::Duration kLongestLook = absl::Milliseconds(500);
 
-  struct Options {
-    Epoch epoch = 1;
-    absl::Duration lease_ttl = absl::Seconds(10);
-    uint64_t max_sessions = 16384;
-    uint64_t max_tenant_sessions = 16384;
-    Bytes max_pool_block = MiB(1);
-    // Called once, under the lock, when a session of a second tenant appears.
-    std::function<void(Tenant)> on_second_tenant = [](Tenant) {};
-  };
+  using Options = RegistryOptions;
 
   LeaseRegistry(DeviceHeap& heap, Quarantine& quarantine, LeaseJournal& journal, const Clock& clock,
                 const Options& options);
@@ -239,8 +232,10 @@ class LeaseRegistry {
   Session MakeSession(std::shared_ptr<Lease> lease, uint64_t open_request,
                       std::shared_ptr<SessionPool> pool) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void IndexSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The opposite of both: takes the session with its blocks, attachments and claims out.
+  // The opposite of both: no call finds the session any more. EndInSegments and ReturnBlocks, which
+  // take the lock for some entries at a time, have to follow.
   Ended TakeSession(SessionId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ReturnBlocks(Ended ended) ABSL_LOCKS_EXCLUDED(mu_);
   // Adds the block to the sums of its session and of the daemon, or subtracts it.
   void AddBytes(Session& session, const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SubtractBytes(Session& session, const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -252,6 +247,7 @@ class LeaseRegistry {
   // The request may be tried again.
   void ForgetRequest(SessionId session, uint64_t request_id);
 
+  bool ListSomeSegments(std::vector<SegmentInfo>& list, AttachmentId& attachment) const;
   static Grant MakeGrant(AllocationId id, const Block& block);
   SegmentGrant MakeSegmentGrant(AttachmentId attachment, const Segment& segment) const;
   MemoryKind KindOf(AllocationId allocation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -271,7 +267,9 @@ class LeaseRegistry {
   absl::Status EndAttachment(AttachmentId attachment, SessionId session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the claims and attachments of a session that ends.
-  void EndInSegments(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndInSegments(SessionId session) ABSL_LOCKS_EXCLUDED(mu_);
+  // Of the segment. Returns whether none is left.
+  absl::StatusOr<bool> DetachSome(const SegmentKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   DeviceHeap& heap_;
   Quarantine& quarantine_;
@@ -285,7 +283,9 @@ class LeaseRegistry {
   SlotTable<Session> sessions_ ABSL_GUARDED_BY(mu_);
   SlotTable<Allocation> allocations_ ABSL_GUARDED_BY(mu_);
   SegmentTable segments_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_map<ProcessKey, std::vector<SessionId>> by_process_ ABSL_GUARDED_BY(mu_);
+  // By the request that opened them.
+  absl::flat_hash_map<ProcessKey, absl::btree_set<std::pair<uint64_t, SessionId>>> by_process_
+      ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<Tenant, uint64_t> by_tenant_ ABSL_GUARDED_BY(mu_);
   WatchedTime watched_ ABSL_GUARDED_BY(mu_);
   Deadlines deadlines_ ABSL_GUARDED_BY(mu_);

@@ -1,12 +1,30 @@
 // Lists of the registry, and the check of its books.
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <utility>
 
 #include "common/check.h"
 #include "common/cuda/no_driver_calls.h"
 #include "server/leases/lease_registry.h"
+#include "server/leases/lease_registry_internal.h"
 
 namespace tenure::server {
+namespace {
+
+SegmentInfo Describe(const SegmentKey& key, const Segment& segment) {
+  SegmentInfo info;
+  info.key = key;
+  info.allowed = segment.notes->allowed;
+  info.digest = segment.notes->digest;
+  info.kind = segment.kind();
+  info.size = segment.size();
+  info.blocks = segment.blocks.size();
+  info.tensors = segment.notes->tensors.size();
+  return info;
+}
+
+}  // namespace
 
 LeaseTotals LeaseRegistry::totals() const {
   cuda::NoDriverCallsLock lock(&mu_);
@@ -21,16 +39,27 @@ LeaseTotals LeaseRegistry::totals() const {
 }
 
 std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
-  cuda::NoDriverCallsLock lock(&mu_);
-  const BootTime now = clock_.Now();
-  const absl::Duration watched = watched_.At(now);
   std::vector<SessionInfo> list;
-  sessions_.ForEach([&](SessionId id, const Session& session) {
-    list.push_back(SessionInfo{id, session.lease, now - session.opened, session.deadline - watched,
-                               session.allocations.size(), session.allocated, session.requested,
-                               session.pool});
-    return true;
-  });
+  std::optional<uint64_t> next = 0;
+  while (next) {
+    cuda::NoDriverCallsLock lock(&mu_);
+    const BootTime now = clock_.Now();
+    const absl::Duration watched = watched_.At(now);
+    const uint64_t first = *std::exchange(next, std::nullopt);
+    size_t left = kMostUnderLock;
+    sessions_.ForEach(
+        [&](SessionId id, const Session& session) {
+          if (left-- == 0) {
+            next = sessions_.Place(id);
+            return false;
+          }
+          list.push_back(SessionInfo{id, session.lease, now - session.opened,
+                                     session.deadline - watched, session.allocations.size(),
+                                     session.allocated, session.requested, session.pool});
+          return true;
+        },
+        first);
+  }
   // The table is in the order of its slots, which are used again.
   std::stable_sort(list.begin(), list.end(),
                    [](const SessionInfo& a, const SessionInfo& b) { return a.age > b.age; });
@@ -74,31 +103,53 @@ std::pair<std::vector<AllocationInfo>, uint64_t> LeaseRegistry::ListAllocations(
   return {std::move(list), next};
 }
 
-std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
+// Continues the list behind its last row, and there at `attachment`, by as much as one hold of the
+// lock handles. Returns whether the list is complete.
+bool LeaseRegistry::ListSomeSegments(std::vector<SegmentInfo>& list,
+                                     AttachmentId& attachment) const {
   cuda::NoDriverCallsLock lock(&mu_);
-  const BootTime now = clock_.Now();
-  std::vector<SegmentInfo> list;
-  for (const auto& [key, segment] : segments_.segments()) {
-    SegmentInfo info;
-    info.key = key;
-    info.allowed = segment.notes.allowed;
-    info.digest = segment.notes.digest;
-    info.kind = segment.kind();
-    info.survives_daemon = journal_.Survives(segment.kind());
-    info.size = segment.size();
-    info.blocks = segment.blocks.size();
-    info.tensors = segment.notes.tensors.size();
-    info.age = now - segment.published;
-    for (const auto& [attachment, session] : segments_.AttachedTo(key)) {
-      info.attached.push_back(session);
+  const auto& segments = segments_.segments();
+  auto next = list.empty() ? segments.begin() : segments.lower_bound(list.back().key);
+  for (size_t left = kMostUnderLock; next != segments.end(); ++next) {
+    const auto& [key, segment] = *next;
+    if (list.empty() || list.back().key != key) {
+      if (left-- == 0) return false;
+      list.push_back(Describe(key, segment));
+      list.back().survives_daemon = journal_.Survives(segment.kind());
+      list.back().age = clock_.Now() - segment.published;
+      attachment = 0;
     }
-    list.push_back(std::move(info));
+    // From where the last call stopped: an id of 0 is before all others.
+    auto it = segment.attachments.lower_bound(attachment);
+    for (; it != segment.attachments.end(); ++it) {
+      if (left-- == 0) {
+        attachment = *it;
+        return false;
+      }
+      list.back().attached.push_back(segments_.AttachedSession(*it));
+    }
+    attachment = std::numeric_limits<AttachmentId>::max();
   }
-  for (const auto& [key, session] : segments_.claims()) {
-    SegmentInfo info;
-    info.key = key;
-    info.loading = session;  // and nothing else: the segment does not exist yet
-    list.push_back(std::move(info));
+  return true;
+}
+
+std::vector<SegmentInfo> LeaseRegistry::ListSegments() const {
+  std::vector<SegmentInfo> list;
+  AttachmentId attachment = 0;
+  while (!ListSomeSegments(list, attachment)) {
+  }
+  std::optional<SegmentKey> last;
+  for (bool more = true; more;) {
+    cuda::NoDriverCallsLock lock(&mu_);
+    const auto& claims = segments_.claims();
+    auto next = last ? claims.upper_bound(*last) : claims.begin();
+    for (size_t left = kMostUnderLock; left > 0 && next != claims.end(); --left, ++next) {
+      SegmentInfo info;
+      last = info.key = next->first;
+      info.loading = next->second;  // and nothing else: the segment does not exist yet
+      list.push_back(std::move(info));
+    }
+    more = next != claims.end();
   }
   return list;
 }

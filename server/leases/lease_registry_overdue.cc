@@ -75,20 +75,23 @@ void LeaseRegistry::NoteOverdueCause(const ProcessKey& process, LeaseEvent cause
 
 void LeaseRegistry::EndExeced(const ProcessKey& process) {
   for (bool more = true; more;) {
-    // Declared before the lock, so that its blocks return after the lock has ended. End is not
-    // called on the pool, which therefore returns the regions as perhaps still mapped: to the
-    // driver.
     std::optional<Ended> ended;
-    cuda::NoDriverCallsLock lock(&mu_);
-    const Deadlines::Overdue* const overdue = deadlines_.Find(process);
-    if (overdue == nullptr) return;
-    const SessionId id = overdue->sessions.begin()->second;
-    more = overdue->sessions.size() > 1;
-    TENURE_CHECK(sessions_.Find(id)->lease->On(LeaseEvent::kExeced));
-    ended.emplace(TakeSession(id));
-    journal_.SessionEnded(id).IgnoreError();
-    totals_.reclaimed_allocations += ended->blocks.size();
-    ++totals_.sessions_reclaimed;
+    {
+      cuda::NoDriverCallsLock lock(&mu_);
+      const Deadlines::Overdue* const overdue = deadlines_.Find(process);
+      if (overdue == nullptr) return;
+      const SessionId id = overdue->sessions.begin()->second;
+      more = overdue->sessions.size() > 1;
+      TENURE_CHECK(sessions_.Find(id)->lease->On(LeaseEvent::kExeced));
+      ended.emplace(TakeSession(id));
+      totals_.reclaimed_allocations += ended->session.allocations.size();
+      ++totals_.sessions_reclaimed;
+    }
+    EndInSegments(ended->id);
+    journal_.SessionEnded(ended->id).IgnoreError();
+    // End is not called on the pool, which therefore returns the regions as perhaps still mapped:
+    // to the driver.
+    ReturnBlocks(*std::move(ended));
   }
 }
 

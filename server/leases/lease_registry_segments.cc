@@ -52,7 +52,7 @@ absl::StatusOr<AttachmentId> LeaseRegistry::Publish(const Peer& caller, SessionI
   // Read before Publish, which ends the claim.
   const bool claimed = segments_.claims().contains(key);
   Segment segment;
-  segment.notes = std::move(notes);
+  segment.notes = std::make_shared<const SegmentNotes>(std::move(notes));
   segment.published = clock_.Now();
   for (const AllocationId allocation : allocations) {
     Block block = TakeBlock(allocation);
@@ -183,12 +183,19 @@ absl::Status LeaseRegistry::EndAttachment(AttachmentId attachment, SessionId ses
 void LeaseRegistry::EndInSegments(SessionId session) {
   // The session ends in any case. A record that cannot be written has failed the health, and the
   // next life of the daemon ends the attachment, because the session ends there too.
-  for (const AttachmentId attachment : segments_.AttachmentsOf(session)) {
-    EndAttachment(attachment, session).IgnoreError();
-  }
-  for (const SegmentKey& key : segments_.ClaimsOf(session)) {
-    segments_.EndClaim(key, session);
-    journal_.SegmentClaimEnded(key).IgnoreError();
+  while (true) {
+    cuda::NoDriverCallsLock lock(&mu_);
+    for (size_t left = kMostUnderLock; left > 0; --left) {
+      const SegmentTable::Holdings* const holdings = segments_.HoldingsOf(session);
+      if (holdings == nullptr) return;
+      if (!holdings->attachments.empty()) {
+        EndAttachment(*holdings->attachments.begin(), session).IgnoreError();
+        continue;
+      }
+      const SegmentKey key = *holdings->claims.begin();
+      segments_.EndClaim(key, session);
+      journal_.SegmentClaimEnded(key).IgnoreError();
+    }
   }
 }
 
@@ -200,16 +207,28 @@ absl::Status LeaseRegistry::EndClaim(const Peer& caller, SessionId id, const Seg
       absl::StrCat("this session is not loading a segment '", key.name, "'"));
 }
 
+absl::StatusOr<bool> LeaseRegistry::DetachSome(const SegmentKey& key) {
+  const auto found = segments_.segments().find(key);
+  if (found == segments_.segments().end()) return true;
+  for (size_t left = kMostUnderLock; left > 0; --left) {
+    if (found->second.attachments.empty()) return true;
+    const AttachmentId attachment = *found->second.attachments.begin();
+    TENURE_RETURN_IF_ERROR(EndAttachment(attachment, segments_.AttachedSession(attachment)));
+  }
+  return false;
+}
+
 absl::Status LeaseRegistry::Unpublish(const SegmentKey& key, bool force) {
   std::vector<SegmentBlock> blocks;
-  {
+  for (bool ended = false; !ended;) {
     cuda::NoDriverCallsLock lock(&mu_);
     if (force) {
-      for (const auto& [attachment, session] : segments_.AttachedTo(key)) {
-        TENURE_RETURN_IF_ERROR(EndAttachment(attachment, session));
-      }
+      TENURE_ASSIGN_OR_RETURN(const bool detached, DetachSome(key));
+      // The others, and those that attach meanwhile, after the lock was free.
+      if (!detached) continue;
     }
     TENURE_ASSIGN_OR_RETURN(blocks, segments_.Unpublish(key));
+    ended = true;
     if (journal_.Survives(blocks.front().region.kind())) {
       // If it cannot be written the daemon ends, and its next life restores the whole segment.
       journal_.SegmentUnpublished(key).IgnoreError();

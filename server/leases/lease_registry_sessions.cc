@@ -1,5 +1,4 @@
 // Sessions of the registry: how they open, stay alive and end.
-#include <deque>
 #include <optional>
 #include <utility>
 
@@ -24,9 +23,8 @@ absl::StatusOr<SessionId> LeaseRegistry::Open(std::shared_ptr<const Peer> peer, 
   cuda::NoDriverCallsLock lock(&mu_);
   const auto of_process = by_process_.find(process);
   if (of_process != by_process_.end()) {
-    for (const SessionId id : of_process->second) {
-      if (sessions_.Find(id)->open_request == request_id) return id;
-    }
+    const auto before = of_process->second.lower_bound({request_id, 0});
+    if (before != of_process->second.end() && before->first == request_id) return before->second;
   }
   TENURE_RETURN_IF_ERROR(CheckLimits(tenant));
   const SessionId id =
@@ -80,64 +78,70 @@ absl::Status LeaseRegistry::Close(const Peer& caller, SessionId id) {
     TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
     TENURE_CHECK(session->lease->On(LeaseEvent::kClosed));
     ended.emplace(TakeSession(id));
-    // Before the blocks return: after that their regions may be granted to another session.
-    TENURE_RETURN_IF_ERROR(journal_.SessionEnded(id));
-    totals_.frees += ended->blocks.size();
+    totals_.frees += ended->session.allocations.size();
   }
+  EndInSegments(id);
+  // After the records about its attachments, and before the blocks return: after that their regions
+  // may be granted to another session.
+  const absl::Status recorded = journal_.SessionEnded(id);
   // The client closes its session after it has unmapped everything, so its regions may serve the
-  // same tenant again.
-  ended->session.pool->End([this](std::vector<Region> regions) {
-    for (Region& region : regions) heap_.Return(std::move(region), /*unmapped=*/true);
-  });
-  return absl::OkStatus();
+  // same tenant again. Without the record they go to the driver.
+  if (recorded.ok()) {
+    ended->session.pool->End([this](std::vector<Region> regions) {
+      for (Region& region : regions) heap_.Return(std::move(region), /*unmapped=*/true);
+    });
+  }
+  ReturnBlocks(*std::move(ended));
+  return recorded;
 }
 
 size_t LeaseRegistry::Reclaim(const ProcessKey& process) {
-  std::deque<Ended> ended;
-  {
-    cuda::NoDriverCallsLock lock(&mu_);
-    const auto found = by_process_.find(process);
-    if (found == by_process_.end()) return 0;
-    // A copy: TakeSession erases from the original.
-    const std::vector<SessionId> ids = found->second;
-    for (const SessionId id : ids) {
-      ended.push_back(TakeSession(id));
-      TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kExited));
-      totals_.reclaimed_allocations += ended.back().blocks.size();
+  size_t sessions = 0;
+  while (true) {
+    std::optional<Ended> dead;
+    {
+      cuda::NoDriverCallsLock lock(&mu_);
+      const auto found = by_process_.find(process);
+      if (found == by_process_.end()) return sessions;
+      dead.emplace(TakeSession(found->second.begin()->second));
+      TENURE_CHECK(dead->session.lease->On(LeaseEvent::kExited));
+      totals_.reclaimed_allocations += dead->session.allocations.size();
       ++totals_.sessions_reclaimed;
     }
-  }
-  // The pool calls this function when its last block has come back: when `ended` is destroyed, or
-  // later, when a call of the dead client is still taking a block from the driver. Only then is the
-  // list of regions complete. The journal learns of the end in the quarantine, not here: until
-  // there is proof, the next life of the daemon must keep these regions too.
-  for (Ended& dead : ended) {
-    dead.session.pool->End(
-        [this, id = dead.id, lease = dead.session.lease](std::vector<Region> regions) {
+    ++sessions;
+    EndInSegments(dead->id);
+    // The pool calls this function when its last block has come back: at the end of ReturnBlocks,
+    // or later, when a call of the dead client is still taking a block from the driver. Only then
+    // is the list of regions complete. The journal learns of the end in the quarantine, not here:
+    // until there is proof, the next life of the daemon must keep these regions too.
+    dead->session.pool->End(
+        [this, id = dead->id, lease = dead->session.lease](std::vector<Region> regions) {
           quarantine_.Hold(id, lease, std::move(regions));
         });
+    ReturnBlocks(*std::move(dead));
   }
-  return ended.size();
 }
 
 void LeaseRegistry::CloseAll() {
-  // Declared before the lock: its blocks return after the lock has ended.
-  std::deque<Ended> ended;
-  cuda::NoDriverCallsLock lock(&mu_);
-  std::vector<SessionId> ids;
-  sessions_.ForEach([&](SessionId id, const Session&) {
-    ids.push_back(id);
-    return true;
-  });
-  for (const SessionId id : ids) {
-    ended.push_back(TakeSession(id));
-    TENURE_CHECK(ended.back().session.lease->On(LeaseEvent::kDrained));
-    totals_.frees += ended.back().blocks.size();
+  while (true) {
+    std::optional<Ended> ended;
+    {
+      cuda::NoDriverCallsLock lock(&mu_);
+      if (by_process_.empty()) break;
+      ended.emplace(TakeSession(by_process_.begin()->second.begin()->second));
+      TENURE_CHECK(ended->session.lease->On(LeaseEvent::kDrained));
+      totals_.frees += ended->session.allocations.size();
+    }
+    EndInSegments(ended->id);
+    ReturnBlocks(*std::move(ended));
   }
   // After the sessions: their end has ended all attachments and claims.
-  for (SegmentBlock& block : segments_.TakeAll()) {
-    heap_.Return(std::move(block.region), /*unmapped=*/false);
+  std::vector<SegmentBlock> blocks;
+  {
+    cuda::NoDriverCallsLock lock(&mu_);
+    blocks = segments_.TakeAll();
   }
+  for (SegmentBlock& block : blocks) heap_.Return(std::move(block.region), /*unmapped=*/false);
 }
 
 }  // namespace tenure::server

@@ -124,7 +124,7 @@ class Recovery {
       if (!region) return DropSegment(key, recorded, std::move(segment));
       segment.blocks.push_back(SegmentBlock{*std::move(region), Bytes(block.size_bytes())});
     }
-    segment.notes = NotesFromJournal(from);
+    segment.notes = std::make_shared<const SegmentNotes>(NotesFromJournal(from));
     registry_.RestoreSegment(key, std::move(segment));
     ++report_.segments;
     for (const auto& [id, attachment] : recorded.attachments) {

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/time.h"
@@ -37,12 +36,11 @@ struct RegisteredAllocation {
   Block block;
 };
 
-// An ended session. To be destroyed without the lock: its blocks return to the pool then, and the
-// pool's regions to the heap or to the quarantine.
+// An ended session, whose blocks are still in the registry's table. To be destroyed without the
+// lock: the pool's regions return to the heap or to the quarantine then.
 struct EndedSession {
   SessionId id = 0;
   RegisteredSession session;
-  std::vector<Block> blocks;  // destroyed before the pool
 };
 
 }  // namespace tenure::server

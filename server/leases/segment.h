@@ -5,8 +5,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "absl/container/btree_set.h"
 
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -45,10 +48,11 @@ struct SegmentBlock {
 
 // A published segment. All its blocks are of one memory kind.
 struct Segment {
-  SegmentNotes notes;
+  // Shared with the answers to attaching sessions: it has up to 3 MB, and is never copied.
+  std::shared_ptr<const SegmentNotes> notes;
   std::vector<SegmentBlock> blocks;
   BootTime published;
-  uint64_t attachments = 0;
+  absl::btree_set<AttachmentId> attachments;
 
   // The sum over the blocks, and over the regions in which they lie.
   Bytes size() const;

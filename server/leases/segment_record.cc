@@ -23,10 +23,10 @@ SegmentTensor FromJournal(const journal::Segment::Tensor& from) {
 void ToJournal(const SegmentKey& key, const Segment& from, journal::Segment& to) {
   to.set_name(key.name);
   to.set_uid(key.owner);
-  to.mutable_allowed_uids()->Add(from.notes.allowed.begin(), from.notes.allowed.end());
+  to.mutable_allowed_uids()->Add(from.notes->allowed.begin(), from.notes->allowed.end());
   // Digest and tensors are for clients: a session that attaches in the next life gets them as
   // before.
-  to.set_digest(from.notes.digest);
+  to.set_digest(from.notes->digest);
   for (const SegmentBlock& block : from.blocks) {
     // By its region's id the next life of the daemon finds the descriptor (DeviceHeap::StoreName).
     journal::Segment::Block& one = *to.add_blocks();
@@ -34,7 +34,7 @@ void ToJournal(const SegmentKey& key, const Segment& from, journal::Segment& to)
     one.set_region_bytes(block.region.size().value());
     one.set_size_bytes(block.size.value());
   }
-  for (const SegmentTensor& tensor : from.notes.tensors) ToJournal(tensor, *to.add_tensors());
+  for (const SegmentTensor& tensor : from.notes->tensors) ToJournal(tensor, *to.add_tensors());
 }
 
 SegmentNotes NotesFromJournal(const journal::Segment& from) {

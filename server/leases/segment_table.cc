@@ -1,6 +1,5 @@
 #include "server/leases/segment_table.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -46,11 +45,12 @@ absl::Status SegmentTable::CheckPublish(const SegmentKey& key, SessionId session
 
 void SegmentTable::Publish(const SegmentKey& key, Segment segment) {
   // The claim, if there is one, counted the name; the segment counts it from now on.
-  if (claims_.erase(key) > 0) UncountName(key.owner);
+  const auto claim = claims_.find(key);
+  if (claim != claims_.end()) EndClaimOf(claim);
   CountName(key.owner);
   region_bytes_ += segment.region_bytes();
   const auto [place, added] = segments_.emplace(key, std::move(segment));
-  TENURE_CHECK(added && place->second.attachments == 0);
+  TENURE_CHECK(added && place->second.attachments.empty());
 }
 
 absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentKey& key) {
@@ -59,9 +59,9 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
     return absl::NotFoundError(absl::StrCat("uid:", key.owner, " has published no segment '",
                                             key.name, "'; `tenurectl segments` lists them"));
   }
-  if (found->second.attachments > 0) {
+  if (!found->second.attachments.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "segment '", key.name, "' is attached ", found->second.attachments,
+        "segment '", key.name, "' is attached ", found->second.attachments.size(),
         " times; wait until those sessions are done (`tenurectl segments`), or use --force: "
         "processes "
         "that map it can still read it, and its memory comes back when the last of them ends"));
@@ -76,22 +76,37 @@ absl::StatusOr<std::vector<SegmentBlock>> SegmentTable::Unpublish(const SegmentK
 const Segment* SegmentTable::Find(const SegmentKey& key, Tenant tenant) const {
   const auto found = segments_.find(key);
   if (found == segments_.end()) return nullptr;
-  return MayAttach(tenant, key, found->second.notes.allowed) ? &found->second : nullptr;
+  return MayAttach(tenant, key, found->second.notes->allowed) ? &found->second : nullptr;
 }
 
 bool SegmentTable::Claim(const SegmentKey& key, SessionId session) {
   const auto [place, added] = claims_.emplace(key, session);
   // A session that claims the name again keeps its claim, which is counted already.
-  if (added) CountName(key.owner);
+  if (added) {
+    CountName(key.owner);
+    by_session_[session].claims.insert(key);
+  }
   return place->second == session;
 }
 
 bool SegmentTable::EndClaim(const SegmentKey& key, SessionId session) {
   const auto found = claims_.find(key);
   if (found == claims_.end() || found->second != session) return false;
-  claims_.erase(found);
-  UncountName(key.owner);
+  EndClaimOf(found);
   return true;
+}
+
+void SegmentTable::EndClaimOf(std::map<SegmentKey, SessionId>::iterator claim) {
+  const auto& [key, session] = *claim;
+  by_session_.at(session).claims.erase(key);
+  DropIfEmpty(session);
+  UncountName(key.owner);
+  claims_.erase(claim);
+}
+
+void SegmentTable::DropIfEmpty(SessionId session) {
+  const auto of_session = by_session_.find(session);
+  if (of_session->second.empty()) by_session_.erase(of_session);
 }
 
 absl::StatusOr<AttachmentId> SegmentTable::Attach(const SegmentKey& key, SessionId session) {
@@ -107,8 +122,8 @@ void SegmentTable::RestoreAttachment(AttachmentId id, const SegmentKey& key, Ses
 }
 
 void SegmentTable::IndexAttachment(AttachmentId id, const SegmentKey& key, SessionId session) {
-  ++segments_.at(key).attachments;
-  by_session_[session].push_back(id);
+  segments_.at(key).attachments.insert(id);
+  by_session_[session].attachments.insert(id);
 }
 
 const Attachment* SegmentTable::FindAttachment(AttachmentId id, SessionId session) const {
@@ -118,25 +133,15 @@ const Attachment* SegmentTable::FindAttachment(AttachmentId id, SessionId sessio
 
 void SegmentTable::Detach(AttachmentId id) {
   const Attachment attachment = attachments_.Take(id);
-  // The segment stays at 0 attachments: it is published until its owner unpublishes it.
-  --segments_.at(attachment.segment).attachments;
-  const auto of_session = by_session_.find(attachment.session);
-  std::erase(of_session->second, id);
-  if (of_session->second.empty()) by_session_.erase(of_session);
+  // The segment stays without attachments: it is published until its owner unpublishes it.
+  segments_.at(attachment.segment).attachments.erase(id);
+  by_session_.at(attachment.session).attachments.erase(id);
+  DropIfEmpty(attachment.session);
 }
 
-std::vector<AttachmentId> SegmentTable::AttachmentsOf(SessionId session) const {
-  const auto attached = by_session_.find(session);
-  return attached == by_session_.end() ? std::vector<AttachmentId>() : attached->second;
-}
-
-std::vector<SegmentKey> SegmentTable::ClaimsOf(SessionId session) const {
-  // All claims are searched: they are few, because a session has one only while it loads a segment.
-  std::vector<SegmentKey> claimed;
-  for (const auto& [key, claimant] : claims_) {
-    if (claimant == session) claimed.push_back(key);
-  }
-  return claimed;
+const SegmentTable::Holdings* SegmentTable::HoldingsOf(SessionId session) const {
+  const auto of_session = by_session_.find(session);
+  return of_session == by_session_.end() ? nullptr : &of_session->second;
 }
 
 std::vector<SegmentBlock> SegmentTable::TakeAll() {
@@ -151,40 +156,34 @@ std::vector<SegmentBlock> SegmentTable::TakeAll() {
   return all;
 }
 
-std::vector<std::pair<AttachmentId, SessionId>> SegmentTable::AttachedTo(
-    const SegmentKey& key) const {
-  // All attachments are searched: only a listing and a forced unpublication ask for this.
-  std::vector<std::pair<AttachmentId, SessionId>> attached;
-  attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
-    if (one.segment == key) attached.emplace_back(id, one.session);
-    return true;
-  });
-  return attached;
-}
-
 void SegmentTable::CheckInvariants() const {
-  std::map<SegmentKey, uint64_t> attached;
+  size_t attached = 0;
   attachments_.ForEach([&](AttachmentId id, const Attachment& one) {
-    ++attached[one.segment];
-    const auto of_session = by_session_.find(one.session);
-    TENURE_CHECK(of_session != by_session_.end() &&
-                 std::count(of_session->second.begin(), of_session->second.end(), id) == 1);
+    TENURE_CHECK(segments_.at(one.segment).attachments.contains(id));
+    TENURE_CHECK(by_session_.at(one.session).attachments.contains(id));
     return true;
   });
   absl::flat_hash_map<uid_t, size_t> names;
   Bytes region_bytes;
   for (const auto& [key, segment] : segments_) {
     TENURE_CHECK(!claims_.contains(key));
-    TENURE_CHECK(segment.attachments == attached[key]);
+    attached += segment.attachments.size();
     ++names[key.owner];
     region_bytes += segment.region_bytes();
   }
   TENURE_CHECK(region_bytes == region_bytes_);
-  for (const auto& [key, session] : claims_) ++names[key.owner];
+  for (const auto& [key, session] : claims_) {
+    ++names[key.owner];
+    TENURE_CHECK(by_session_.at(session).claims.contains(key));
+  }
   TENURE_CHECK(names == names_);
-  // The loop above looked up each segment, which puts it into `attached`. If `attached` has more
-  // entries than that, some attachments name a segment that does not exist.
-  TENURE_CHECK(attached.size() == segments_.size());
+  TENURE_CHECK(attached == attachments_.size());
+  size_t held = 0;
+  for (const auto& [session, holdings] : by_session_) {
+    TENURE_CHECK(!holdings.empty());
+    held += holdings.attachments.size() + holdings.claims.size();
+  }
+  TENURE_CHECK(held == attachments_.size() + claims_.size());
 }
 
 void SegmentTable::CountName(uid_t owner) { ++names_[owner]; }

@@ -4,9 +4,9 @@
 
 #include <cstdint>
 #include <map>
-#include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,7 +28,7 @@ namespace tenure::server {
 //
 // Invariants
 //  1. A name is published or claimed, never both.
-//  2. Segment::attachments counts the attachments to the segment.
+//  2. Each attachment is in the set of its segment and in the holdings of its session.
 //  3. region_bytes() is the sum over the regions of all segments.
 // Thread safety: thread-compatible; the lease registry has it under its lock.
 // Errors: NOT_FOUND: there is no such segment, or none that the caller may see; the two cases get
@@ -68,14 +68,19 @@ class SegmentTable {
   // REQUIRES: there is such an attachment.
   void Detach(AttachmentId id);
 
-  // The attachments and claims of a session.
-  std::vector<AttachmentId> AttachmentsOf(SessionId session) const;
-  std::vector<SegmentKey> ClaimsOf(SessionId session) const;
+  // The attachments and claims of one session.
+  struct Holdings {
+    absl::btree_set<AttachmentId> attachments;
+    absl::btree_set<SegmentKey> claims;
+    bool empty() const { return attachments.empty() && claims.empty(); }
+  };
+  // Null when the session has neither.
+  const Holdings* HoldingsOf(SessionId session) const;
   // Ends all segments and returns their blocks. REQUIRES: no session is attached or loading.
   std::vector<SegmentBlock> TakeAll();
 
-  // The attachments to a segment.
-  std::vector<std::pair<AttachmentId, SessionId>> AttachedTo(const SegmentKey& key) const;
+  // REQUIRES: there is such an attachment.
+  SessionId AttachedSession(AttachmentId id) const { return attachments_.Find(id)->session; }
   const std::map<SegmentKey, Segment>& segments() const { return segments_; }
   uint64_t attachments() const { return attachments_.size(); }
   Bytes region_bytes() const { return region_bytes_; }
@@ -86,13 +91,16 @@ class SegmentTable {
 
  private:
   void IndexAttachment(AttachmentId id, const SegmentKey& key, SessionId session);
+  void EndClaimOf(std::map<SegmentKey, SessionId>::iterator claim);
+  void DropIfEmpty(SessionId session);
   void CountName(uid_t owner);
   void UncountName(uid_t owner);
 
   std::map<SegmentKey, Segment> segments_;
   std::map<SegmentKey, SessionId> claims_;
   SlotTable<Attachment> attachments_;
-  absl::flat_hash_map<SessionId, std::vector<AttachmentId>> by_session_;  // no empty lists
+  // No empty ones. Ordered sets, whose longest step does not grow with what a session holds.
+  absl::flat_hash_map<SessionId, Holdings> by_session_;
   Bytes region_bytes_;
   absl::flat_hash_map<uid_t, size_t> names_;  // published and claimed, by owner; no zeros
 };

@@ -228,6 +228,73 @@ TEST_F(LeaseRegistryTest, ASuspendedSessionIsAttachedToNothingNew) {
   CheckBooks();
 }
 
+// The numbers are beyond what one hold of the lock handles, and no multiple of it.
+TEST_F(LeaseRegistryTest, ASessionWithManyHoldingsEndsWithAllOfThem) {
+  const ClientProcess client;
+  const ClientProcess publisher;
+  const SessionId home = Open(publisher);
+  const Grant weights = *Allocate(publisher, home, MiB(4));
+  const std::vector<AllocationId> blocks = {weights.allocation};
+  const SegmentKey key{publisher.peer()->uid(), "weights"};
+  ASSERT_TRUE(
+      registry_->Publish(*publisher.peer(), home, 10, "weights", blocks, SegmentNotes{}).ok());
+  for (const bool dies : {false, true}) {
+    const SessionId session = Open(client, dies ? 2 : 1);
+    for (uint64_t i = 0; i < 1001; ++i) {
+      ASSERT_TRUE(Allocate(client, session, KiB(1)).ok());
+      ASSERT_TRUE(registry_->AttachSegment(*client.peer(), session, 10'000 + i, key, false).ok());
+    }
+    EXPECT_EQ(registry_->ListSegments().front().attached.size(), 1002u);
+    ASSERT_TRUE(registry_
+                    ->AttachSegment(*client.peer(), session, 9, {client.peer()->uid(), "claimed"},
+                                    /*claim=*/true)
+                    .ok());
+    if (dies) {
+      EXPECT_EQ(registry_->Reclaim(client.peer()->key()), 1u);
+    } else {
+      EXPECT_TRUE(registry_->Close(*client.peer(), session).ok());
+    }
+    CheckBooks();
+    EXPECT_EQ(registry_->totals().active_allocations, 0u);
+    EXPECT_EQ(registry_->totals().allocated, Bytes(0));
+    EXPECT_EQ(registry_->totals().attachments, 1u) << "the publisher's own";
+    EXPECT_EQ(registry_->ListSegments().size(), 1u) << "the claim has ended";
+  }
+}
+
+TEST_F(LeaseRegistryTest, AForcedUnpublicationEndsAllAttachments) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  const Grant weights = *Allocate(client, session, MiB(4));
+  const std::vector<AllocationId> blocks = {weights.allocation};
+  const SegmentKey key{client.peer()->uid(), "weights"};
+  ASSERT_TRUE(
+      registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{}).ok());
+  for (uint64_t i = 0; i < 1001; ++i) {
+    ASSERT_TRUE(registry_->AttachSegment(*client.peer(), session, 10'000 + i, key, false).ok());
+  }
+  EXPECT_TRUE(absl::IsFailedPrecondition(registry_->Unpublish(key, /*force=*/false)));
+  EXPECT_TRUE(registry_->Unpublish(key, /*force=*/true).ok());
+  EXPECT_EQ(registry_->totals().attachments, 0u);
+  EXPECT_TRUE(absl::IsNotFound(registry_->Unpublish(key, /*force=*/true)));
+  CheckBooks();
+}
+
+TEST_F(LeaseRegistryTest, AnAttachmentSharesTheDescriptionOfItsSegment) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  const Grant weights = *Allocate(client, session, MiB(4));
+  const std::vector<AllocationId> blocks = {weights.allocation};
+  const SegmentKey key{client.peer()->uid(), "weights"};
+  ASSERT_TRUE(
+      registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{}).ok());
+  const auto attach = [&](uint64_t request) {
+    return std::get<SegmentGrant>(
+        registry_->AttachSegment(*client.peer(), session, request, key, false).value());
+  };
+  EXPECT_EQ(attach(11).notes, attach(12).notes) << "the same object, however many tensors it has";
+}
+
 TEST_F(LeaseRegistryTest, SessionsAreLimited) {
   LeaseRegistry small(heap_, *quarantine_, journal_, clock_,
                       LeaseRegistry::Options{.epoch = kEpoch, .max_sessions = 2});

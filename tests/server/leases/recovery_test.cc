@@ -216,7 +216,7 @@ TEST_F(RecoveryTest, SegmentsAttachmentsAndClaimsAreRestored) {
   ASSERT_TRUE(again.ok()) << again.status();
   const SegmentGrant& grant = std::get<SegmentGrant>(*again);
   EXPECT_EQ(grant.blocks.at(0).region, block.region);
-  const SegmentTensor& tensor = grant.notes.tensors.at(0);
+  const SegmentTensor& tensor = grant.notes->tensors.at(0);
   EXPECT_EQ(tensor.name, "w");
   EXPECT_EQ(tensor.dtype, "F32");
   EXPECT_EQ(tensor.shape, (std::vector<uint64_t>{256, 4}));

@@ -1,5 +1,6 @@
 #include "server/leases/segment_table.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,9 @@ class SegmentTableTest : public ::testing::Test {
   void Publish() {
     ASSERT_TRUE(table_.CheckPublish(kKey, kLoader).ok());
     Segment segment;
-    segment.notes.allowed = {kFriend.uid};
+    SegmentNotes notes;
+    notes.allowed = {kFriend.uid};
+    segment.notes = std::make_shared<const SegmentNotes>(std::move(notes));
     table_.Publish(kKey, std::move(segment));
     table_.CheckInvariants();
   }
@@ -61,7 +64,7 @@ TEST_F(SegmentTableTest, OneSessionAtATimeLoads) {
   EXPECT_FALSE(table_.Claim(kKey, kReader));
   EXPECT_TRUE(absl::IsFailedPrecondition(table_.CheckPublish(kKey, kReader)));
   EXPECT_FALSE(table_.EndClaim(kKey, kReader)) << "another session's";
-  EXPECT_EQ(table_.ClaimsOf(kLoader).size(), 1u);
+  EXPECT_EQ(table_.HoldingsOf(kLoader)->claims.size(), 1u);
   EXPECT_TRUE(table_.EndClaim(kKey, kLoader));
   EXPECT_TRUE(table_.Claim(kKey, kReader));
   table_.CheckInvariants();
