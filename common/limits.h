@@ -15,6 +15,10 @@ inline constexpr size_t kMaxBatch = 1024;
 // tensors, at most 400 bytes each.
 inline constexpr size_t kMaxMessageBytes = size_t{4} << 20;
 
+// Keep-alives of one session within one lease time that do not count as requests of its user. A
+// client sends three, and one more after each answer that may mean the loss of the session.
+inline constexpr size_t kFreeKeepAlives = 16;
+
 // Bytes of a session's name, which is printable UTF-8.
 inline constexpr size_t kMaxSessionName = 64;
 // Characters of a segment's name.

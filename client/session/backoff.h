@@ -13,6 +13,22 @@ inline bool IsTransient(const absl::Status& status) {
          status.code() == absl::StatusCode::kDeadlineExceeded;
 }
 
+// Whether the daemon has answered what becomes of the object that a request gives back, so that
+// sending it again would change nothing. After any other error, a refusal too, the object is still
+// this process's to give back.
+inline bool IsGivenBack(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+    case absl::StatusCode::kNotFound:            // it has ended already
+    case absl::StatusCode::kAborted:             // it has ended with its daemon
+    case absl::StatusCode::kInvalidArgument:     // it never was one
+    case absl::StatusCode::kFailedPrecondition:  // its request id belongs to another request
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The pauses between attempts: they double from 2 ms to 500 ms, and each is shortened at random by
 // up to a half. Without the randomness, all clients of a daemon that was restarted would call it at
 // the same moments.

@@ -149,9 +149,9 @@ absl::Status Session::Free(const LeasedBlock& block) {
     upkeep_->QueueIdle(response->idle_region_ids());
     return absl::OkStatus();
   }
-  // Whether the free took effect is unknown. Upkeep sends the same request, with the same id, until
-  // it is answered, so that neither case leaks.
-  if (IsTransient(response.status())) upkeep_->QueueFree(request);
+  // Whether the free took effect is unknown, or it was refused. Upkeep sends the same request, with
+  // the same id, until the daemon has answered what became of the block, so that no case leaks.
+  if (!IsGivenBack(response.status())) upkeep_->QueueFree(request);
   return RenewIfUnknown(response.status());
 }
 

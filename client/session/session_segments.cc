@@ -233,7 +233,7 @@ absl::Status Session::Detach(const Attachment& attachment) {
   // The segment is unmapped before the daemon is told, as in Free.
   UnmapSegment(attachment);
   const absl::Status status = stub_->DetachSegment(attachment.id);
-  if (IsTransient(status)) upkeep_->QueueDetach(attachment.id);
+  if (!IsGivenBack(status)) upkeep_->QueueDetach(attachment.id);
   // NOT_FOUND: the segment's owner has ended it, and with it all attachments.
   if (absl::IsNotFound(RenewIfUnknown(status))) return absl::OkStatus();
   return status;

@@ -326,10 +326,17 @@ absl::Status SessionStub::Close(absl::Duration timeout) {
   v1::CloseSessionRequest request;
   request.set_session_id(session_id());
   v1::CloseSessionResponse response;
-  // This does not use Attempt, which refuses to begin after CancelCalls.
-  grpc::ClientContext context;
-  SetTimeout(context, timeout);
-  return FromGrpc(stub_->CloseSession(&context, request, &response));
+  const Deadline deadline = Deadline::After(timeout);
+  Backoff backoff;
+  while (true) {
+    // This does not use Attempt, which refuses to begin after CancelCalls.
+    grpc::ClientContext context;
+    SetTimeout(context, deadline.Left());
+    const absl::Status status = FromGrpc(stub_->CloseSession(&context, request, &response));
+    const absl::Duration pause = backoff.Next();
+    if (IsGivenBack(status) || pause >= deadline.Left()) return status;
+    absl::SleepFor(pause);
+  }
 }
 
 }  // namespace tenure

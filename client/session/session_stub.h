@@ -107,7 +107,7 @@ class SessionStub {
   bool TestAndClearRestarted() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends every call in progress, and every later one except Close, with CANCELLED.
   void CancelCalls() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends the session; one attempt.
+  // Ends the session; attempts until the timeout.
   // REQUIRES: every region has been unmapped.
   absl::Status Close(absl::Duration timeout);
 

@@ -158,12 +158,8 @@ absl::Status Upkeep::SendFrees() {
   if (unanswered_frees_.requests_size() == 0) return absl::OkStatus();
   const absl::StatusOr<v1::FreeBatchResponse> response =
       stub_.TryFreeBatch(unanswered_frees_, AttemptTimeout());
-  if (response.ok()) return ReadOutcomes(*response);
-  if (IsTransient(response.status())) return response.status();
-  // The daemon has refused the batch. It would refuse it again, so none of its frees is kept.
-  CountAnswered(unanswered_frees_.requests_size(), response.status());
-  unanswered_frees_.Clear();
-  return absl::OkStatus();
+  // Whatever refused the batch, its blocks are still held: every free is kept.
+  return response.ok() ? ReadOutcomes(*response) : response.status();
 }
 
 absl::Status Upkeep::ReadOutcomes(const v1::FreeBatchResponse& response) {
@@ -173,7 +169,7 @@ absl::Status Upkeep::ReadOutcomes(const v1::FreeBatchResponse& response) {
   for (int i = 0; i < response.outcomes_size(); ++i) {
     const v1::FreeBatchResponse::Outcome& outcome = response.outcomes(i);
     const absl::Status status(static_cast<absl::StatusCode>(outcome.code()), outcome.message());
-    if (IsTransient(status)) {
+    if (!IsGivenBack(status)) {
       *repeat.add_requests() = std::move(*unanswered_frees_.mutable_requests(i));
     } else {
       failure.Update(status);
@@ -211,8 +207,7 @@ absl::Status Upkeep::ReturnRegions() {
     const auto first = unanswered_regions_.region_ids().begin();
     request.mutable_region_ids()->Add(first, first + count);
     const absl::Status status = stub_.TryReleaseRegions(request, AttemptTimeout());
-    if (IsTransient(status)) return status;
-    // Also after a refusal: it is an answer, and after it the daemon takes none of these regions.
+    if (!IsGivenBack(status)) return status;
     if (regions_ != nullptr) regions_->EndReturn(request.region_ids());
     unanswered_regions_.mutable_region_ids()->erase(first, first + count);
   }
@@ -230,8 +225,7 @@ absl::Status Upkeep::SendDetaches() {
     }
     if (!unanswered_detach_) return absl::OkStatus();
     const absl::Status status = stub_.TryDetachSegment(*unanswered_detach_, AttemptTimeout());
-    // Every other answer, an error too, means that the attachment has ended.
-    if (IsTransient(status)) return status;
+    if (!IsGivenBack(status)) return status;
     unanswered_detach_.reset();
     absl::MutexLock lock(&mutex_);
     ++detaches_answered_;

@@ -62,16 +62,17 @@ absl::Status AllocatorHandlers::OpenSession(const std::shared_ptr<const Peer>& c
 }
 
 absl::Status AllocatorHandlers::KeepAlive(const Peer& caller, const v1::KeepAliveRequest& request,
-                                          v1::KeepAliveResponse& response) {
+                                          v1::KeepAliveResponse& response, bool& prepaid) {
   response.set_lease_ttl_ms(ToWireMilliseconds(parts_.registry.lease_ttl()));
   response.set_epoch(parts_.registry.epoch());
-  return parts_.registry.KeepAlive(caller, request.session_id());
+  return parts_.registry.KeepAlive(caller, request.session_id(), &prepaid);
 }
 
 absl::Status AllocatorHandlers::CloseSession(const Peer& caller,
                                              const v1::CloseSessionRequest& request,
-                                             v1::CloseSessionResponse&) {
+                                             v1::CloseSessionResponse&, bool& prepaid) {
   TENURE_RETURN_IF_ERROR(parts_.registry.Close(caller, request.session_id()));
+  prepaid = true;
   LogSessionClosed(caller, request.session_id());
   return absl::OkStatus();
 }
@@ -170,27 +171,31 @@ absl::Status AllocatorHandlers::AllocateBatch(const Peer& caller,
 }
 
 absl::StatusOr<std::vector<RegionId>> AllocatorHandlers::FreeOne(const Peer& caller,
-                                                                 const v1::FreeRequest& request) {
+                                                                 const v1::FreeRequest& request,
+                                                                 bool& prepaid) {
   TENURE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   return parts_.registry.Free(caller, request.session_id(), request.request_id(),
-                              request.allocation_id(), request.unmapped());
+                              request.allocation_id(), request.unmapped(), &prepaid);
 }
 
 absl::Status AllocatorHandlers::Free(const Peer& caller, const v1::FreeRequest& request,
-                                     v1::FreeResponse& response) {
-  TENURE_ASSIGN_OR_RETURN(const std::vector<RegionId> idle, FreeOne(caller, request));
+                                     v1::FreeResponse& response, bool& prepaid) {
+  TENURE_ASSIGN_OR_RETURN(const std::vector<RegionId> idle, FreeOne(caller, request, prepaid));
   response.mutable_idle_region_ids()->Add(idle.begin(), idle.end());
   return absl::OkStatus();
 }
 
 absl::Status AllocatorHandlers::FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
-                                          v1::FreeBatchResponse& response) {
+                                          v1::FreeBatchResponse& response, bool& prepaid) {
   TENURE_RETURN_IF_ERROR(CheckBatch(request.requests_size()));
   // Each free that succeeds lists all idle regions of the session, so the last list is the answer:
   // a region that was idle before may have been given out again.
   std::vector<RegionId> idle;
+  prepaid = true;
   for (const v1::FreeRequest& one : request.requests()) {
-    absl::StatusOr<std::vector<RegionId>> freed = FreeOne(caller, one);
+    bool held = false;
+    absl::StatusOr<std::vector<RegionId>> freed = FreeOne(caller, one, held);
+    prepaid = prepaid && held;
     v1::FreeBatchResponse::Outcome& outcome = *response.add_outcomes();
     outcome.set_code(static_cast<int>(freed.status().code()));
     outcome.set_message(std::string(freed.status().message()));
@@ -221,13 +226,15 @@ absl::Status AllocatorHandlers::RequestRegionFd(const Peer& caller,
 
 absl::Status AllocatorHandlers::ReleaseRegions(const Peer& caller,
                                                const v1::ReleaseRegionsRequest& request,
-                                               v1::ReleaseRegionsResponse& response) {
+                                               v1::ReleaseRegionsResponse& response,
+                                               bool& prepaid) {
   // Unlike the other batches, this one may be empty.
   if (request.region_ids_size() != 0) TENURE_RETURN_IF_ERROR(CheckBatch(request.region_ids_size()));
   const std::vector<RegionId> regions(request.region_ids().begin(), request.region_ids().end());
   TENURE_ASSIGN_OR_RETURN(const uint32_t released,
                           parts_.registry.ReleaseRegions(caller, request.session_id(), regions));
   response.set_released_regions(released);
+  prepaid = released > 0;
   return absl::OkStatus();
 }
 

@@ -47,10 +47,13 @@ class AllocatorHandlers {
   absl::Status OpenSession(const std::shared_ptr<const Peer>& caller,
                            const v1::OpenSessionRequest& request,
                            v1::OpenSessionResponse& response);
+  // `prepaid`, here and below: set to true when the call renews a lease within its free
+  // keep-alives, or gives back something that the caller held. It was paid for by the request that
+  // granted it.
   absl::Status KeepAlive(const Peer& caller, const v1::KeepAliveRequest& request,
-                         v1::KeepAliveResponse& response);
+                         v1::KeepAliveResponse& response, bool& prepaid);
   absl::Status CloseSession(const Peer& caller, const v1::CloseSessionRequest& request,
-                            v1::CloseSessionResponse& response);
+                            v1::CloseSessionResponse& response, bool& prepaid);
 
   // An admitted allocation for which the session must grow.
   struct Growth {
@@ -68,14 +71,15 @@ class AllocatorHandlers {
   absl::Status AllocateBatch(const Peer& caller, const v1::AllocateBatchRequest& request,
                              v1::AllocateBatchResponse& response);
 
-  absl::Status Free(const Peer& caller, const v1::FreeRequest& request, v1::FreeResponse& response);
-  // Frees each on its own; a failure of one stops no other.
+  absl::Status Free(const Peer& caller, const v1::FreeRequest& request, v1::FreeResponse& response,
+                    bool& prepaid);
+  // Frees each on its own; a failure of one stops no other. Prepaid if all of them are.
   absl::Status FreeBatch(const Peer& caller, const v1::FreeBatchRequest& request,
-                         v1::FreeBatchResponse& response);
+                         v1::FreeBatchResponse& response, bool& prepaid);
   absl::Status RequestRegionFd(const Peer& caller, const v1::RequestRegionFdRequest& request,
                                v1::RequestRegionFdResponse& response);
   absl::Status ReleaseRegions(const Peer& caller, const v1::ReleaseRegionsRequest& request,
-                              v1::ReleaseRegionsResponse& response);
+                              v1::ReleaseRegionsResponse& response, bool& prepaid);
 
  private:
   absl::StatusOr<std::vector<BlockRequest>> ParseBatch(
@@ -85,7 +89,8 @@ class AllocatorHandlers {
                          v1::AllocateResponse& response);
   // Counts a refusal for lack of memory; returns `why`.
   absl::Status Refuse(absl::Status why);
-  absl::StatusOr<std::vector<RegionId>> FreeOne(const Peer& caller, const v1::FreeRequest& request);
+  absl::StatusOr<std::vector<RegionId>> FreeOne(const Peer& caller, const v1::FreeRequest& request,
+                                                bool& prepaid);
 
   const Parts parts_;
 };

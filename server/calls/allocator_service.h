@@ -38,11 +38,13 @@ class AllocatorService final : public v1::Allocator::CallbackService {
   }
   Reactor* KeepAlive(Context* context, const v1::KeepAliveRequest* request,
                      v1::KeepAliveResponse* response) override {
-    return rpcs_.Answer(context, handlers_, &AllocatorHandlers::KeepAlive, request, response);
+    return rpcs_.AnswerPrepaid(context, handlers_, &AllocatorHandlers::KeepAlive, request,
+                               response);
   }
   Reactor* CloseSession(Context* context, const v1::CloseSessionRequest* request,
                         v1::CloseSessionResponse* response) override {
-    return rpcs_.Answer(context, handlers_, &AllocatorHandlers::CloseSession, request, response);
+    return rpcs_.AnswerPrepaid(context, handlers_, &AllocatorHandlers::CloseSession, request,
+                               response);
   }
   // A warm region answers on gRPC's thread; only a session that must grow waits for the driver.
   Reactor* Allocate(Context* context, const v1::AllocateRequest* request,
@@ -61,13 +63,13 @@ class AllocatorService final : public v1::Allocator::CallbackService {
   }
   Reactor* Free(Context* context, const v1::FreeRequest* request,
                 v1::FreeResponse* response) override {
-    return rpcs_.Answer(context, handlers_, &AllocatorHandlers::Free, request, response,
-                        Metrics::Method::kFree);
+    return rpcs_.AnswerPrepaid(context, handlers_, &AllocatorHandlers::Free, request, response,
+                               Metrics::Method::kFree);
   }
   Reactor* FreeBatch(Context* context, const v1::FreeBatchRequest* request,
                      v1::FreeBatchResponse* response) override {
-    return rpcs_.Answer(context, handlers_, &AllocatorHandlers::FreeBatch, request, response,
-                        Metrics::Method::kFree);
+    return rpcs_.AnswerPrepaid(context, handlers_, &AllocatorHandlers::FreeBatch, request, response,
+                               Metrics::Method::kFree);
   }
   Reactor* RequestRegionFd(Context* context, const v1::RequestRegionFdRequest* request,
                            v1::RequestRegionFdResponse* response) override {
@@ -75,7 +77,8 @@ class AllocatorService final : public v1::Allocator::CallbackService {
   }
   Reactor* ReleaseRegions(Context* context, const v1::ReleaseRegionsRequest* request,
                           v1::ReleaseRegionsResponse* response) override {
-    return rpcs_.Answer(context, handlers_, &AllocatorHandlers::ReleaseRegions, request, response);
+    return rpcs_.AnswerPrepaid(context, handlers_, &AllocatorHandlers::ReleaseRegions, request,
+                               response);
   }
   Reactor* PublishSegment(Context* context, const v1::PublishSegmentRequest* request,
                           v1::PublishSegmentResponse* response) override {
@@ -87,11 +90,11 @@ class AllocatorService final : public v1::Allocator::CallbackService {
   }
   Reactor* DetachSegment(Context* context, const v1::DetachSegmentRequest* request,
                          v1::DetachSegmentResponse* response) override {
-    return rpcs_.Answer(context, segments_, &SegmentHandlers::Detach, request, response);
+    return rpcs_.AnswerPrepaid(context, segments_, &SegmentHandlers::Detach, request, response);
   }
   Reactor* UnpublishSegment(Context* context, const v1::UnpublishSegmentRequest* request,
                             v1::UnpublishSegmentResponse* response) override {
-    return rpcs_.Answer(context, segments_, &SegmentHandlers::Unpublish, request, response);
+    return rpcs_.AnswerPrepaid(context, segments_, &SegmentHandlers::Unpublish, request, response);
   }
 
  private:

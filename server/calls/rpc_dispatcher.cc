@@ -49,11 +49,12 @@ void RpcDispatcher::WaitUntilIdle(absl::Duration timeout) const {
     absl::SleepFor(absl::Milliseconds(1));
 }
 
-ConnectionTable::Caller RpcDispatcher::CheckedCaller(
-    const grpc::CallbackServerContext& context) const {
+ConnectionTable::Caller RpcDispatcher::CheckedCaller(const grpc::CallbackServerContext& context,
+                                                     bool prepaid) const {
   // Health comes first: a daemon that has failed charges no request to the caller's tenant.
   if (options_.health != nullptr) TENURE_RETURN_IF_ERROR(options_.health->Check());
-  ConnectionTable::Caller caller = options_.connections.Find(context.peer());
+  ConnectionTable::Caller caller = prepaid ? options_.connections.FindPrepaid(context.peer())
+                                           : options_.connections.Find(context.peer());
   if (caller.ok() && options_.check_caller != nullptr)
     TENURE_RETURN_IF_ERROR(options_.check_caller(**caller));
   return caller;

@@ -67,6 +67,31 @@ class RpcDispatcher {
     return call.reactor();
   }
 
+  // For a call that gives back or renews what an earlier request has paid for: it is not refused
+  // for its tenant's rate. The handler says at its end, by its last parameter, whether that was so.
+  // If not, the request is counted then, and beyond the rate the connection is cut. The rate
+  // therefore limits the calls that give back nothing, and none that gives back something is lost.
+  template <typename Handlers, typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerPrepaid(grpc::CallbackServerContext* context, Handlers& handlers,
+                                          absl::Status (Handlers::*handler)(const Peer&,
+                                                                            const Request&,
+                                                                            Response&, bool&),
+                                          const Request* request, Response* response,
+                                          Metrics::Method method = Metrics::Method::kOther) {
+    Call call(context, *this, method);
+    const ConnectionTable::Caller caller = CheckedCaller(*context, /*prepaid=*/true);
+    if (!caller.ok()) {
+      call.Finish(caller.status());
+      return call.reactor();
+    }
+    bool prepaid = false;
+    const absl::Status status = (handlers.*handler)(**caller, *request, *response, prepaid);
+    // Before the answer: gRPC keeps the connection's number as long as the call is under way.
+    if (!prepaid) options_.connections.ChargeLater(context->peer());
+    call.Finish(**caller, status);
+    return call.reactor();
+  }
+
   // For a handler that may wait for the driver.
   template <typename Handlers, typename Caller, typename Request, typename Response>
   grpc::ServerUnaryReactor* AnswerOnExecutor(
@@ -139,7 +164,9 @@ class RpcDispatcher {
     }
   }
 
-  ConnectionTable::Caller CheckedCaller(const grpc::CallbackServerContext& context) const;
+  // `prepaid`: without counting the request.
+  ConnectionTable::Caller CheckedCaller(const grpc::CallbackServerContext& context,
+                                        bool prepaid = false) const;
 
   const Options options_;
   std::atomic<int> in_progress_ = 0;

@@ -112,13 +112,16 @@ absl::Status SegmentHandlers::Attach(const Peer& caller, const v1::AttachSegment
 }
 
 absl::Status SegmentHandlers::Detach(const Peer& caller, const v1::DetachSegmentRequest& request,
-                                     v1::DetachSegmentResponse&) {
-  return registry_.DetachSegment(caller, request.session_id(), request.attachment_id());
+                                     v1::DetachSegmentResponse&, bool& prepaid) {
+  TENURE_RETURN_IF_ERROR(
+      registry_.DetachSegment(caller, request.session_id(), request.attachment_id()));
+  prepaid = true;
+  return absl::OkStatus();
 }
 
 absl::Status SegmentHandlers::Unpublish(const Peer& caller,
                                         const v1::UnpublishSegmentRequest& request,
-                                        v1::UnpublishSegmentResponse&) {
+                                        v1::UnpublishSegmentResponse&, bool& prepaid) {
   TENURE_RETURN_IF_ERROR(CheckSegmentName(request.name()));
   const SegmentKey key = KeyOf(caller, request);
   if (key.owner != caller.uid() && !caller.IsOperator()) {
@@ -128,8 +131,11 @@ absl::Status SegmentHandlers::Unpublish(const Peer& caller,
   }
   // A request with a session ends that session's claim and nothing else. It may be a repeated one,
   // and another session may have published under the name meanwhile: that segment must stay.
-  if (request.session_id() != 0) return registry_.EndClaim(caller, request.session_id(), key);
-  return registry_.Unpublish(key, request.force());
+  TENURE_RETURN_IF_ERROR(request.session_id() != 0
+                             ? registry_.EndClaim(caller, request.session_id(), key)
+                             : registry_.Unpublish(key, request.force()));
+  prepaid = true;
+  return absl::OkStatus();
 }
 
 }  // namespace tenure::server

@@ -25,10 +25,11 @@ class SegmentHandlers {
                        v1::PublishSegmentResponse& response);
   absl::Status Attach(const Peer& caller, const v1::AttachSegmentRequest& request,
                       v1::AttachSegmentResponse& response);
+  // `prepaid`: as in AllocatorHandlers.
   absl::Status Detach(const Peer& caller, const v1::DetachSegmentRequest& request,
-                      v1::DetachSegmentResponse& response);
+                      v1::DetachSegmentResponse& response, bool& prepaid);
   absl::Status Unpublish(const Peer& caller, const v1::UnpublishSegmentRequest& request,
-                         v1::UnpublishSegmentResponse& response);
+                         v1::UnpublishSegmentResponse& response, bool& prepaid);
 
  private:
   LeaseRegistry& registry_;

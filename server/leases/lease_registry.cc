@@ -59,6 +59,7 @@ LeaseRegistry::Session LeaseRegistry::MakeSession(std::shared_ptr<Lease> lease,
   session.open_request = open_request;
   session.opened = clock_.Now();
   session.deadline = watched_.At(session.opened) + options_.lease_ttl;
+  session.keep_alives_since = session.opened;
   session.pool = std::move(pool);
   return session;
 }

@@ -85,7 +85,8 @@ class LeaseRegistry {
   // Idempotent by process and request id.
   absl::StatusOr<SessionId> Open(std::shared_ptr<const Peer> peer, uint64_t request_id,
                                  std::string name);
-  absl::Status KeepAlive(const Peer& caller, SessionId session);
+  // `prepaid`, as in Free: whether it is one of the first kFreeKeepAlives within a lease time.
+  absl::Status KeepAlive(const Peer& caller, SessionId session, bool* prepaid = nullptr);
   absl::Status Close(const Peer& caller, SessionId session);
 
   // Overdue sessions (lease_registry_overdue.cc). Each call decides under the lock, so that a
@@ -111,7 +112,6 @@ class LeaseRegistry {
   size_t Reclaim(const ProcessKey& process);
   // From now on no session gets anything new. Each keeps its memory.
   void Drain();
-  // Whether Drain was called.
   bool draining() const;
   // Ends every session and every segment. Their regions go to the driver.
   void CloseAll();
@@ -151,10 +151,10 @@ class LeaseRegistry {
   // has ended meanwhile; the blocks return to their pool then. REQUIRES: all are of one session.
   absl::StatusOr<std::vector<Grant>> Commit(std::vector<Pending> pending);
   // Ends an allocation; the block returns to its pool. Returns the session's idle regions.
-  // Idempotent by request id.
+  // Idempotent by request id. Sets `prepaid`, if it is not null: whether this very call ended it.
   absl::StatusOr<std::vector<RegionId>> Free(const Peer& caller, SessionId session,
                                              uint64_t request_id, AllocationId allocation,
-                                             bool unmapped);
+                                             bool unmapped, bool* prepaid = nullptr);
   // A copy of the descriptor that maps this region, which is of kind VMM_FD.
   absl::StatusOr<UniqueFd> Export(const Peer& caller, const RegionName& name);
   // The client has unmapped these regions; the empty ones leave the session. Returns how many.

@@ -105,7 +105,8 @@ absl::StatusOr<Grant> LeaseRegistry::CommitOne(Session& session, Pending pending
 
 absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, SessionId id,
                                                           uint64_t request_id,
-                                                          AllocationId allocation, bool unmapped) {
+                                                          AllocationId allocation, bool unmapped,
+                                                          bool* prepaid) {
   std::optional<Block> block;
   std::shared_ptr<SessionPool> pool;
   {
@@ -128,6 +129,7 @@ absl::StatusOr<std::vector<RegionId>> LeaseRegistry::Free(const Peer& caller, Se
     }
     session->requests.Note(request_id, {RequestWindow::State::kFreed, allocation});
     ++totals_.frees;
+    if (prepaid != nullptr) *prepaid = true;
     pool = session->pool;
   }
   // The block goes back to its pool first: it may leave its region idle.

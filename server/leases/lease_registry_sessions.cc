@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/cuda/no_driver_calls.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/leases/lease_registry.h"
 #include "server/leases/lease_registry_internal.h"
@@ -51,12 +52,19 @@ absl::Status LeaseRegistry::CheckLimits(Tenant tenant) const {
   return absl::OkStatus();
 }
 
-absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id) {
+absl::Status LeaseRegistry::KeepAlive(const Peer& caller, SessionId id, bool* prepaid) {
   cuda::NoDriverCallsLock lock(&mu_);
   TENURE_ASSIGN_OR_RETURN(Session* const session, Find(caller, id));
   deadlines_.Remove({session->deadline, id}, caller.key());
   session->deadline = WatchedNow() + options_.lease_ttl;
   deadlines_.Add({session->deadline, id});
+  const BootTime now = clock_.Now();
+  if (now - session->keep_alives_since >= options_.lease_ttl) {
+    session->keep_alives_since = now;
+    session->keep_alives = 0;
+  }
+  if (prepaid != nullptr) *prepaid = session->keep_alives < kFreeKeepAlives;
+  if (session->keep_alives < kFreeKeepAlives) ++session->keep_alives;
   TENURE_CHECK(session->lease->On(LeaseEvent::kKeepAlive));
   return absl::OkStatus();
 }

@@ -23,6 +23,9 @@ struct RegisteredSession {
   uint64_t open_request = 0;
   BootTime opened;
   absl::Duration deadline;  // in watched time
+  // The free keep-alives since `keep_alives_since`, within one lease time.
+  BootTime keep_alives_since;
+  size_t keep_alives = 0;
   std::shared_ptr<SessionPool> pool;
   absl::flat_hash_set<AllocationId> allocations;
   Bytes allocated;

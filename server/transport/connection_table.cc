@@ -14,6 +14,10 @@ namespace {
 // Descriptors that the daemon needs for other things: files, the driver's devices, gRPC's own.
 constexpr size_t kOtherDescriptors = 128;
 
+absl::Status NotOurs() {
+  return absl::InternalError("the connection did not come through the daemon's listener");
+}
+
 }  // namespace
 
 ConnectionTable::ConnectionTable(const Clock& clock, Options options)
@@ -103,23 +107,38 @@ void ConnectionTable::Remove(int socket) {
   if (--process->second.connections == 0) processes_.erase(process);
 }
 
-ConnectionTable::Caller ConnectionTable::Find(absl::string_view peer) {
+std::shared_ptr<Connection> ConnectionTable::FindByName(absl::string_view peer) const {
   int socket = -1;
-  std::shared_ptr<Connection> connection;
-  if (absl::ConsumePrefix(&peer, "fd:") && absl::SimpleAtoi(peer, &socket)) {
-    absl::ReaderMutexLock lock(&mu_);
-    const auto found = connections_.find(socket);
-    if (found != connections_.end()) connection = found->second;
-  }
-  if (connection == nullptr) {
-    return absl::InternalError("the connection did not come through the daemon's listener");
-  }
+  if (!absl::ConsumePrefix(&peer, "fd:") || !absl::SimpleAtoi(peer, &socket)) return nullptr;
+  absl::ReaderMutexLock lock(&mu_);
+  const auto found = connections_.find(socket);
+  return found == connections_.end() ? nullptr : found->second;
+}
+
+ConnectionTable::Caller ConnectionTable::FindPrepaid(absl::string_view peer) const {
+  const std::shared_ptr<Connection> connection = FindByName(peer);
+  return connection == nullptr ? NotOurs() : connection->caller();
+}
+
+void ConnectionTable::ChargeLater(absl::string_view peer) {
+  const std::shared_ptr<Connection> connection = FindByName(peer);
+  if (connection == nullptr || connection->load().requests.Take(clock_.Now())) return;
+  Cut(*connection, TooManyRequests(*connection));
+}
+
+ConnectionTable::Caller ConnectionTable::Find(absl::string_view peer) {
+  const std::shared_ptr<Connection> connection = FindByName(peer);
+  if (connection == nullptr) return NotOurs();
   // A refused caller gets its own error and costs its tenant no request.
   if (!connection->caller().ok() || connection->load().requests.Take(clock_.Now())) {
     return connection->caller();
   }
+  return TooManyRequests(*connection);
+}
+
+absl::Status ConnectionTable::TooManyRequests(const Connection& connection) const {
   return absl::ResourceExhaustedError(absl::StrCat(
-      (*connection->caller())->tenant().ToString(), " makes more than ",
+      (*connection.caller())->tenant().ToString(), " makes more than ",
       options_.tenant_requests_per_second,
       " requests a second, which is as many as one tenant may make; ask for several blocks at once "
       "(AllocateBatch), or raise --max-tenant-requests"));

@@ -67,6 +67,12 @@ class ConnectionTable {
   // connection did not come from the daemon's listener. Any other error is the one with which the
   // connection itself was refused.
   Caller Find(absl::string_view peer) ABSL_LOCKS_EXCLUDED(mu_);
+  // The same for a request that may have been paid for already, which counts nothing.
+  // Errors: as Find, without RESOURCE_EXHAUSTED.
+  Caller FindPrepaid(absl::string_view peer) const ABSL_LOCKS_EXCLUDED(mu_);
+  // Counts such a request after all, once its handler knows that it was not paid for. Cuts the
+  // connection when the tenant sends more requests a second than it may.
+  void ChargeLater(absl::string_view peer) ABSL_LOCKS_EXCLUDED(mu_);
 
   // The connection with this socket, or null. Takes no lock: it is called for each read and write.
   // The pointer is valid until Remove, which gRPC's close(2) calls after its last read and write.
@@ -95,6 +101,10 @@ class ConnectionTable {
     uint64_t connections = 0;
   };
 
+  // Null when the connection did not come from the daemon's listener.
+  std::shared_ptr<Connection> FindByName(absl::string_view peer) const ABSL_LOCKS_EXCLUDED(mu_);
+  // REQUIRES: the connection's caller is known.
+  absl::Status TooManyRequests(const Connection& connection) const;
   std::shared_ptr<TenantLoad> LoadOf(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Makes `caller` share the Peer of its process's other connections, and counts this connection.
   void AddToProcess(Caller& caller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -153,9 +154,11 @@ void RequestWorld::Step(Choices choices) {
   }
 }
 
-template <typename Handlers, typename Caller, typename Request, typename Response>
+template <typename Handlers, typename Caller, typename Request, typename Response,
+          typename... Prepaid>
 void RequestWorld::Call(Handlers& handlers,
-                        absl::Status (Handlers::*handler)(Caller, const Request&, Response&),
+                        absl::Status (Handlers::*handler)(Caller, const Request&, Response&,
+                                                          Prepaid&...),
                         Choices& choices) {
   const size_t caller = PickProcess(choices);
   Request request;
@@ -167,10 +170,19 @@ void RequestWorld::Call(Handlers& handlers,
                               (std::is_same_v<Handlers, SegmentHandlers> && !kTakesBack);
   const bool own = !kOfSession || !session || Owns(caller, *session);
   Response response;
-  const absl::Status status =
-      (handlers.*handler)(As<Caller>(processes_[caller].peer), request, response);
+  std::tuple<Prepaid...> prepaid;
+  const absl::Status status = std::apply(
+      [&](auto&... reported) {
+        return (handlers.*handler)(As<Caller>(processes_[caller].peer), request, response,
+                                   reported...);
+      },
+      prepaid);
   CheckStatus(status);
-  if (!status.ok()) return;
+  if (!status.ok()) {
+    // What was refused has given nothing back.
+    TENURE_CHECK((!std::get<Prepaid>(prepaid) && ...));
+    return;
+  }
   TENURE_CHECK(own);
   if constexpr (std::is_same_v<Handlers, AdminHandlers>)
     TENURE_CHECK(processes_[caller].peer->uid() == 0);

@@ -72,9 +72,12 @@ class RequestWorld {
     server::AllocatorHandlers::Growth growth;
   };
 
-  template <typename Handlers, typename Caller, typename Request, typename Response>
+  // `Prepaid` is `bool`, or nothing: what the handler reports beside its answer.
+  template <typename Handlers, typename Caller, typename Request, typename Response,
+            typename... Prepaid>
   void Call(Handlers& handlers,
-            absl::Status (Handlers::*handler)(Caller, const Request&, Response&), Choices& choices);
+            absl::Status (Handlers::*handler)(Caller, const Request&, Response&, Prepaid&...),
+            Choices& choices);
   void Allocate(Choices& choices);
   void FinishOldest();
   void Finish(Growing call);

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <random>
 #include <string>
@@ -128,6 +129,30 @@ TEST_F(ClientTest, ReleasedMemoryLeavesTheSession) {
   EXPECT_EQ(OnlySession().allocations(), 0u);
   // The daemon keeps one empty region for the next small block.
   EXPECT_TRUE(Eventually([&] { return OnlySession().regions() <= 1; }));
+}
+
+TEST(BusyUserTest, NoFreeOfAClientIsForgotten) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
+  Client client = *Client::Connect({.socket = daemon.socket(), .name = "client_test"});
+  std::vector<DeviceBuffer> buffers = *client.AllocateBatch(std::vector<Bytes>(40, KiB(4)));
+  // The user's other programs use up its requests.
+  std::atomic<bool> done = false;
+  std::thread others([&] {
+    while (!done) {
+      grpc::ClientContext context;
+      v1::PingResponse response;
+      daemon.stats().Ping(&context, {}, &response);
+    }
+  });
+  buffers.clear();
+  EXPECT_TRUE(client.Flush().ok());
+  done = true;
+  others.join();
+  EXPECT_TRUE(Eventually([&] {
+    grpc::ClientContext context;
+    v1::GetStatsResponse stats;
+    return daemon.stats().GetStats(&context, {}, &stats).ok() && stats.active_allocations() == 0;
+  }));
 }
 
 TEST_F(ClientTest, RegionsGoAndComeWithoutMixingContents) {

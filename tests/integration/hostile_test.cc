@@ -292,15 +292,66 @@ TEST(LimitTest, ConnectionsBesideManyDescriptorsAreServedOrTurnedAwayAndEndNothi
   EXPECT_TRUE(session.Free(token.allocation_id()).ok());
 }
 
+// Uses up the requests that this user may send. Returns the refusal.
+grpc::Status PingUntilRefused(TestDaemon& daemon) {
+  grpc::Status refused;
+  for (int i = 0; i < 1000 && refused.ok(); ++i) {
+    grpc::ClientContext context;
+    v1::PingResponse response;
+    refused = daemon.stats().Ping(&context, {}, &response);
+  }
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  return refused;
+}
+
+// Waits until this user may send requests again.
+uint64_t ConnectionsCut(TestDaemon& daemon) {
+  v1::GetStatsResponse stats;
+  EXPECT_TRUE(Eventually([&] {
+    grpc::ClientContext context;
+    return daemon.stats().GetStats(&context, {}, &stats).ok();
+  }));
+  return stats.totals().connections_cut();
+}
+
 TEST(LimitTest, ATenantMakesOnlySoManyRequestsASecond) {
   TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
-  RawSession session(daemon.allocator());
-  grpc::Status refused;
-  for (int i = 0; i < 1000 && refused.ok(); ++i) refused = session.KeepAlive();
+  const grpc::Status refused = PingUntilRefused(daemon);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(refused.error_message().find("--max-tenant-requests"), std::string::npos)
       << refused.error_message();
-  EXPECT_TRUE(Eventually([&] { return session.KeepAlive().ok(); }));
+  EXPECT_TRUE(Eventually([&] { return RawSession(daemon.allocator()).id() != 0; }));
+}
+
+TEST(LimitTest, WhatGivesBackIsNotRefusedForTheRate) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
+  RawSession session(daemon.allocator());
+  std::vector<uint64_t> allocations;
+  for (int i = 0; i < 20; ++i) {
+    v1::Token token;
+    ASSERT_TRUE(session.Allocate(100, &token).ok());
+    allocations.push_back(token.allocation_id());
+  }
+  for (const uint64_t allocation : allocations) {
+    PingUntilRefused(daemon);
+    EXPECT_TRUE(session.Free(allocation).ok());
+  }
+  PingUntilRefused(daemon);
+  EXPECT_TRUE(session.KeepAlive().ok());
+  EXPECT_TRUE(session.Close().ok());
+  EXPECT_EQ(ConnectionsCut(daemon), 0u);
+}
+
+TEST(LimitTest, GiveBacksOfWhatIsNotHeldAreCountedAndTheConnectionIsCut) {
+  TestDaemon daemon(TestDaemon::Options{.flags = {"--max-tenant-requests", "50"}});
+  RawSession session(daemon.allocator());
+  grpc::Status last;
+  for (int i = 0; i < 1000 && last.error_code() != grpc::StatusCode::UNAVAILABLE; ++i) {
+    last = session.Free(12345);
+  }
+  EXPECT_EQ(last.error_code(), grpc::StatusCode::UNAVAILABLE);
+  daemon.Reconnect();
+  EXPECT_GE(ConnectionsCut(daemon), 1u);
 }
 
 TEST(LimitTest, ATenantHoldsOnlySoMuchMemory) {

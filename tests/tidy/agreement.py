@@ -24,6 +24,7 @@ LIMITS = {
     "kMaxBatch": ("AllocateBatchRequest.requests", "FreeBatchRequest.requests",
                   "ReleaseRegionsRequest.region_ids"),
     "kMaxMessageBytes": ("",),
+    "kFreeKeepAlives": ("",),
     "kMaxSessionName": ("OpenSessionRequest.name",),
     "kMaxSegmentName": ("PublishSegmentRequest.name",),
     "kMaxSegmentBlocks": ("PublishSegmentRequest.allocation_ids",),

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "common/limits.h"
 #include "tests/server/leases/core_fixture.h"
 
 namespace tenure::server {
@@ -60,6 +61,33 @@ TEST_F(LeaseRegistryTest, ATimeInWhichTheDaemonDidNotLookSuspendsNobody) {
   EXPECT_GT(registry_->ListSessions().front().lease_left, absl::Seconds(5));
   PassTime(absl::Seconds(6));
   EXPECT_EQ(registry_->totals().suspended_sessions, 1u) << "the rest of the lease, watched";
+}
+
+TEST_F(LeaseRegistryTest, OnlyTheFreeThatEndsAnAllocationIsPrepaid) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  const Grant grant = *Allocate(client, session, KiB(4));
+  bool prepaid = false;
+  ASSERT_TRUE(registry_->Free(*client.peer(), session, 77, grant.allocation, true, &prepaid).ok());
+  EXPECT_TRUE(prepaid);
+  prepaid = false;
+  ASSERT_TRUE(registry_->Free(*client.peer(), session, 77, grant.allocation, true, &prepaid).ok());
+  EXPECT_FALSE(prepaid) << "a repetition";
+}
+
+TEST_F(LeaseRegistryTest, ASessionHasSomeKeepAlivesWithinEachLeaseTime) {
+  const ClientProcess client;
+  const SessionId session = Open(client);
+  bool prepaid = false;
+  for (size_t i = 0; i < kFreeKeepAlives; ++i) {
+    ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session, &prepaid).ok());
+    EXPECT_TRUE(prepaid);
+  }
+  ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session, &prepaid).ok()) << "it still renews";
+  EXPECT_FALSE(prepaid);
+  clock_.Advance(registry_->lease_ttl());
+  ASSERT_TRUE(registry_->KeepAlive(*client.peer(), session, &prepaid).ok());
+  EXPECT_TRUE(prepaid);
 }
 
 TEST_F(LeaseRegistryTest, ARequestThatIsUnderWayIsNotDoneTwice) {

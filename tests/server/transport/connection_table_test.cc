@@ -156,6 +156,17 @@ TEST_F(ConnectionTableTest, ATenantMakesOnlySoManyRequestsASecondOverAllItsConne
   EXPECT_TRUE(table.Find("fd:6").ok());
 }
 
+TEST_F(ConnectionTableTest, APrepaidRequestIsNotRefusedAndOneThatWasNotCutsBeyondTheRate) {
+  ConnectionTable& table = Make({.tenant_requests_per_second = 1});
+  Add(5, PeerOf(1));
+  EXPECT_TRUE(table.Find("fd:5").ok());
+  EXPECT_TRUE(table.FindPrepaid("fd:5").ok()) << "the second within a second";
+  EXPECT_TRUE(cuts_.empty());
+  table.ChargeLater("fd:5");
+  ASSERT_EQ(cuts_.size(), 1u);
+  EXPECT_TRUE(absl::IsResourceExhausted(cuts_.front().second));
+}
+
 TEST_F(ConnectionTableTest, ResetsAreCountedForTheProcessAndNotForTheConnection) {
   Make({});
   EXPECT_GE(CountResets(5, /*pid=*/1), 64);
