@@ -42,7 +42,7 @@ bool IsStrict(const Config& config) { return config.isolation == "strict"; }
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
                                                       const cuda::Driver& driver,
                                                       const cuda::DeviceIdentity& device,
-                                                      FdStore& store) {
+                                                      FdStore& store, const DeviceClaim& claim) {
   TENURE_ASSIGN_OR_RETURN(const Sizes sizes, ResolveSizes(config, device.total));
   std::unique_ptr<Daemon> daemon(new Daemon(store));
   // The sockets come first: when another process has them, this fails at no cost. A context takes
@@ -52,12 +52,18 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   daemon->OpenProcessList(config, driver);
   const std::string journal = JournalPath(daemon->listener_->path());
   TENURE_ASSIGN_OR_RETURN(const EarlierLife before,
-                          daemon->survives() ? ReadEarlierLife(journal, device.uuid, store.size())
+                          daemon->survives() ? ReadEarlierLife(journal, device.uuid,
+                                                               {store.size(), store.keeps_claim()})
                                              : BeginWithoutJournal(journal));
   TENURE_ASSIGN_OR_RETURN(KeptMemory kept,
                           KeptMemory::Import(*daemon->device_, before.state, store));
   // Nothing has been changed up to here that a next start would miss.
   if (daemon->survives()) {
+    // Before the first memory: what is kept is safe only together with the claim.
+    if (absl::Status claimed = claim.Keep(store); !claimed.ok()) {
+      spdlog::warn("the claim of the device ends with this process: {}",
+                   std::string(claimed.message()));
+    }
     TENURE_ASSIGN_OR_RETURN(daemon->journal_, ContinueJournal(journal, before));
   }
   daemon->BuildCore(config, sizes, before.next_epoch);

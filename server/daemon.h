@@ -25,6 +25,7 @@
 #include "server/calls/ticket_table.h"
 #include "server/config.h"
 #include "server/descriptor_limit.h"
+#include "server/instance_lock.h"
 #include "server/journal/journal.h"
 #include "server/journal/journal_state.h"
 #include "server/keeper/fd_store.h"
@@ -64,7 +65,7 @@ class Daemon {
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
                                                        const cuda::Driver& driver,
                                                        const cuda::DeviceIdentity& device,
-                                                       FdStore& store);
+                                                       FdStore& store, const DeviceClaim& claim);
   // Takes no new connection, finishes the calls in progress, ends all sessions, and frees all
   // memory.
   ~Daemon();

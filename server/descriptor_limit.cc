@@ -29,7 +29,8 @@ int RaiseDescriptorLimit() {
 DescriptorShares ShareDescriptors(const FdStore* store) {
   const int all = RaiseDescriptorLimit();
   uint64_t regions = static_cast<uint64_t>(all) / 4;
-  if (store != nullptr) regions = std::min<uint64_t>(regions, store->max());
+  // One is the claim of the device.
+  if (store != nullptr) regions = std::min<uint64_t>(regions, store->max() - 1);
   return DescriptorShares{all, all - static_cast<int>(regions), regions};
 }
 

@@ -7,14 +7,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include <spdlog/spdlog.h>
+#include <systemd/sd-login.h>
 
 #include "common/check.h"
 #include "common/status_macros.h"
@@ -40,10 +43,45 @@ struct Address {
   socklen_t length;
 };
 
-absl::Status AnotherDaemon(const std::string& path_or_name) {
-  return absl::AlreadyExistsError(absl::StrCat("another tenured owns the device (", path_or_name,
+absl::Status AnotherDaemon(const std::string& holder) {
+  return absl::AlreadyExistsError(absl::StrCat("another tenured owns the device (", holder,
                                                "); a device has one daemon: use that one, or stop "
                                                "it first"));
+}
+
+// Who is to be stopped before another daemon can have the device: the supervisor of this one, else
+// this process.
+std::string NameOfService(const FdStore& store) {
+  if (!store.available()) return absl::StrCat("tenured, process ", getpid());
+  if (store.ends_with_exit_0()) return absl::StrCat("tenured --keeper, process ", getppid());
+  char* unit = nullptr;
+  if (sd_pid_get_user_unit(0, &unit) < 0 && sd_pid_get_unit(0, &unit) < 0) {
+    return absl::StrCat("the service of process ", getpid());
+  }
+  std::string name = absl::StrCat("the service ", unit);
+  std::free(unit);
+  return name;
+}
+
+// Writes the holder's name into the lock's file, or reads it there. The name is for messages only.
+void WriteHolder(int file, const std::string& name) {
+  if (ftruncate(file, 0) == 0 &&
+      pwrite(file, name.data(), name.size(), 0) != static_cast<ssize_t>(name.size())) {
+    spdlog::debug("the name of this service could not be written into the lock of its device");
+  }
+}
+
+std::string ReadHolder(int file) {
+  std::array<char, 256> name;
+  const ssize_t length = pread(file, name.data(), name.size(), 0);
+  return length <= 0 ? "it" : std::string(name.data(), static_cast<size_t>(length));
+}
+
+bool IsNamed(int file, const std::string& path) {
+  struct stat ours = {};
+  struct stat named = {};
+  return fstat(file, &ours) == 0 && stat(path.c_str(), &named) == 0 &&
+         ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
 }
 
 // Opens the file and locks it.
@@ -52,17 +90,14 @@ absl::StatusOr<UniqueFd> LockFile(const std::string& path) {
     UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
     if (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) return AnotherDaemon(absl::StrCat("it has locked ", path));
+      if (errno == EWOULDBLOCK) {
+        return AnotherDaemon(absl::StrCat(ReadHolder(file.get()), " has locked ", path));
+      }
       return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", path));
     }
     // A daemon that ends removes its file. If that came between the two calls above, this lock is
     // on a file without a name, and the next daemon would lock another one.
-    struct stat ours = {};
-    struct stat named = {};
-    if (fstat(file.get(), &ours) == 0 && stat(path.c_str(), &named) == 0 &&
-        ours.st_dev == named.st_dev && ours.st_ino == named.st_ino) {
-      return file;
-    }
+    if (IsNamed(file.get(), path)) return file;
   }
 }
 
@@ -81,12 +116,27 @@ std::optional<ucred> ListenerOf(const Address& address) {
 }  // namespace
 
 absl::StatusOr<DeviceClaim> DeviceClaim::Take(const std::string& folder,
-                                              const std::string& device_uuid, const Clock& clock) {
+                                              const std::string& device_uuid, FdStore& store,
+                                              const Clock& clock) {
   const std::string path = absl::StrCat(folder, "/", device_uuid, ".lock");
-  TENURE_ASSIGN_OR_RETURN(UniqueFd lock, LockFile(path));
+  UniqueFd lock = store.TakeClaim();
+  // The one that was kept is of another device after a change of --device, and of nothing when
+  // somebody has removed its file. A lock belongs to the open file, so this process has it already.
+  const bool kept = lock && IsNamed(lock.get(), path);
+  if (!kept) {
+    TENURE_ASSIGN_OR_RETURN(lock, LockFile(path));
+  }
+  WriteHolder(lock.get(), NameOfService(store));
   DeviceClaim claim(path, absl::StrCat("tenured-", device_uuid), std::move(lock), clock);
+  claim.kept_ = kept;
   TENURE_RETURN_IF_ERROR(claim.TakeName());
   return claim;
+}
+
+absl::Status DeviceClaim::Keep(FdStore& store) const {
+  if (kept_) return absl::OkStatus();
+  if (store.keeps_claim()) TENURE_RETURN_IF_ERROR(store.Remove(FdStore::kClaim));
+  return store.Store(FdStore::kClaim, lock_.get());
 }
 
 DeviceClaim::DeviceClaim(std::string path, std::string name, UniqueFd lock, const Clock& clock)

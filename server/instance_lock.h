@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/unique_fd.h"
+#include "server/keeper/fd_store.h"
 
 namespace tenure::server {
 
@@ -20,16 +21,24 @@ namespace tenure::server {
 // runs as root or as this user; any other holder is named in the log. A daemon in another network
 // namespace is not seen.
 //
-// Both claims end with the process, whichever way that ends.
+// Both claims end with the process, whichever way that ends. A supervisor that keeps the daemon's
+// memory keeps a copy of the lock beside it, and the next life takes that over. So whoever has the
+// lock knows: memory that was not passed on to this start is kept by nobody else.
 // Thread safety: thread-confined.
 // Source: flock(2), unix(7).
 class DeviceClaim {
  public:
+  // Takes over the lock that the supervisor has kept, or locks the file anew.
   // REQUIRES: `folder` is a runtime folder; the clock outlives the claim.
-  // Errors: ALREADY_EXISTS: another daemon has claimed the device. Others: the lock's file cannot
-  // be made.
+  // Errors: ALREADY_EXISTS: another daemon has claimed the device, or the supervisor of another
+  // has, which the message names. Others: the lock's file cannot be made.
   static absl::StatusOr<DeviceClaim> Take(const std::string& folder, const std::string& device_uuid,
-                                          const Clock& clock);
+                                          FdStore& store, const Clock& clock);
+
+  // Gives the supervisor a copy of the lock, unless it has one. To be called when the start can no
+  // longer refuse what the supervisor keeps: it gives up the lock of another device.
+  // REQUIRES: the store is available. Errors: as FdStore.
+  absl::Status Keep(FdStore& store) const;
 
   // Answers those that ask whether the holder lives, or tries each second to have the name, if
   // another process had it.
@@ -48,6 +57,7 @@ class DeviceClaim {
   std::string path_;  // of the lock's file
   std::string name_;
   UniqueFd lock_;
+  bool kept_ = false;  // the supervisor has a copy of lock_
   UniqueFd listener_;  // -1 while another process has the name
   const Clock* clock_;
   BootTime next_try_;

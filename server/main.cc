@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
@@ -29,6 +30,7 @@
 #include "server/keeper/fd_store.h"
 #include "server/keeper/keeper.h"
 #include "server/keeper/signals.h"
+#include "server/keeper/unfinished_starts.h"
 #include "server/report/log.h"
 #include "server/transport/runtime_folder.h"
 
@@ -37,9 +39,6 @@ namespace {
 
 // How often the main thread checks the device's health and does the daemon's maintenance.
 constexpr timespec kHealthInterval = {0, 100'000'000};
-// Seconds. Long enough that a service with a wrong flag does not fill the log, and short enough for
-// the person who waits for the corrected one.
-constexpr unsigned kPauseBeforeTryAgain = 2;
 
 int Fail(const absl::Status& status, ExitCode code) {
   spdlog::error("{}", std::string(status.message()));
@@ -56,24 +55,27 @@ ExitCode CodeFor(const absl::Status& status) {
 // What the supervisor has passed on to this start. Read before FdStore::FromEnvironment takes it.
 struct Inherited {
   bool memory = false;
-  bool of_keeper = false;
 };
 
 Inherited ReadInherited() {
-  const char* const fds = std::getenv("LISTEN_FDS");
+  const char* const names = std::getenv("LISTEN_FDNAMES");
   const char* const pid = std::getenv("LISTEN_PID");
-  return {fds != nullptr && absl::string_view(fds) != "0" && pid != nullptr &&
-              absl::string_view(pid) == std::to_string(getpid()),
-          std::getenv("TENURE_KEEPER") != nullptr};
+  return {names != nullptr && absl::string_view(names) != FdStore::kClaim && pid != nullptr &&
+          absl::string_view(pid) == std::to_string(getpid())};
 }
 
 // The exit code of a start that failed. A supervisor must not take a wrong flag for the end of its
 // service while it keeps memory: then the next start is tried, and finds the memory.
 int CodeOfStart(int code, const Inherited& inherited) {
-  if (code != kExitUsage || !inherited.memory) return code;
-  // The keeper makes its pauses longer by itself; systemd does so only from version 254 on.
-  if (!inherited.of_keeper) sleep(kPauseBeforeTryAgain);
-  return kExitTryAgain;
+  return code == kExitUsage && inherited.memory ? kExitTryAgain : code;
+}
+
+// The starts that systemd makes one after another. The keeper makes its pauses longer by itself.
+UnfinishedStarts StartsOfTheUnit() {
+  const char* const folder = std::getenv("RUNTIME_DIRECTORY");
+  const bool of_systemd =
+      std::getenv("NOTIFY_SOCKET") != nullptr && std::getenv("TENURE_KEEPER") == nullptr;
+  return UnfinishedStarts(of_systemd && folder != nullptr ? folder : "");
 }
 
 // Blocks the signals that would end the daemon in this thread and in all that it starts, so that
@@ -174,7 +176,8 @@ int CheckOnDevice(const Config& config) {
   return CodeFor(fits);
 }
 
-int Run(const Config& config, const Inherited& inherited, int argc, const char* const* argv) {
+int Run(const Config& config, const Inherited& inherited, const UnfinishedStarts& starts, int argc,
+        const char* const* argv) {
   const sigset_t signals = BlockSignals();
   const absl::StatusOr<std::unique_ptr<FdStore>> store =
       FdStore::FromEnvironment(config.fd_store_max.value_or(0));
@@ -200,11 +203,11 @@ int Run(const Config& config, const Inherited& inherited, int argc, const char* 
   }
   const absl::StatusOr<std::string> folder = MakeRuntimeFolder(SocketPath(config, device->ordinal));
   if (!folder.ok()) return Fail(folder.status(), kExitNoSocket);
-  absl::StatusOr<DeviceClaim> claim = DeviceClaim::Take(*folder, device->uuid, clock);
+  absl::StatusOr<DeviceClaim> claim = DeviceClaim::Take(*folder, device->uuid, **store, clock);
   if (!claim.ok()) return Fail(claim.status(), kExitUnavailable);
 
   absl::StatusOr<std::unique_ptr<Daemon>> daemon =
-      Daemon::Start(config, **driver, *device, **store);
+      Daemon::Start(config, **driver, *device, **store, *claim);
   if (!daemon.ok()) {
     const int code = Fail(daemon.status(), CodeFor(daemon.status()));
     // Parts of the daemon may run, and their destruction would give up what is kept.
@@ -220,6 +223,7 @@ int Run(const Config& config, const Inherited& inherited, int argc, const char* 
         "cannot be proven gone: its regions go back to the driver instead of being used again");
   }
   sd_notify(0, "READY=1");
+  starts.Served();
   (*daemon)->StartSupervisorReport();
   const absl::Status end = Serve(**daemon, *claim, signals, argc, argv);
   sd_notify(0, "STOPPING=1");
@@ -246,6 +250,9 @@ int main(int argc, char** argv) {
   // EPIPE instead of ending the process.
   signal(SIGPIPE, SIG_IGN);
   const tenure::server::Inherited inherited = tenure::server::ReadInherited();
+  const tenure::server::UnfinishedStarts starts = tenure::server::StartsOfTheUnit();
+  // Before the configuration is read, so that the one that is corrected meanwhile counts.
+  absl::SleepFor(starts.Begin());
   const tenure::server::ParsedConfig parsed = ParseConfig(argc, argv);
   if (!parsed.config) {
     if (parsed.exit_code == tenure::server::kExitOk) {
@@ -258,10 +265,11 @@ int main(int argc, char** argv) {
   if (parsed.config->check_config) return tenure::server::CheckOnDevice(*parsed.config);
   tenure::server::StartLog(parsed.config->log_level);
   if (parsed.config->keeper) {
+    starts.Served();
     return tenure::server::RunKeeper(
         {.max_fds = parsed.config->fd_store_max.value_or(tenure::server::KeeperOptions().max_fds)},
         argc, argv);
   }
-  return tenure::server::CodeOfStart(tenure::server::Run(*parsed.config, inherited, argc, argv),
-                                     inherited);
+  return tenure::server::CodeOfStart(
+      tenure::server::Run(*parsed.config, inherited, starts, argc, argv), inherited);
 }

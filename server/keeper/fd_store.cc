@@ -139,12 +139,26 @@ absl::Status FdStore::CheckSupervisor() const {
 
 size_t FdStore::size() const {
   const absl::MutexLock lock(&mu_);
-  return names_.size();
+  return names_.size() - names_.count(kClaim);
+}
+
+bool FdStore::keeps_claim() const {
+  const absl::MutexLock lock(&mu_);
+  return names_.contains(kClaim);
+}
+
+UniqueFd FdStore::TakeClaim() {
+  const absl::MutexLock lock(&mu_);
+  auto claim = received_.extract(std::string(kClaim));
+  return claim.empty() ? UniqueFd() : std::move(claim.mapped());
 }
 
 std::map<std::string, UniqueFd> FdStore::TakeStored() {
   const absl::MutexLock lock(&mu_);
-  return std::exchange(received_, {});
+  auto claim = received_.extract(std::string(kClaim));
+  std::map<std::string, UniqueFd> memory = std::exchange(received_, {});
+  received_.insert(std::move(claim));
+  return memory;
 }
 
 absl::Status FdStore::Store(absl::Span<const NamedFd> fds) {

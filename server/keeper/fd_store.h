@@ -36,7 +36,7 @@ struct NamedFd {
 //      variable holds. systemd drops a descriptor beyond its maximum without an answer, and could
 //      not start the next daemon if the variable grew too long.
 //
-// Owns: the descriptors that came with the start, until TakeStored.
+// Owns: the descriptors that came with the start, until they are taken.
 // Thread safety: thread-safe. A call waits while the supervisor's socket is full.
 // Errors: UNAVAILABLE: there is no supervisor, or it has ended. DEADLINE_EXCEEDED: it does not
 // answer. RESOURCE_EXHAUSTED: invariant 2. ALREADY_EXISTS: invariant 1. INVALID_ARGUMENT: a name
@@ -44,6 +44,9 @@ struct NamedFd {
 // Source: sd_listen_fds_with_names(3), sd_pid_notify_with_fds(3), sd_notify_barrier(3).
 class FdStore {
  public:
+  // The one descriptor that is no memory: the lock by which the daemon has claimed its device.
+  // While the supervisor keeps it, nobody else takes the device between two lives.
+  static constexpr absl::string_view kClaim = "claim";
   // The longest time that Store waits for the supervisor's answer.
   static constexpr absl::Duration kBarrierTimeout = absl::Seconds(5);
 
@@ -66,10 +69,14 @@ class FdStore {
   // Whether the supervisor still listens on its socket. Sends nothing.
   // Errors: UNAVAILABLE: it has ended.
   absl::Status CheckSupervisor() const;
-  // How many descriptors the supervisor keeps for this daemon.
+  // How many descriptors of memory the supervisor keeps for this daemon.
   size_t size() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether the supervisor keeps the claim of the device beside them.
+  bool keeps_claim() const ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Returns the descriptors that earlier daemons stored, by name; a second call returns none. The
+  // Returns the claim that an earlier daemon stored, once; -1 if there is none.
+  UniqueFd TakeClaim() ABSL_LOCKS_EXCLUDED(mu_);
+  // Returns the memory that earlier daemons stored, by name; a second call returns none. The
   // supervisor keeps its copies. If several have the same name, which no tenured leaves behind,
   // only the first is returned.
   std::map<std::string, UniqueFd> TakeStored() ABSL_LOCKS_EXCLUDED(mu_);
@@ -106,7 +113,7 @@ class FdStore {
   std::set<std::string, std::less<>> names_ ABSL_GUARDED_BY(mu_);  // of all stored descriptors
   // Of all names, each with its separator.
   size_t names_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  std::map<std::string, UniqueFd> received_ ABSL_GUARDED_BY(mu_);  // until TakeStored
+  std::map<std::string, UniqueFd> received_ ABSL_GUARDED_BY(mu_);  // until they are taken
 };
 
 }  // namespace tenure::server

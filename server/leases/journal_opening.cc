@@ -69,7 +69,7 @@ std::string JournalPath(absl::string_view socket) {
 }
 
 absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::string& device_uuid,
-                                            size_t kept) {
+                                            KeptForStart kept) {
   EarlierLife before;
   before.opening = OpeningOf(device_uuid);
   absl::StatusOr<JournalReading> reading = ReadJournal(path, before.opening);
@@ -78,7 +78,8 @@ absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::
     before.state = std::move(reading->state);
     before.next_epoch = NextEpoch(before.state);
   } else if (IsEmptied(path) || absl::IsFailedPrecondition(status) ||
-             (kept == 0 && (absl::IsNotFound(status) || absl::IsInvalidArgument(status)))) {
+             (kept.memory == 0 &&
+              (absl::IsNotFound(status) || (absl::IsInvalidArgument(status) && kept.claim)))) {
     if (IsEmptied(path)) {
       spdlog::warn("journal {} was emptied: the memory that it told of is given up", path);
     } else if (!absl::IsNotFound(status)) {
@@ -88,15 +89,16 @@ absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::
     before.next_epoch = RandomEpoch();
   } else if (absl::IsNotFound(status)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "the supervisor keeps ", kept, " file descriptors of memory, but there is no journal ",
-        path,
+        "the supervisor keeps ", kept.memory,
+        " file descriptors of memory, but there is no journal ", path,
         " that tells whose it is: start again with the --socket of before. To give that "
         "memory up, put an empty file there"));
   } else if (absl::IsInvalidArgument(status)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(status.message(), ": ", kept,
-                     " file descriptors of memory are kept, so start "
-                     "again with the --device of before, or stop the service first"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        status.message(),
+        ": memory of that device is kept, or may be by the service that wrote the "
+        "journal. Start again with the --device of before, or stop that service first. To give the "
+        "memory up, put an empty file there"));
   } else {
     return status;
   }

@@ -32,15 +32,23 @@ struct EarlierLife {
 // boots, as the GPU's memory is lost then.
 std::string JournalPath(absl::string_view socket);
 
+// What the supervisor has kept for this start.
+struct KeptForStart {
+  size_t memory = 0;  // descriptors of memory
+  // Whether it kept the claim of an earlier life: then it is that life's supervisor, and what it
+  // does not keep is lost.
+  bool claim = false;
+};
+
 // Reads the journal of the earlier life, and changes nothing, so that a start that fails later
-// leaves it as it was. `kept`: how many descriptors the supervisor has kept for this start. A new
-// journal is begun when there is none, when it is of another boot, and when an operator has emptied
-// the file to give up what it told of.
+// leaves it as it was. A new journal is begun when there is none, when it is of another boot, when
+// it is of another device and its supervisor keeps nothing, and when an operator has emptied the
+// file to give up what it told of.
 // Errors: DATA_LOSS: the journal is damaged. UNIMPLEMENTED: a newer daemon wrote it.
-//     INVALID_ARGUMENT: memory is kept, and this start is for another device, or for another
-//     socket, beside which there is no journal.
+//     INVALID_ARGUMENT: memory is kept or may be, and this start is for another device, or for
+//     another socket, beside which there is no journal.
 absl::StatusOr<EarlierLife> ReadEarlierLife(const std::string& path, const std::string& device_uuid,
-                                            size_t kept);
+                                            KeptForStart kept);
 
 // Continues the journal, or begins it. From here on it is this life's.
 // Errors: as Journal::Open.

@@ -48,7 +48,7 @@ class RecordedLife {
 
   explicit RecordedLife(const std::string& path)
       : path_(path),
-        before_(Must(ReadEarlierLife(path, kDevice, /*kept=*/0))),
+        before_(Must(ReadEarlierLife(path, kDevice, KeptForStart()))),
         file_(Must(ContinueJournal(path, before_))),
         processes_(Must(cuda::ProcessList::Open(cuda::ProcessListLibraryFor(TestDevice().driver()),
                                                 TestDevice().uuid()))) {}
