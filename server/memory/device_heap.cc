@@ -98,9 +98,11 @@ void DeviceHeap::Return(Region region, bool unmapped) {
   cuda::NoDriverCallsLock lock(&mu_);
   books_.leased -= region.size();
   // The session's statement that it unmapped the region is enough for its own tenant, which could
-  // only harm itself. It is no proof for any other.
-  if (unmapped) region.shared_in_tenant_ = true;
-  Enqueue(std::move(region), nullptr, unmapped ? to_clear_ : to_free_);
+  // only harm itself. It is no proof for any other. Nor is it for memory by descriptor, which a
+  // process of another user may have mapped by now (invariant 3).
+  const bool may_serve_again = unmapped && region.kind() != MemoryKind::kVmmFd;
+  if (may_serve_again) region.shared_in_tenant_ = true;
+  Enqueue(std::move(region), nullptr, may_serve_again ? to_clear_ : to_free_);
 }
 
 void DeviceHeap::Quarantine(const Region& region) {

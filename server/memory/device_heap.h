@@ -49,7 +49,7 @@ namespace tenure::server {
 //   made      --TakeFromDriver, RestoreRegion--------> leased
 //             --SupplyOnce (a refill)----------------> clean_, or to_free_ if clean_ is full
 //   leased    --Return, unmapped---------------------> to_clear_
-//             --Return, perhaps still mapped---------> to_free_
+//             --Return, perhaps mapped, or VMM_FD----> to_free_
 //             --Quarantine---------------------------> quarantined
 //   quarant.  --ReturnProven-------------------------> to_clear_, of kind VMM_FD: to_free_
 //             --ReturnUnproven-----------------------> to_free_
@@ -67,7 +67,8 @@ namespace tenure::server {
 //  2. A region that a session returned while it lived serves only the same tenant, and only when
 //     the session said that it had unmapped it. Otherwise it is freed to the driver, which never
 //     reuses memory that is still mapped.
-//  3. A region of kind VMM_FD never serves another tenant: its descriptor may have been passed on.
+//  3. A region of kind VMM_FD is leased once: its descriptor may have been passed on. Then the
+//     driver has it, which knows when the last process has unmapped it.
 //  4. The regions that a tenant's sessions hold, or that are quarantined for them, are on the
 //     tenant's account.
 //  5. The books: warm is to_clear_ + to_free_ + busy + clean_; quarantined includes retired_.
@@ -120,7 +121,8 @@ class DeviceHeap {
   // The name of a region's descriptor in the store.
   static std::string StoreName(RegionId id) { return RegionDriver::StoreName(id); }
 
-  // A live session returns a region. `unmapped`: it says that it no longer maps it.
+  // A live session returns a region. `unmapped`: it says that it no longer maps it, so that the
+  // region may serve its tenant again, unless it is of kind VMM_FD.
   void Return(Region region, bool unmapped) ABSL_LOCKS_EXCLUDED(mu_);
   // A dead session's region changes from leased to quarantined. The caller keeps it.
   void Quarantine(const Region& region) ABSL_LOCKS_EXCLUDED(mu_);

@@ -110,6 +110,14 @@ TEST_F(DeviceHeapTest, WhatTheDeadHadByDescriptorServesNobodyElse) {
   heap_.Return(*std::move(next), /*unmapped=*/false);
 }
 
+TEST_F(DeviceHeapTest, WhatALivingSessionHadByDescriptorIsNeverLeasedAgain) {
+  absl::StatusOr<Region> region = heap_.TakeFromDriver(MiB(4), kAlice, MemoryKind::kVmmFd);
+  ASSERT_TRUE(region.ok()) << region.status();
+  heap_.Return(*std::move(region), /*unmapped=*/true);
+  Maintain();
+  EXPECT_EQ(heap_.books().reserved(), Bytes(0)) << "the driver has it";
+}
+
 TEST_F(DeviceHeapTest, NoMoreThanTheWarmLimitIsKept) {
   std::vector<Region> regions;
   for (int i = 0; i < 5; ++i) regions.push_back(Take(MiB(32)));
