@@ -44,7 +44,8 @@ absl::StatusOr<LeaseRegistry::Session*> LeaseRegistry::Find(const Peer& caller, 
 }
 
 absl::Status LeaseRegistry::CheckEpoch(uint64_t id) const {
-  if (EpochOf(id) == options_.epoch) return absl::OkStatus();
+  // No life of the daemon has epoch 0: a number like 0 was never an id, and the caller says so.
+  if (EpochOf(id) == options_.epoch || EpochOf(id) == 0) return absl::OkStatus();
   return absl::AbortedError(
       absl::StrCat("id ", id,
                    " is not of this life of the daemon: it was restarted, and the id names nothing "

@@ -34,6 +34,12 @@ TEST_F(LeaseRegistryTest, IdsOfAnotherProcessAreUnknown) {
   EXPECT_TRUE(Free(owner, session, grant.allocation).ok());
 }
 
+TEST_F(LeaseRegistryTest, ANumberThatWasNeverAnIdIsUnknownAndNotOfAnEarlierLife) {
+  const ClientProcess client;
+  EXPECT_TRUE(absl::IsNotFound(registry_->KeepAlive(*client.peer(), 0)));
+  EXPECT_TRUE(absl::IsNotFound(Free(client, Open(client), 0)));
+}
+
 TEST_F(LeaseRegistryTest, AnOverdueSessionKeepsItsMemoryAndComesBackByAKeepAlive) {
   const ClientProcess client;
   const SessionId session = Open(client);
