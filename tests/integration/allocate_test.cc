@@ -121,7 +121,7 @@ TEST_F(AllocateTest, ASecondFreeAndUnknownIdsAreNotFound) {
   // The upper bits are the daemon's epoch. An id of another epoch is stale, not unknown.
   EXPECT_EQ(session_.Free(token.allocation_id() ^ (uint64_t{1} << 63)).error_code(),
             StatusCode::ABORTED);
-  EXPECT_EQ(session_.Free(0).error_code(), StatusCode::ABORTED);
+  EXPECT_EQ(session_.Free(0).error_code(), StatusCode::NOT_FOUND) << "no life has epoch 0";
   ExpectNothingHeld();
 }
 
