@@ -241,13 +241,25 @@ TEST(Client, QueuedFreeKeepsItsRequestIdWhileTheDaemonDoesNotAnswer) {
   EXPECT_EQ(daemon.allocations(), 0u);
 }
 
-TEST(Client, FlushReturnsTheErrorOfAFailedFree) {
+TEST(Client, RefusedFreeIsSentAgainWithItsRequestId) {
   FakeDaemon daemon;
   Client client = ConnectTo(daemon);
   std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));
   daemon.SetObstacle(RefuseFirst("FreeBatch", 1, {grpc::StatusCode::INTERNAL, "broken"}));
   buffer.reset();
-  EXPECT_TRUE(absl::IsInternal(client.Flush()));
+  EXPECT_EQ(client.Flush(), absl::OkStatus());
+  EXPECT_EQ(daemon.Calls("FreeBatch").size(), 2u);
+  ExpectOneRequestId(daemon.Calls("FreeBatch"));
+  EXPECT_EQ(daemon.allocations(), 0u);
+}
+
+TEST(Client, FlushReturnsTheErrorOfAFailedFree) {
+  FakeDaemon daemon;
+  Client client = ConnectTo(daemon);
+  std::optional<DeviceBuffer> buffer = *client.Allocate(Bytes(100));
+  daemon.EndAllocations();
+  buffer.reset();
+  EXPECT_TRUE(absl::IsNotFound(client.Flush()));
   EXPECT_EQ(client.Flush(), absl::OkStatus()) << "the error is returned once";
 }
 

@@ -59,6 +59,11 @@ void FakeDaemon::EndSessions() {
   allocations_.clear();
 }
 
+void FakeDaemon::EndAllocations() {
+  absl::MutexLock lock(&mutex_);
+  allocations_.clear();
+}
+
 std::vector<FakeDaemon::Call> FakeDaemon::Calls(const std::string& method) const {
   absl::MutexLock lock(&mutex_);
   std::vector<Call> calls;

@@ -43,6 +43,8 @@ class FakeDaemon final : private v1::Allocator::Service {
   // The next free says that these regions are idle.
   void CallIdle(std::vector<uint64_t> region_ids) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndSessions() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The sessions stay, and the daemon knows none of their allocations any more.
+  void EndAllocations() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The calls of `method` so far, refused ones included.
   std::vector<Call> Calls(const std::string& method) const ABSL_LOCKS_EXCLUDED(mutex_);
