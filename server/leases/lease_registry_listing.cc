@@ -49,6 +49,8 @@ std::vector<SessionInfo> LeaseRegistry::ListSessions() const {
     size_t left = kMostUnderLock;
     sessions_.ForEach(
         [&](SessionId id, const Session& session) {
+          // For the compiler, which does not see that ForEach calls this under the lock.
+          mu_.AssertHeld();
           if (left-- == 0) {
             next = sessions_.Place(id);
             return false;
