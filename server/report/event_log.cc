@@ -32,7 +32,7 @@ class LineLimit {
   }
 
  private:
-  const SystemClock clock_;
+  const SystemClock clock_{};
   TokenBucket lines_{/*per_second=*/1, /*burst=*/20};
   std::atomic<uint64_t> left_out_ = 0;
 };
