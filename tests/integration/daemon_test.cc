@@ -240,7 +240,9 @@ TEST(DaemonTest, AConfigFileSetsFlagsAndTheCommandLineWins) {
 }
 
 TEST(DaemonTest, MetricsAreServedAndAgreeWithTheBooks) {
-  TestDaemon daemon(TestDaemon::Options{.flags = {"--http", "127.0.0.1:19453"}});
+  // Without a reserve, which would be filled between the page and the answer to GetStats.
+  TestDaemon daemon(
+      TestDaemon::Options{.flags = {"--http", "127.0.0.1:19453", "--warm-reserve", "0"}});
   RawSession session(daemon.allocator());
   ASSERT_TRUE(session.Allocate(1000).ok());
   httplib::Client http("127.0.0.1", 19453);
