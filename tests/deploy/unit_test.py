@@ -3,6 +3,7 @@
 unit_test.py SOURCE BUILD [TEST]
 """
 
+import os
 import pathlib
 import re
 import shlex
@@ -107,10 +108,13 @@ class UnitTest(unittest.TestCase):
         self.assertTrue((self.folder / "usr/share/doc/tenure/LICENSE").exists())
         # A daemon that is installed alone also has a device to serve on a host without a GPU.
         socket = self.folder / "grpc.sock"
+        # The rest of the environment stays, because a sanitizer's options stand in it.
+        environment = {name: value for name, value in os.environ.items()
+                       if not name.startswith("TENURE_")}
+        environment["TENURE_EMULATED_DIR"] = str(self.folder / "card")
         with subprocess.Popen(
                 [named, "--driver", "emulated", "--emulated-memory", "64MiB", "--http", "off",
-                 "--socket", str(socket)], stderr=subprocess.PIPE, text=True,
-                env={"TENURE_EMULATED_DIR": str(self.folder / "card"), "PATH": "/usr/bin:/bin"},
+                 "--socket", str(socket)], stderr=subprocess.PIPE, text=True, env=environment,
                 ) as daemon:
             try:
                 said = daemon.stderr.readline()
