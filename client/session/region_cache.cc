@@ -21,13 +21,13 @@ RegionCache::~RegionCache() {
 }
 
 bool RegionCache::AwaitFinished(uint64_t region_id, Deadline deadline) {
-  while (true) {
-    // Looked up in each round: while this thread waited, the entry may have been erased, and the
-    // table may have moved all others.
+  // Looked up each time: while this thread waited, the entry may have been erased, and the table
+  // may have moved all others.
+  const auto finished = [this, region_id]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto found = regions_.find(region_id);
-    if (found == regions_.end() || found->second.state == State::kMapped) return true;
-    if (changed_.WaitWithTimeout(&mutex_, deadline.Left()) && deadline.Passed()) return false;
-  }
+    return found == regions_.end() || found->second.state == State::kMapped;
+  };
+  return changed_.AwaitFor(mutex_, absl::Condition(&finished), deadline.Left());
 }
 
 absl::Status RegionCache::Close(const Mapping& mapping) {

@@ -17,6 +17,7 @@
 #include "client/session/deadline.h"
 #include "common/cuda/device.h"
 #include "common/cuda/vmm.h"
+#include "common/timed_cond_var.h"
 
 namespace tenure {
 
@@ -98,7 +99,7 @@ class RegionCache {
   cuda::Device& device_;
   // Guards the table. No driver call is made under it: NoDriverCallsLock.
   mutable absl::Mutex mutex_;
-  absl::CondVar changed_;
+  TimedCondVar changed_;
   absl::flat_hash_map<uint64_t, Entry> regions_ ABSL_GUARDED_BY(mutex_);
   bool session_ended_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -35,6 +35,7 @@ Upkeep::~Upkeep() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
+    has_work_.SignalAll();
   }
   thread_.join();
 }
@@ -43,6 +44,8 @@ void Upkeep::QueueFree(v1::FreeRequest request) {
   absl::MutexLock lock(&mutex_);
   if (lost_) return;
   ++frees_queued_;
+  // The thread needs one signal for all that it finds; beside later ones it would only wake again.
+  if (frees_.empty()) has_work_.SignalAll();
   frees_.push_back(std::move(request));
 }
 
@@ -51,17 +54,21 @@ void Upkeep::QueueDetach(uint64_t attachment_id) {
   if (lost_) return;
   ++detaches_queued_;
   detaches_.push_back(attachment_id);
+  has_work_.SignalAll();
 }
 
 void Upkeep::QueueIdle(absl::Span<const uint64_t> region_ids) {
   if (region_ids.empty()) return;
   absl::MutexLock lock(&mutex_);
-  if (!lost_) idle_.insert(idle_.end(), region_ids.begin(), region_ids.end());
+  if (lost_) return;
+  idle_.insert(idle_.end(), region_ids.begin(), region_ids.end());
+  has_work_.SignalAll();
 }
 
 void Upkeep::RenewNow() {
   absl::MutexLock lock(&mutex_);
   renew_now_ = true;
+  has_work_.SignalAll();
 }
 
 bool Upkeep::HasQueuedFrees() const {
@@ -76,7 +83,7 @@ absl::Status Upkeep::Flush(Deadline deadline) {
   const auto reached = [this, frees, detaches]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return frees_answered_ >= frees && detaches_answered_ >= detaches;
   };
-  if (!mutex_.AwaitWithTimeout(absl::Condition(&reached), deadline.Left())) {
+  if (!answered_.AwaitFor(mutex_, absl::Condition(&reached), deadline.Left())) {
     return absl::DeadlineExceededError(
         absl::StrCat(frees - std::min(frees_answered_, frees), " of the queued frees and ",
                      detaches - std::min(detaches_answered_, detaches),
@@ -96,7 +103,7 @@ bool Upkeep::AwaitWork() {
   absl::MutexLock lock(&mutex_);
   // What is unanswered is sent again at once: Pause has waited before.
   if (!unanswered) {
-    mutex_.AwaitWithTimeout(absl::Condition(this, &Upkeep::HasWork), renew_at_.Left());
+    has_work_.AwaitFor(mutex_, absl::Condition(this, &Upkeep::HasWork), renew_at_.Left());
   }
   if (std::exchange(renew_now_, false)) renew_at_ = Deadline::After(absl::ZeroDuration());
   return !stopping_;
@@ -104,7 +111,7 @@ bool Upkeep::AwaitWork() {
 
 bool Upkeep::Pause(absl::Duration span) {
   absl::MutexLock lock(&mutex_);
-  return !mutex_.AwaitWithTimeout(absl::Condition(&stopping_), span);
+  return !has_work_.AwaitFor(mutex_, absl::Condition(&stopping_), span);
 }
 
 // The order of a round. The lease comes first: while it lives the rest can wait. Frees come before
@@ -189,6 +196,7 @@ void Upkeep::CountAnswered(int frees, const absl::Status& failure) {
   absl::MutexLock lock(&mutex_);
   frees_answered_ += static_cast<uint64_t>(frees);
   failure_.Update(failure);
+  answered_.SignalAll();
 }
 
 absl::Status Upkeep::ReturnRegions() {
@@ -229,6 +237,7 @@ absl::Status Upkeep::SendDetaches() {
     unanswered_detach_.reset();
     absl::MutexLock lock(&mutex_);
     ++detaches_answered_;
+    answered_.SignalAll();
     // If the daemon does not know the attachment, it may not know the session either. A keep-alive
     // finds out.
     if (!status.ok()) renew_now_ = true;
@@ -246,6 +255,7 @@ void Upkeep::EndAfterLoss() {
     frees_answered_ = frees_queued_;
     detaches_.clear();
     detaches_answered_ = detaches_queued_;
+    answered_.SignalAll();
   }
   if (regions_ != nullptr) {
     regions_->EndReturn(unanswered_regions_.region_ids());

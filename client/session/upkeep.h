@@ -19,6 +19,7 @@
 #include "client/session/deadline.h"
 #include "client/session/region_cache.h"
 #include "client/session/session_stub.h"
+#include "common/timed_cond_var.h"
 
 namespace tenure {
 
@@ -96,6 +97,8 @@ class Upkeep {
   // Guards the queues between callers and the thread. Nothing is called under it: no RPC, no driver
   // call, no function of the user.
   mutable absl::Mutex mutex_;
+  TimedCondVar has_work_;  // HasWork() may have become true
+  TimedCondVar answered_;  // what Flush waits for may have been answered
   std::deque<v1::FreeRequest> frees_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> idle_ ABSL_GUARDED_BY(mutex_);
   std::deque<uint64_t> detaches_ ABSL_GUARDED_BY(mutex_);

@@ -1,6 +1,5 @@
 #include "server/calls/grpc_server.h"
 
-#include <chrono>
 #include <string>
 #include <utility>
 
@@ -8,6 +7,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include <google/protobuf/message.h>
 #include <grpc/support/log.h>
+#include <grpc/support/time.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -74,7 +74,7 @@ void GrpcServer::AddConnection(UniqueFd socket) {
 void GrpcServer::Shutdown() {
   // With a deadline that has passed: without one, gRPC waits for the clients to hang up, and idle
   // clients do not.
-  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Shutdown(gpr_time_0(GPR_CLOCK_MONOTONIC));
   server_->Wait();
 }
 

@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 import agreement
+import clocks
 import document_commands
 import documents
 import includes
@@ -174,6 +175,17 @@ class LeftoversTest(RulesTest):
         self.write("tests/a_test.cc", "  sleep(1);\n\n  // Time is the point.\n  sleep(1);\n")
         self.write("tests/support/wait.cc", "  absl::SleepFor(pause);\n")
         self.assert_faults(leftovers.sleeps, "tests/a_test.cc:1:")
+
+
+class ClocksTest(RulesTest):
+    def test_the_wall_clock_is_found_in_the_rooms_of_daemon_and_client(self):
+        self.write("server/a.cc", "absl::Now();\nmu_.AwaitWithTimeout(c, t);\n"
+                                  "// unlike AwaitWithTimeout(c, t)\nsystem_clock::now();\n")
+        self.write("client/a.h", "absl::Time end;  // wall clock: a date that people read\n"
+                                 "bool WaitForNotificationWithDeadline(x);\n")
+        self.write("tests/a_test.cc", "absl::Now();\n")
+        self.assert_faults(clocks.waits, "server/a.cc:1:", "server/a.cc:2:", "server/a.cc:4:",
+                           "client/a.h:2:")
 
 
 class LayoutTest(RulesTest):

@@ -10,7 +10,15 @@
 namespace tenure::server {
 namespace {
 
-using LeaseRegistryTest = CoreTest;
+class LeaseRegistryTest : public CoreTest {
+ protected:
+  SegmentKey PublishWeights(const ClientProcess& client, SessionId session) {
+    const std::vector<AllocationId> blocks = {Allocate(client, session, MiB(4))->allocation};
+    EXPECT_TRUE(
+        registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{}).ok());
+    return SegmentKey{client.peer()->uid(), "weights"};
+  }
+};
 
 TEST_F(LeaseRegistryTest, OpeningIsIdempotentByRequestIdWithinAProcess) {
   const ClientProcess client;
@@ -299,11 +307,7 @@ TEST_F(LeaseRegistryTest, ASessionWithManyHoldingsEndsWithAllOfThem) {
 TEST_F(LeaseRegistryTest, AForcedUnpublicationEndsAllAttachments) {
   const ClientProcess client;
   const SessionId session = Open(client);
-  const Grant weights = *Allocate(client, session, MiB(4));
-  const std::vector<AllocationId> blocks = {weights.allocation};
-  const SegmentKey key{client.peer()->uid(), "weights"};
-  ASSERT_TRUE(
-      registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{}).ok());
+  const SegmentKey key = PublishWeights(client, session);
   for (uint64_t i = 0; i < 1001; ++i) {
     ASSERT_TRUE(registry_->AttachSegment(*client.peer(), session, 10'000 + i, key, false).ok());
   }
@@ -317,11 +321,7 @@ TEST_F(LeaseRegistryTest, AForcedUnpublicationEndsAllAttachments) {
 TEST_F(LeaseRegistryTest, AnAttachmentSharesTheDescriptionOfItsSegment) {
   const ClientProcess client;
   const SessionId session = Open(client);
-  const Grant weights = *Allocate(client, session, MiB(4));
-  const std::vector<AllocationId> blocks = {weights.allocation};
-  const SegmentKey key{client.peer()->uid(), "weights"};
-  ASSERT_TRUE(
-      registry_->Publish(*client.peer(), session, 10, "weights", blocks, SegmentNotes{}).ok());
+  const SegmentKey key = PublishWeights(client, session);
   const auto attach = [&](uint64_t request) {
     return std::get<SegmentGrant>(
         registry_->AttachSegment(*client.peer(), session, request, key, false).value());
