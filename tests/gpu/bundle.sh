@@ -28,6 +28,8 @@ OUT_DIR="$(cd "$2" && pwd)"
 STAGE="$(mktemp -d)"
 readonly OUT_DIR STAGE
 trap 'rm -rf "$STAGE"' EXIT
+# Unpacked by root, the archive gives its folder this mode. Other users run one of the steps.
+chmod 755 "$STAGE"
 mkdir -p "$STAGE/bin" "$STAGE/data"
 
 needed() { readelf --dynamic "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
